@@ -1,0 +1,106 @@
+"""Chunks in, a `Completion` out at any moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Timings, Token, Usage
+
+_COMPACT_AFTER = 4096  # parts of text kept apart before they are joined: a str of 4 letters takes 53 bytes
+
+
+class Accumulator:
+    """Chunks in, a `Completion` out at any moment.
+
+    One thread adds; another may call `completion` meanwhile, and gets what had been added.
+
+    Parameters
+    ----------
+    request
+        What was asked.
+    """
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self._request = request
+        self._choices: dict[int, _Parts] = {0: _Parts()}
+        self._usage: Usage | None = None
+        self._model = ""
+        self._id = ""
+        self.chunks = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Take one chunk."""
+        parts = self._choices.get(chunk.index)
+        if parts is None:
+            parts = self._choices[chunk.index] = _Parts()
+        parts.add(chunk)
+        if chunk.text or chunk.reasoning:
+            self.chunks += 1
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if chunk.model:
+            self._model = chunk.model
+        if chunk.id:
+            self._id = chunk.id
+
+    @property
+    def finished(self) -> bool:
+        """Whether each choice that was asked for said why it ended."""
+        asked = self._request.sampling.n or 1
+        return sum(parts.finish_reason is not None for parts in list(self._choices.values())) >= asked
+
+    def completion(self, timings: Timings, **marks: Any) -> Completion:
+        """What has come so far.
+
+        Parameters
+        ----------
+        timings
+            Seconds so far.
+        **marks
+            Other fields of `Completion`.
+        """
+        return Completion(
+            request=self._request,
+            choices=[self._choices[index].choice(index) for index in sorted(self._choices)],
+            model=self._model,
+            id=self._id,
+            usage=self._usage,
+            timings=timings,
+            chunks=self.chunks,
+            **marks,
+        )
+
+
+class _Parts:
+    """The pieces of one choice."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.tokens: list[Token] = []
+        self.finish_reason: str | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        if chunk.text:
+            _append(self.text, chunk.text)
+        if chunk.reasoning:
+            _append(self.reasoning, chunk.reasoning)
+        if chunk.tokens:
+            self.tokens.extend(chunk.tokens)
+        # The end can be told twice, the second time as "" (facts of the wire): the first word counts.
+        if chunk.finish_reason is not None and not self.finish_reason:
+            self.finish_reason = chunk.finish_reason
+
+    def choice(self, index: int) -> Choice:
+        return Choice(index, _joined(self.text), _joined(self.reasoning), self.finish_reason, list(self.tokens))
+
+
+def _append(parts: list[str], text: str) -> None:
+    parts.append(text)
+    if len(parts) > _COMPACT_AFTER:
+        # In place and in one step, so that a reader in another thread sees all or the same.
+        parts[:] = ["".join(parts)]
+
+
+def _joined(parts: list[str]) -> str:
+    return "".join(list(parts))

@@ -1,0 +1,143 @@
+"""The errors of together_nb; each says in two or three lines what happened and what to do.
+
+::
+
+    TogetherError                      everything below; `except TogetherError` catches it all
+    ├── InputError (ValueError)        what was typed cannot be sent; nothing was sent
+    │   └── MissingKeyError            the model needs a key and there is none
+    ├── APIConnectionError             the server was not reached, or never answered
+    │   └── APITimeoutError            it took longer than the time-out allows
+    ├── APIStatusError                 the server answered with an error status
+    │   ├── AuthenticationError        401
+    │   ├── NotFoundError              404: no such model, or no such address
+    │   └── RateLimitError             429
+    ├── APIResponseError               a reply that is not a stream of events (HTML, JSON, …)
+    └── StreamError                    the stream had begun and went wrong; what came is kept
+        └── ConnectionLostError        it ended without its terminator
+
+In a notebook an error shows its lines and no traceback, and the cell fails
+(IPython calls ``_render_traceback_``). `TogetherError.completion` is what had arrived.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from together_nb.escape import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from together_nb.completion import Completion
+
+
+class TogetherError(Exception):
+    """Base of all errors of together_nb.
+
+    Parameters
+    ----------
+    message
+        What happened, one sentence or two.
+    hint
+        What to do about it; shown on a line of its own.
+    completion
+        What had arrived when it happened, or None.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, completion: Completion | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.completion = completion
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.message, self.hint) if part)
+
+    def _render_traceback_(self) -> list[str]:
+        # A server's words stand in the message, and front ends obey ANSI codes in tracebacks.
+        return visible(f"{type(self).__name__}: {self}").splitlines()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, Any]) -> TogetherError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    error.args = args
+    return error
+
+
+class InputError(TogetherError, ValueError):
+    """What was typed cannot be sent. Nothing was sent."""
+
+
+class MissingKeyError(InputError):
+    """The model needs an API key, and none is known."""
+
+
+class APIConnectionError(TogetherError):
+    """The server could not be reached, or closed the connection before it answered."""
+
+
+class APITimeoutError(APIConnectionError):
+    """The server took longer than the time-out allows."""
+
+
+class APIStatusError(TogetherError):
+    """The server answered with an error status.
+
+    Parameters
+    ----------
+    status
+        HTTP status code.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, status: int, completion: Completion | None = None) -> None:
+        super().__init__(message, hint, completion=completion)
+        self.status = status
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing, mistyped or withdrawn."""
+
+
+class NotFoundError(APIStatusError):
+    """404: the server knows no such model, or no such address."""
+
+
+class RateLimitError(APIStatusError):
+    """429: more requests or tokens than the account allows."""
+
+
+class APIResponseError(TogetherError):
+    """The server answered 200, and the reply is not a stream of events."""
+
+
+class StreamError(TogetherError):
+    """The stream had begun and went wrong; `completion` holds what had come."""
+
+
+class ConnectionLostError(StreamError):
+    """The stream ended before the model had; `completion` holds what had come."""
+
+
+def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
+    """A sentence that names the nearest of `known`, or "" when none is near.
+
+    Parameters
+    ----------
+    word
+        What was typed.
+    known
+        What could have been meant.
+    count
+        The most names to offer.
+    """
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)
+    if not near:
+        # A model is often typed without its organization: offer those that contain the words.
+        near = [lower for lower in by_lower if word and word.lower() in lower][:count]
+    return f"Did you mean {' or '.join(by_lower[lower] for lower in near)}?" if near else ""

@@ -1,0 +1,96 @@
+"""How an answer is shown: the one table of `--show`, each row turning text into Markdown.
+
+The views ask here for the Markdown of what has come so far and of the whole answer; what they
+draw it with (widgets, a terminal, one display at the end) is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from together_nb.errors import InputError, suggestion
+from together_nb.escape import balanced, fenced, literal, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ONE_BLOCK = re.compile(r"\s*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)\n?[ \t]*\1[`~]*\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name
+        What the user types after ``--show``.
+    help
+        One line for the help text.
+    partial
+        Text that is still growing → Markdown. Must be such that the Markdown of two texts set
+        one below the other reads as the Markdown of their sum, up to the space between blocks.
+    final
+        The whole text → Markdown.
+    markdown
+        Whether the text is Markdown itself, so that it can be cut where its blocks end.
+    """
+
+    name: str
+    help: str
+    partial: Callable[[str], str]
+    final: Callable[[str], str]
+    markdown: bool = False
+
+
+def _code(text: str) -> str:
+    """The answer as code; an answer that is one fenced block keeps that block's language."""
+    block = _ONE_BLOCK.fullmatch(text)
+    return fenced(visible(block.group(3)), block.group(2)) if block else fenced(visible(text))
+
+
+def _json(text: str) -> str:
+    """The answer as indented JSON, or as it came where it is no JSON."""
+    block = _ONE_BLOCK.fullmatch(text)
+    try:
+        value = json.loads(block.group(3) if block else text)
+    except (ValueError, RecursionError):
+        return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
+    return fenced(json.dumps(value, indent=2, ensure_ascii=False), "json")
+
+
+def _nothing(text: str) -> str:  # noqa: ARG001  (one signature for all rows)
+    return ""
+
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("markdown", "Markdown, drawn as it arrives", visible, lambda text: balanced(visible(text)), markdown=True),
+        Format("text", "the very characters, nothing interpreted", literal, literal),
+        Format("code", "one block of code", lambda text: fenced(visible(text)), _code),
+        Format("json", "one block of JSON, indented at the end", lambda text: fenced(visible(text), "json"), _json),
+        Format("none", "nothing; the answer is in the variable", _nothing, _nothing),
+    )
+}
+AUTO = "auto"
+
+
+def format_for(show: str, *, chat: bool) -> Format:
+    """The row that `show` names; ``auto`` is Markdown for a chat and text for a completion.
+
+    Raises
+    ------
+    InputError
+        There is no such row.
+    """
+    if show == AUTO:
+        return FORMATS["markdown" if chat else "text"]
+    if show not in FORMATS:
+        known = (AUTO, *FORMATS)
+        hint = suggestion(show, known) or f"Use one of: {', '.join(known)}."
+        raise InputError(f"There is no way to show an answer called {show!r}.", hint)
+    return FORMATS[show]
