@@ -1,0 +1,102 @@
+"""The models a server offers, as ``GET /v1/models`` tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from together_nb.errors import suggestion
+
+_CONTINUES_TEXT = frozenset({"language", "code"})
+_TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the list.
+
+    Parameters
+    ----------
+    id
+        What a request names.
+    type
+        ``chat``, ``language``, ``code``, ``image``, …; "" where the server does not tell.
+    display_name, organization
+        For people; "" where not told.
+    context_length
+        Tokens of prompt and answer together; None where not told.
+    price
+        US dollars per million tokens (in, out); None where not priced.
+    """
+
+    id: str
+    type: str = ""
+    display_name: str = ""
+    organization: str = ""
+    context_length: int | None = None
+    price: tuple[float, float] | None = None
+
+    @property
+    def api(self) -> str:
+        """The dialect that ``--api auto`` speaks to it."""
+        return "completions" if self.type in _CONTINUES_TEXT else "chat"
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether it answers in text, not in images, sound or vectors."""
+        return self.type in _TYPES_WITH_TEXT
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All rows of one server's list.
+
+    Parameters
+    ----------
+    models
+        The rows, in the server's order.
+    """
+
+    models: tuple[Model, ...] = ()
+
+    @classmethod
+    def from_json(cls, body: Any) -> Catalog:
+        """Rows from the reply: a bare array (Together) or ``{"data": […]}`` (OpenAI's form)."""
+        rows = body.get("data") if isinstance(body, dict) else body
+        rows = rows if isinstance(rows, list) else []
+        return cls(tuple(_model(row) for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)))
+
+    def get(self, model: str) -> Model | None:
+        """The row of that id."""
+        return next((row for row in self.models if row.id == model), None)
+
+    def callable(self) -> list[Model]:
+        """Rows that write text and, where the list has prices at all, have one.
+
+        A price of 0 mostly means that the model needs a dedicated endpoint.
+        """
+        text = [row for row in self.models if row.writes_text]
+        return [row for row in text if row.price] or text
+
+    def nearest(self, model: str) -> str:
+        """A sentence with the nearest callable ids, or ""."""
+        return suggestion(model, [row.id for row in self.callable()])
+
+
+def _model(row: dict[str, Any]) -> Model:
+    pricing = row.get("pricing")
+    price = None
+    if isinstance(pricing, dict) and (pricing.get("input") or pricing.get("output")):
+        # The list carries float noise (0.13999999999999999).
+        price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
+    context = row.get("context_length")
+    return Model(
+        row["id"],
+        str(row.get("type") or ""),
+        str(row.get("display_name") or ""),
+        str(row.get("organization") or ""),
+        context if isinstance(context, int) and context > 0 else None,
+        price,
+    )
+
+

@@ -1,0 +1,226 @@
+"""One completion as a stream that any thread can cancel."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from together_nb.accumulate import Accumulator
+from together_nb.completion import Timings
+from together_nb.dialects import dialect_for
+from together_nb.endpoint import check_status, described
+from together_nb.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    ConnectionLostError,
+    StreamError,
+    TogetherError,
+)
+from together_nb.sse import Payloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from together_nb.completion import Chunk, Completion, CompletionRequest
+    from together_nb.endpoint import Endpoint
+    from together_nb.transport import Exchange
+
+_WHOLE_REPLY_LIMIT = 50_000_000
+_BOM = b"\xef\xbb\xbf"
+
+
+class CompletionStream:
+    """A completion as it arrives: a context manager and an iterator of chunks.
+
+    The request is sent at the first `next`. One thread iterates; `cancel` and `completion` may be
+    used by any other meanwhile.
+
+    Parameters
+    ----------
+    request
+        What to ask, with model and dialect chosen.
+    endpoint
+        Whom to ask.
+    marks
+        Fields of `Completion` that are known beforehand (``price``, ``note``, ``filled``).
+
+    Raises
+    ------
+    InputError
+        The dialect cannot say what is asked. Nothing is sent.
+    """
+
+    def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
+        self.request = request
+        self.endpoint = endpoint
+        self._dialect = dialect_for(request.api)
+        self.payload = self._dialect.payload(request)
+        self._marks = marks or {}
+        self._exchange = endpoint.exchange("POST", self._dialect.path, self.payload)
+        self._accumulator = Accumulator(request)
+        self._started: float | None = None
+        self._first: float | None = None
+        self._ended: float | None = None
+        self._cut = ""
+        self._chunks = self._run()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def __enter__(self) -> CompletionStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ended is None:
+            self.cancel()
+        self._chunks.close()
+        self._exchange.close()
+
+    def cancel(self) -> None:
+        """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
+        if self._ended is None:
+            self._exchange.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by `cancel`."""
+        return self._exchange.cancelled
+
+    @property
+    def chunks(self) -> int:
+        """How many pieces of text or thinking have come."""
+        return self._accumulator.chunks
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request was sent, up to its end."""
+        if self._started is None:
+            return 0.0
+        return (perf_counter() if self._ended is None else self._ended) - self._started
+
+    @property
+    def completion(self) -> Completion:
+        """What has come so far."""
+        first = None if self._first is None or self._started is None else self._first - self._started
+        return self._accumulator.completion(
+            Timings(first, self.seconds), cancelled=self.cancelled, error=self._cut, **self._marks
+        )
+
+    def _run(self) -> Iterator[Chunk]:
+        exchange = self._exchange
+        self._started = perf_counter()
+        try:
+            exchange.open()
+            check_status(exchange, self.endpoint, self.request.model)
+            yield from self._received(exchange)
+        except TogetherError as error:
+            if not exchange.cancelled:
+                self._ended = perf_counter()
+                self._cut = self._cut or _ending(error)
+                error.completion = self.completion
+                raise
+        finally:
+            if self._ended is None:
+                self._ended = perf_counter()
+            exchange.close()
+
+    def _received(self, exchange: Exchange) -> Iterator[Chunk]:
+        pieces = exchange.pieces()
+        start = _start(pieces)
+        text = start.removeprefix(_BOM).lstrip()
+        # What the reply is, its first byte tells; content types lie.
+        if text.startswith((b"<", b"{", b"[")) and not text.startswith(b"[D"):
+            yield from self._whole(exchange, start)
+        else:
+            yield from self._streamed(exchange, itertools.chain((start,), pieces))
+
+    def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
+        add, first = self._accumulator.add, True
+        payloads = Payloads(pieces)
+        came = False
+        try:
+            for payload in payloads:
+                came = True
+                for chunk in self._dialect.chunks(payload):
+                    if first and (chunk.text or chunk.reasoning):
+                        self._first = perf_counter()
+                        first = False
+                    add(chunk)
+                    yield chunk
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StreamError(
+                f"The server sent an event of a shape that is not the {self._dialect.name} API's ({error}).",
+                "What came before it is kept.",
+            ) from None
+        except APIConnectionError as error:
+            # An answer that said why it ended is whole, whatever became of the connection.
+            if not self._accumulator.finished:
+                if not came:
+                    raise
+                raise ConnectionLostError(
+                    f"The connection was lost before the answer was whole. {error.message}",
+                    "What came is kept.",
+                ) from None
+        self._ended = None if exchange.cancelled else perf_counter()
+        if exchange.cancelled or payloads.terminated or self._accumulator.finished:
+            if payloads.terminated:
+                exchange.finish()
+            return
+        if not came:
+            raise APIResponseError(
+                f"{exchange.url} answered, and sent no events ({described(exchange)}).",
+                "Check that the base URL is that of an API that streams.",
+            )
+        raise ConnectionLostError(
+            "The connection was lost before the answer was whole: the stream ended without its last message.",
+            "What came is kept.",
+        )
+
+    def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
+        """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
+        body = start + exchange.read(_WHOLE_REPLY_LIMIT)
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict):
+            for chunk in self._dialect.chunks(payload):
+                self._accumulator.add(chunk)
+                yield chunk
+        if self._accumulator.chunks:
+            raise APIResponseError(
+                f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
+                "The answer is kept. Check that the model and the server can stream.",
+            )
+        raise APIResponseError(
+            f"{exchange.url} answered with {described(exchange)}, not with a stream of events.",
+            "Check the base URL: this looks like a web page or a log-in page, not an API."
+            if payload is None
+            else "Check the base URL and the API (`--api chat`, `completions` or `inference`).",
+        )
+
+
+def _start(pieces: Iterator[bytes]) -> bytes:
+    """The first bytes of the reply, up to one that tells what kind it is."""
+    start = b""
+    for piece in pieces:
+        start += piece
+        if start.removeprefix(_BOM).strip() and len(start) > len(_BOM):
+            break
+    return start
+
+
+def _ending(error: TogetherError) -> str:
+    """How the footer says that `error` cut the answer short."""
+    if isinstance(error, ConnectionLostError):
+        return "connection lost"
+    return "error from the server" if isinstance(error, (StreamError, APIStatusError)) else "failed"

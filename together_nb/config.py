@@ -1,0 +1,169 @@
+"""Key, base URL, model, time-outs and defaults: one object, `settings`, for all doors.
+
+Weakest first: built in, the environment (``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL``,
+``TOGETHER_MODEL``), this object (``%config TogetherMagics.…`` sets the same values), the option
+on the cell. The environment is read at each use, so that ``os.environ[…] = …`` in a cell counts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from traitlets import Float, HasTraits, TraitType, Unicode
+
+from together_nb.errors import InputError
+from together_nb.params import PARAMETERS, Parameter, SamplingParams
+
+LOCAL_MODEL = "local/ngram"
+# Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
+DEFAULT_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+DEFAULT_BASE_URL = "https://api.together.xyz/v1"
+TOGETHER_HOSTS = frozenset({"api.together.xyz", "api.together.ai"})
+KEY_VARIABLE = "TOGETHER_API_KEY"
+BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
+MODEL_VARIABLE = "TOGETHER_MODEL"
+
+
+class Key:
+    """An API key that does not show itself.
+
+    Parameters
+    ----------
+    value
+        The key.
+    source
+        Where it came from, in words.
+
+    Raises
+    ------
+    InputError
+        It cannot be a key: empty, or with characters that no HTTP header carries.
+    """
+
+    __slots__ = ("_value", "source")
+
+    def __init__(self, value: str, source: str) -> None:
+        value = value.strip()
+        if not value or not value.isascii() or not value.isprintable() or " " in value:
+            raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
+        self._value = value
+        self.source = source
+
+    def reveal(self) -> str:
+        """The key itself, for the request's header and nothing else."""
+        return self._value
+
+    @property
+    def ending(self) -> str:
+        """Its last four characters, or fewer where that would be too much of it."""
+        return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
+
+    def __repr__(self) -> str:
+        return f"<API key from {self.source}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An API key is not pickled: it would be written somewhere.")
+
+
+def server_root(base_url: str) -> str:
+    """`base_url` without a last slash and without ``/v1``, which the dialects' paths bring along.
+
+    Raises
+    ------
+    InputError
+        It is no URL, or it is plain http to another host, over which a key and the prompts could
+        be read by anyone on the way.
+    """
+    url = base_url.strip()
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
+        raise InputError(f"{url!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
+    if parts.username is not None or parts.password is not None:
+        raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise InputError(
+            f"{url} is plain http to another host: anyone on the way could read what is sent.",
+            f"Use https://{host}{'' if port is None else f':{port}'}{parts.path}, or a tunnel to a port on localhost.",
+        )
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _ParameterTrait(TraitType[Any, Any]):
+    """A sampling parameter's value or None, checked by its declaration."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        super().__init__(default_value=None, allow_none=True, help=f"{parameter.help} ({parameter.expected})")
+        self._parameter = parameter
+
+    def validate(self, _: Any, value: Any) -> Any:
+        return self._parameter.validate(value)
+
+
+class Settings(HasTraits):
+    """What holds for every request that does not say otherwise.
+
+    One trait for each sampling parameter is added from their declaration: ``settings.temperature``.
+    """
+
+    base_url = Unicode(None, allow_none=True, help=f"Server; unset: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}")
+    model = Unicode(None, allow_none=True, help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}")
+    connect_timeout = Float(10.0, min=0.001, help="Seconds to wait for a connection")
+    timeout = Float(300.0, min=0.001, help="Seconds of silence after which a server is given up")
+    local_tokens_per_second = Float(40.0, min=0, help=f"Pace of {LOCAL_MODEL}; 0 is as fast as it can")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
+        self._key: Key | None = None
+
+    @property
+    def api_key(self) -> Key | None:
+        """The key, hidden: set here, or else from ``TOGETHER_API_KEY``. Assign a str to set it, None to forget it."""
+        if self._key is not None:
+            return self._key
+        value = os.environ.get(KEY_VARIABLE, "").strip()
+        return Key(value, KEY_VARIABLE) if value else None
+
+    @api_key.setter
+    def api_key(self, value: str | Key | None) -> None:
+        self._key = Key(value, "settings.api_key") if isinstance(value, str) else value
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """The sampling parameters that are set here."""
+        return SamplingParams(**{name: getattr(self, name) for name in PARAMETERS})
+
+    @property
+    def chosen_base_url(self) -> str | None:
+        """The base URL set here or in the environment, or None."""
+        return self.base_url or os.environ.get(BASE_URL_VARIABLE, "").strip() or None
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The model set here or in the environment, or None."""
+        return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in sorted(self.trait_names()) if getattr(self, name) is not None}
+        return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
+
+
+settings = Settings()
+"""The settings of this process."""

@@ -1,0 +1,243 @@
+"""The three dialects of the API: a request → its payload, a reply's payload → chunks.
+
+Pure translation, one object a dialect, all in one table. Shapes are those of the recorded
+replies and of togethercomputer/openapi; OpenAI's own shape of log-probabilities is read too,
+since other servers that speak these dialects use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from together_nb.completion import Chunk, Token, Usage
+from together_nb.errors import InputError, StreamError, suggestion
+from together_nb.escape import without_surrogates
+from together_nb.params import PARAMETERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from together_nb.completion import CompletionRequest
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way of asking for a completion.
+
+    Parameters
+    ----------
+    name
+        What the user types after ``--api``.
+    path
+        Path below the server's root.
+    help
+        One line for the help text.
+    chat
+        Whether it takes messages (and a system prompt) rather than a prompt.
+    streaming
+        The key of the payload that asks for a stream.
+    text_of
+        A choice → its new text and its new thinking.
+    """
+
+    name: str
+    path: str
+    help: str
+    chat: bool
+    streaming: str
+    text_of: Callable[[dict[str, Any]], tuple[Any, Any]]
+
+    def payload(self, request: CompletionRequest) -> dict[str, Any]:
+        """The JSON body that asks for `request` as a stream; only what was set is in it.
+
+        Raises
+        ------
+        InputError
+            The request has something that this dialect cannot say.
+        """
+        sampling = request.sampling.to_dict()
+        for name in sampling:
+            if PARAMETERS[name].dialects and self.name not in PARAMETERS[name].dialects:
+                known = " or ".join(f"--api {dialect}" for dialect in PARAMETERS[name].dialects)
+                raise InputError(f"{name} cannot be sent to the {self.name} API.", f"Use {known}, or leave {name} out.")
+        body: dict[str, Any] = {"model": request.model}
+        if self.chat:
+            body["messages"] = _messages(request)
+        elif request.system is not None or request.messages is not None:
+            raise InputError(
+                f"The {self.name} API takes one prompt: no system prompt and no messages.", "Add --api chat."
+            )
+        else:
+            body["prompt"] = request.prompt
+        return body | sampling | {self.streaming: True}
+
+    def chunks(self, payload: dict[str, Any]) -> Iterator[Chunk]:
+        """The chunks of one payload, of a stream or of a reply that came in one piece.
+
+        Raises
+        ------
+        StreamError
+            The payload tells of an error, in either of the shapes in use.
+        """
+        if payload.get("error"):
+            raise _stream_error(payload["error"])
+        counted = payload.get("usage")
+        usage = _usage(counted) if counted else None
+        model = payload.get("model") or ""
+        identifier = payload.get("id") or ""
+        choices = payload.get("choices")
+        if not choices and isinstance(payload.get("output"), dict):  # /inference, not streamed
+            choices = payload["output"].get("choices")
+        if not choices:
+            yield Chunk(usage=usage, model=model, id=identifier)
+            return
+        for position, choice in enumerate(choices):
+            text, reasoning = self.text_of(choice)
+            text = _clean(text) if text else ""
+            logprobs = choice.get("logprobs")
+            yield Chunk(
+                text,
+                choice.get("index", position) or 0,
+                _clean(reasoning) if reasoning else "",
+                () if logprobs is None or not text else _tokens(choice, logprobs, text),
+                choice.get("finish_reason"),
+                usage,
+                model,
+                identifier,
+            )
+            usage = None
+            if choice.get("error"):
+                raise _stream_error(choice["error"])
+            if choice.get("finish_reason") == "error":
+                raise _stream_error(None)
+
+
+def _messages(request: CompletionRequest) -> list[dict[str, Any]]:
+    if request.messages is not None:
+        messages = [dict(message) for message in request.messages]
+    else:
+        messages = [{"role": "user", "content": request.prompt}]
+    if request.system is not None:
+        messages.insert(0, {"role": "system", "content": request.system})
+    return messages
+
+
+def _clean(text: Any) -> str:
+    if isinstance(text, str):
+        return text if text.isascii() else without_surrogates(text)
+    if isinstance(text, list):  # content in parts
+        return "".join(_clean(part.get("text") or "") for part in text if isinstance(part, dict))
+    return str(text)
+
+
+def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
+    delta = choice.get("delta") or choice.get("message")
+    if delta is None:
+        return choice.get("text"), None
+    reasoning = delta.get("reasoning")
+    return delta.get("content"), delta.get("reasoning_content") if reasoning is None else reasoning
+
+
+def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
+    text = choice.get("text")
+    return _delta(choice) if text is None else (text, None)
+
+
+def _usage(counted: dict[str, Any]) -> Usage | None:
+    try:
+        prompt, completion = int(counted["prompt_tokens"]), int(counted["completion_tokens"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    details = counted.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt,
+        completion,
+        counted.get("total_tokens") or prompt + completion,
+        counted.get("reasoning_tokens"),
+        counted.get("cached_tokens", details.get("cached_tokens")),
+    )
+
+
+def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
+    """The tokens of a choice, from any of the shapes of log-probabilities."""
+    if isinstance(logprobs, (int, float)):
+        delta = choice.get("delta") or {}
+        return (Token(text, float(logprobs), delta.get("token_id"), _top(choice.get("top_logprobs"))),)
+    if not isinstance(logprobs, dict):
+        return ()
+    content = logprobs.get("content")
+    if content:  # OpenAI's chat
+        return tuple(
+            Token(_clean(row.get("token", "")), row.get("logprob"), None, _top(row.get("top_logprobs")))
+            for row in content
+        )
+    texts = logprobs.get("tokens") or []
+    return tuple(
+        Token(
+            _clean(token),
+            _at(logprobs.get("token_logprobs"), number),
+            _at(logprobs.get("token_ids"), number),
+            _top(_at(logprobs.get("top_logprobs"), number)),
+        )
+        for number, token in enumerate(texts)
+    )
+
+
+def _at(rows: Any, number: int) -> Any:
+    return rows[number] if isinstance(rows, list) and number < len(rows) else None
+
+
+def _top(rows: Any) -> tuple[tuple[str, float], ...]:
+    """Alternatives as a list of ``{token, logprob}`` or as a map, likeliest first."""
+    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict) and "token" not in rows[0]:
+        rows = rows[0]
+    if isinstance(rows, dict):
+        pairs = [(_clean(token), float(logprob)) for token, logprob in rows.items() if logprob is not None]
+    elif isinstance(rows, list):
+        pairs = [(_clean(row["token"]), float(row["logprob"])) for row in rows if isinstance(row, dict) and "token" in row]
+    else:
+        return ()
+    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def error_message(body: Any) -> str:
+    """The server's own words, out of whichever wrapping: a string, or objects around a message."""
+    while isinstance(body, dict):
+        inner = body.get("message") or body.get("error") or body.get("detail")
+        if inner is None:
+            return ""
+        body = inner
+    return body.strip() if isinstance(body, str) else "" if body is None else str(body)
+
+
+def _stream_error(error: Any) -> StreamError:
+    words = error_message(error)
+    # A server written in JavaScript lost its own words so (recorded).
+    said = f": {words}" if words and words != "[object Object]" else " and did not say why"
+    return StreamError(f"The server broke the answer off with an error{said}.", "What came before it is kept.")
+
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _delta),
+        Dialect("completions", "/v1/completions", "a text to be continued", False, "stream", _text),
+        Dialect("inference", "/inference", "the first API, as in the tutorial", False, "stream_tokens", _text),
+    )
+}
+
+
+def dialect_for(api: str) -> Dialect:
+    """The dialect that `api` names.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    if api not in DIALECTS:
+        known = ("auto", *DIALECTS)
+        hint = suggestion(api, known) or f"Use one of: {', '.join(known)}."
+        raise InputError(f"There is no API called {api!r}.", hint)
+    return DIALECTS[api]

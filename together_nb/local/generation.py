@@ -1,0 +1,259 @@
+"""From probabilities to text: one token after another, chosen as the sampling parameters say.
+
+At each place, in this order:
+
+1. ``repetition_penalty`` multiplies the log-probability of every token of the prompt and the
+   answer so far; ``presence_penalty``, and ``frequency_penalty`` times the count, are subtracted
+   from that of the answer's; ``logit_bias`` is added.
+2. ``temperature`` divides; 0 takes the likeliest token, of equals the commoner one.
+3. ``top_k`` keeps so many likeliest (0 or less: all), ``top_p`` of these the likeliest that
+   together have that share, ``min_p`` those at least so likely as that share of the likeliest.
+4. One is drawn by ``seed``.
+
+Reported log-probabilities are the model's own, before any of this.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from together_nb.errors import InputError
+from together_nb.local.stopping import StopFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from together_nb.local.ngram import Candidates, Context, NgramModel
+    from together_nb.params import SamplingParams
+
+DEFAULT_TEMPERATURE = 0.8
+DEFAULT_MAX_TOKENS = 256
+
+STOP, LENGTH, EOS = "stop", "length", "eos"
+
+# Logits are kept finite, so that no difference of two of them is "not a number".
+_HUGE = 1e30
+
+
+class Generated(NamedTuple):
+    """One token, or the end.
+
+    Parameters
+    ----------
+    text
+        The token's text; of a token that a stop text cuts, what stands before it.
+    id
+        Its id; None on the last piece, which carries the finish reason and no token.
+    logprob
+        The model's log-probability of it; None on the last piece and the first token of an echo.
+    top
+        The likeliest tokens at this place and their log-probabilities, likeliest first; empty
+        unless `SamplingParams.logprobs` asks for them.
+    finish_reason
+        On the last piece: "stop" (a stop text was met), "length" (`max_tokens`), "eos" (the model
+        ended the text). None on all others.
+    """
+
+    text: str
+    id: int | None = None
+    logprob: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    finish_reason: str | None = None
+
+
+class Chooser:
+    """Chooses tokens as `sampling` says, and remembers them.
+
+    Parameters
+    ----------
+    sampling
+        The parameters; unset ones are off, the temperature 0.8.
+    prompt_ids
+        Ids of the prompt's tokens, for the repetition penalty.
+    logit_bias
+        What to add to the logit of a token, by id.
+    """
+
+    def __init__(self, sampling: SamplingParams, prompt_ids: list[int], logit_bias: dict[int, float]) -> None:
+        self._temperature = DEFAULT_TEMPERATURE if sampling.temperature is None else sampling.temperature
+        self._top_k = sampling.top_k if sampling.top_k is not None and sampling.top_k > 0 else None
+        self._top_p = sampling.top_p if sampling.top_p is not None and sampling.top_p < 1 else None
+        self._min_p = sampling.min_p or None
+        self._repetition = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
+        self._presence = sampling.presence_penalty or 0.0
+        self._frequency = sampling.frequency_penalty or 0.0
+        self._penalizes = self._repetition != 1 or bool(self._presence or self._frequency)
+        self._bias = logit_bias
+        # How often the answer holds each token; 0 for one that only the prompt holds.
+        self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
+        # Seeded by text, for -1 and 1 to differ; without a seed, by the system.
+        self._random = random.Random(None if sampling.seed is None else str(sampling.seed))  # noqa: S311
+
+    def choose(self, candidates: Candidates) -> int:
+        """The position among `candidates` of the token to take."""
+        logits = self._logits(candidates)
+        if self._temperature == 0:
+            position = logits.index(max(logits)) if logits else 0
+        else:
+            position = self._draw(candidates, logits)
+        if self._penalizes:
+            token = candidates.ids[position]
+            self._seen[token] = self._seen.get(token, 0) + 1
+        return position
+
+    def _logits(self, candidates: Candidates) -> list[float]:
+        """The log-probabilities with penalties and biases; [] where there are none to apply."""
+        if not (self._seen or self._bias):
+            return []
+        logits = list(candidates.logprobs)
+        changed = False
+        for position, token in enumerate(candidates.ids):
+            if token in self._seen:
+                changed = True
+                count = self._seen[token]
+                logits[position] *= self._repetition
+                if count:
+                    logits[position] -= self._presence + self._frequency * count
+            if token in self._bias:
+                changed = True
+                logits[position] += self._bias[token]
+        return [min(max(logit, -_HUGE), _HUGE) for logit in logits] if changed else []
+
+    def _draw(self, candidates: Candidates, logits: list[float]) -> int:
+        values = logits or candidates.logprobs
+        order: list[int] | None = None
+        if logits and (self._top_k or self._top_p is not None):
+            order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
+            values = [values[position] for position in order]
+        if self._top_k:
+            values = values[: self._top_k]
+        if not logits and self._temperature == 1:
+            weights = candidates.probabilities[: len(values)]
+        else:
+            peak, temperature = max(values), self._temperature
+            weights = [math.exp((value - peak) / temperature) for value in values]
+        cumulative = list(accumulate(weights))
+        if self._top_p is not None:
+            cumulative = cumulative[: bisect_left(cumulative, self._top_p * cumulative[-1]) + 1]
+        if self._min_p is not None:
+            weights = weights[: len(cumulative)]
+            least = self._min_p * max(weights)
+            cumulative = list(accumulate(weight if weight >= least else 0.0 for weight in weights))
+        drawn = bisect_right(cumulative, self._random.random() * cumulative[-1], hi=len(cumulative) - 1)
+        return drawn if order is None else order[drawn]
+
+
+def generate(model: NgramModel, prompt: str, sampling: SamplingParams) -> Iterator[Generated]:
+    """The tokens that continue `prompt`, and one last piece with the finish reason.
+
+    Text that may be the beginning of a stop text is held back until it is certain; its tokens
+    come then, each with its own log-probability. The stop text is not returned. With ``echo``
+    the prompt's tokens come first. ``n`` is the caller's: one call is one answer.
+
+    Parameters
+    ----------
+    model
+        The model.
+    prompt
+        The text to continue.
+    sampling
+        Unset, ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
+
+    Raises
+    ------
+    InputError
+        `logit_bias` names a token that is none, or adds what is no number. Raised by the call,
+        not by the first token.
+    """
+    tokens = model_tokens(prompt)
+    ids = [model.token_id(token) for token in tokens]
+    chooser = Chooser(sampling, ids, logit_bias_of(model, sampling))
+    return _pieces(model, tokens, sampling, chooser)
+
+
+def model_tokens(prompt: str) -> list[str]:
+    """The prompt's tokens (`together_nb.local.ngram.tokenize`)."""
+    from together_nb.local.ngram import tokenize  # noqa: PLC0415  (ngram imports this module)
+
+    return tokenize(prompt)
+
+
+def logit_bias_of(model: NgramModel, sampling: SamplingParams) -> dict[int, float]:
+    """`SamplingParams.logit_bias` by token id.
+
+    Raises
+    ------
+    InputError
+        A key is no id of a token that can be generated, or a value is no finite number.
+    """
+    bias = {}
+    last = len(model.vocabulary) - 2
+    for key, value in (sampling.logit_bias or {}).items():
+        try:
+            token = int(key)
+        except (TypeError, ValueError):
+            token = -1
+        if not 0 <= token <= last:
+            raise InputError(
+                f"logit_bias names the token {key!r}, which is no token id of this model.",
+                f"Its ids are the whole numbers from 0 to {last}.",
+            )
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"logit_bias must add a number to token {token}, not {value!r}.")
+        bias[token] = float(value)
+    return bias
+
+
+def _pieces(model: NgramModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser) -> Iterator[Generated]:
+    if sampling.echo:
+        yield from _echo(model, tokens, sampling)
+    stops = StopFilter(sampling.stop or ())
+    bias = chooser.bias
+    context = model.context(tokens)
+    finish_reason = LENGTH
+    for _ in range(DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens):
+        candidates = model.candidates_after(context)
+        weighed = _with_biased(model, candidates, context, bias) if bias else candidates
+        position = chooser.choose(weighed)
+        token = weighed.ids[position]
+        if token == 0:
+            finish_reason = EOS
+            break
+        top = model.top(candidates, sampling.logprobs) if sampling.logprobs else ()
+        piece = Generated(model.vocabulary[token], token, weighed.logprobs[position], top)
+        yield from stops.feed(piece)
+        if stops.met:
+            finish_reason = STOP
+            break
+        context = model.extended(context, token)
+    yield from stops.flush()
+    yield Generated("", finish_reason=finish_reason)
+
+
+def _with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
+    """The candidates and every token that `bias` names."""
+    missing = [token for token in bias if token not in set(candidates.ids)]
+    if not missing:
+        return candidates
+    probabilities = [model.token_probability(token, context) for token in missing]
+    return candidates._replace(
+        ids=[*candidates.ids, *missing],
+        probabilities=[*candidates.probabilities, *probabilities],
+        logprobs=[*candidates.logprobs, *map(math.log, probabilities)],
+    )
+
+
+def _echo(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
+    context = model.context(())
+    for number, token in enumerate(tokens):
+        logprob: float | None = None
+        top: tuple[tuple[str, float], ...] = ()
+        if sampling.logprobs is not None and number:
+            logprob = math.log(model.token_probability(model.token_id(token), context))
+            top = model.top(model.candidates_after(context), sampling.logprobs)
+        yield Generated(token, model.token_id(token), logprob, top)
+        context = model.context(tokens[: number + 1])

@@ -1,0 +1,265 @@
+r"""An interpolated n-gram model over words and punctuation.
+
+The whole model is a table of counts, and one formula. Let h be the last words, h' the same
+without the first of them, N(h) how often h stood in the corpus, c(hw) how often w followed it::
+
+    P(w|h) = (c(hw) + kappa * P(w|h')) / (N(h) + kappa)
+
+With no word left in h it ends at P(w) = (c(w) + kappa / V) / (N + kappa), V being the size of
+the vocabulary. Words h that never stood in the corpus have N(h) = 0, so that P(w|h) = P(w|h').
+
+What is generated are tokens as they are spelled, with their leading space (``" Turing"``); what
+they are matched with are words: without that space, in lower case, every run of line breaks
+being one. So the prompt ``alan turing was`` finds what followed ``Alan Turing was``. Spaces that
+stand alone are no words.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+from collections import Counter
+from functools import lru_cache
+from importlib import resources
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from together_nb.local import generation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from together_nb.params import SamplingParams
+
+ORDER = 4
+KAPPA = 0.3
+COMMONEST = 64
+
+END_OF_TEXT = "<|endoftext|>"
+"""The token that ends each document; a document also begins after one."""
+UNKNOWN = "<|unknown|>"
+"""The one entry of the vocabulary for every word that never stood in the corpus; never generated."""
+END_ID = 0
+
+_TOKEN = re.compile(r" ?\w+(?:['’-]\w+)*|\n+| ?[^\w\s]|\s")  # noqa: RUF001  (a typographer's apostrophe)
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
+
+Context = tuple[int, ...]
+"""The numbers of the last words, at most `order` - 1 of them; -1 is a word never seen."""
+
+
+def tokenize(text: str) -> list[str]:
+    """The tokens of `text`: words and marks with their leading space, runs of line breaks.
+
+    Nothing is lost: ``"".join(tokenize(text)) == text`` for every text.
+    """
+    return _TOKEN.findall(text)
+
+
+def _word(token: str) -> str:
+    """What `token` counts as in a context; "" for a space that stands alone."""
+    return "\n" if token[:1] == "\n" else token.strip().lower().replace("’", "'")  # noqa: RUF001
+
+
+class Candidates(NamedTuple):
+    """The tokens that may come next, likeliest first (of equals, the commoner first).
+
+    Parameters
+    ----------
+    ids
+        Token ids.
+    probabilities
+        P(w|h) of each; they sum to a little less than 1 over candidates.
+    logprobs
+        Their natural logarithms.
+    """
+
+    ids: Sequence[int]
+    probabilities: Sequence[float]
+    logprobs: Sequence[float]
+
+
+class _Place(NamedTuple):
+    """What followed one context in the corpus: how many tokens, and how often each."""
+
+    total: int
+    followers: dict[int, int]
+
+
+class NgramModel:
+    """A trained model; nothing in it changes any more, so threads may share it.
+
+    Parameters
+    ----------
+    documents
+        The texts to count.
+    order
+        Length of the longest n-gram: `order` - 1 words of context and the one that follows.
+    kappa
+        Weight of the shorter context, in counts.
+
+    Attributes
+    ----------
+    vocabulary
+        The text of each token by its id: first `END_OF_TEXT`, then from the commonest to the
+        rarest, last `UNKNOWN`.
+
+    Notes
+    -----
+    To generate, not all V tokens are weighed at each place but its *candidates*: every token that
+    followed the last word somewhere in the corpus, and the 64 commonest tokens. What is left out
+    has together a probability of a few per cent after rare words and next to none after common
+    ones, and is what reads worst. If the last word was never seen, the candidates are the whole
+    vocabulary. Reported probabilities are not changed by this: they are P(w|h), and the likeliest
+    64 are always among the candidates.
+    """
+
+    def __init__(self, documents: Iterable[str], order: int = ORDER, kappa: float = KAPPA) -> None:
+        self.order = order
+        self.kappa = kappa
+        texts = [[*tokenize(document), END_OF_TEXT] for document in documents]
+        counts = Counter(token for text in texts for token in text)
+        del counts[END_OF_TEXT]
+        ranked = sorted(counts, key=lambda token: (-counts[token], token))
+        self.vocabulary: tuple[str, ...] = (END_OF_TEXT, *ranked, UNKNOWN)
+        self._ids = {token: number for number, token in enumerate(self.vocabulary)}
+        # Every way to spell a word has the same number, the id of its commonest spelling.
+        self._words: dict[str, int] = {}
+        for number, token in enumerate(self.vocabulary[:-1]):
+            self._words.setdefault(_word(token), number)
+        self._word_of = [self._words[_word(token)] for token in self.vocabulary[:-1]]
+        self._places = self._count(texts)
+        self.candidates = lru_cache(maxsize=2048)(self._candidates)
+        self._after_word = lru_cache(maxsize=2048)(self._candidates_after_word)
+
+    def _count(self, texts: list[list[str]]) -> dict[Context, _Place]:
+        followers: dict[Context, dict[int, int]] = {(): {}}
+        for text in texts:
+            context: Context = (END_ID,)
+            for token in text:
+                number = self._ids[token]
+                for start in range(len(context) + 1):
+                    counted = followers.setdefault(context[start:], {})
+                    counted[number] = counted.get(number, 0) + 1
+                context = self.extended(context, number)
+        return {context: _Place(sum(counted.values()), counted) for context, counted in followers.items()}
+
+    def token_id(self, token: str) -> int:
+        """The id of `token`; that of `UNKNOWN` where it is not in the vocabulary."""
+        return self._ids.get(token, len(self.vocabulary) - 1)
+
+    def context(self, tokens: Iterable[str]) -> Context:
+        """The context after `tokens`, which begin a document."""
+        words = [END_ID, *(self._words.get(word, -1) for token in tokens if (word := _word(token)))]
+        return self._seen(tuple(words[len(words) - self.order + 1 :] if len(words) >= self.order else words))
+
+    def extended(self, context: Context, token: int) -> Context:
+        """The context after one token more."""
+        return (*context, self._word_of[token])[-(self.order - 1) :] if self.order > 1 else ()
+
+    def _seen(self, context: Context) -> Context:
+        """The longest end of `context` that stood in the corpus; the rest changes no probability."""
+        while context and context not in self._places:
+            context = context[1:]
+        return context
+
+    def probability(self, token: str, context: str) -> float:
+        """P(`token` | `context`), exactly by the formula above.
+
+        Parameters
+        ----------
+        token
+            A token as `tokenize` makes it; one that is not in the vocabulary counts as `UNKNOWN`.
+        context
+            The text before it; its last `order` - 1 words matter. It begins a document.
+        """
+        return self.token_probability(self.token_id(token), self.context(tokenize(context)))
+
+    def token_probability(self, token: int, context: Context) -> float:
+        """P of a token by its id, after a context of `context` or `extended`."""
+        probability = 1 / len(self.vocabulary)
+        for start in range(len(context), -1, -1):
+            place = self._places.get(context[start:])
+            if place is None:
+                break
+            probability = (place.followers.get(token, 0) + self.kappa * probability) / (place.total + self.kappa)
+        return probability
+
+    def candidates_after(self, context: Context) -> Candidates:
+        """The candidates after `context`, from a cache of 2,048 places."""
+        return self.candidates(self._seen(context))
+
+    def _candidates_after_word(self, context: Context) -> tuple[list[int], list[float], dict[int, int]]:
+        """Ids, probabilities and positions after a context of one word or none."""
+        if context:
+            ids = sorted({*self._places[context].followers, *range(min(COMMONEST + 1, len(self.vocabulary) - 1))})
+        else:
+            ids = list(range(len(self.vocabulary) - 1))
+        probabilities = [self.token_probability(token, context) for token in ids]
+        return ids, probabilities, {token: position for position, token in enumerate(ids)}
+
+    def _candidates(self, context: Context) -> Candidates:
+        # All contexts that end in one word share its candidates: each longer context scales the
+        # probabilities down and lifts the few tokens that followed it.
+        ids, probabilities, position = self._after_word(context[-1:])
+        probabilities = list(probabilities)
+        for start in range(len(context) - 2, -1, -1):
+            total, followers = self._places[context[start:]]
+            scale = self.kappa / (total + self.kappa)
+            probabilities = [scale * probability for probability in probabilities]
+            for token, count in followers.items():
+                probabilities[position[token]] += count / (total + self.kappa)
+        order = sorted(range(len(ids)), key=probabilities.__getitem__, reverse=True)
+        ranked = [probabilities[place] for place in order]
+        return Candidates([ids[place] for place in order], ranked, [math.log(value) for value in ranked])
+
+    def top(self, candidates: Candidates, count: int) -> tuple[tuple[str, float], ...]:
+        """The `count` likeliest tokens and their log-probabilities, likeliest first."""
+        pairs = zip(candidates.ids, candidates.logprobs, strict=True)
+        return tuple((self.vocabulary[token], logprob) for token, logprob in islice(pairs, count))
+
+    def generate(self, prompt: str, sampling: SamplingParams) -> Iterator[generation.Generated]:
+        """The tokens that continue `prompt`; see `together_nb.local.generation.generate`."""
+        return generation.generate(self, prompt, sampling)
+
+
+def train(documents: Iterable[str], order: int = ORDER) -> NgramModel:
+    """A model of `documents`, with n-grams of up to `order` words."""
+    return NgramModel(documents, order)
+
+
+def documents_of(text: str) -> list[str]:
+    """The documents of a corpus file: what stands between the lines ``# Title``."""
+    return [document for part in _TITLE.split(text) if (document := part.strip())]
+
+
+def corpus() -> list[str]:
+    """The documents that come with the package."""
+    folder = resources.files("together_nb.local") / "corpus"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
+    return [document for file in files for document in documents_of(file.read_text(encoding="utf-8"))]
+
+
+_training = threading.Lock()
+_default: NgramModel | None = None
+
+
+def default_model() -> NgramModel:
+    """The model of the package's own corpus, trained at the first call."""
+    global _default  # noqa: PLW0603  (trained once for the process)
+    with _training:
+        if _default is None:
+            _default = train(corpus())
+        return _default
+
+
+def _new_lock() -> None:
+    global _training  # noqa: PLW0603
+    _training = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # A lock that another thread held at the fork would stay locked in the child for good.
+    os.register_at_fork(after_in_child=_new_lock)

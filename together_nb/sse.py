@@ -1,0 +1,171 @@
+"""Bytes → server-sent events → JSON payloads, and the terminator.
+
+sseclient-py splits events into fields, as the specification has it, and this is the only module
+that imports it. What it would get wrong is put right in front of it, on the bytes: it is handed
+whole events with plain line ends and valid UTF-8, and nothing else. So a tail cut in mid-event is
+never dispatched, however the bytes were cut into pieces, and the terminator is always an event.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from together_nb.errors import StreamError, TogetherError
+
+try:
+    from sseclient import SSEClient
+except ImportError as error:  # the package `sseclient`, by another author, has the same import name
+    raise TogetherError("sseclient-py is not installed.", "Run: pip install sseclient-py") from error
+if not hasattr(SSEClient, "events"):
+    raise TogetherError(
+        "The package `sseclient` stands where `sseclient-py` should: they share an import name.",
+        "Run: pip uninstall -y sseclient && pip install --force-reinstall sseclient-py",
+    )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+DONE = "[DONE]"
+_DONE = DONE.encode()
+_BOM = b"\xef\xbb\xbf"
+_END = b"\n\n"
+
+
+class Payloads:
+    """Iterator of the JSON objects that a reply's bytes carry.
+
+    Parameters
+    ----------
+    pieces
+        The bytes, cut anywhere.
+
+    Attributes
+    ----------
+    terminated : bool
+        Whether the terminator has come. A stream that ends without it may have been cut.
+
+    Raises
+    ------
+    StreamError
+        On iteration: an event holds something that is not a JSON object.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.terminated = False
+        self._iterator = self._payloads(pieces)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._iterator
+
+    def _payloads(self, pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for event in SSEClient(whole_events(pieces)).events():
+            data = event.data
+            if data.startswith(DONE):
+                self.terminated = True
+                return
+            if not data.strip():  # `data:` alone keeps a connection alive
+                continue
+            try:
+                payload = json.loads(data)
+            except (ValueError, RecursionError):
+                payload = None
+            if not isinstance(payload, dict):
+                raise StreamError(
+                    f"The server sent an event that is not a JSON object: {data[:60]!r}.",
+                    "What came before it is kept.",
+                )
+            yield payload
+
+
+def whole_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Blocks of whole events: ``\n`` line ends, a blank line after each event, valid UTF-8.
+
+    Ends after the terminator, which comes as ``data: [DONE]``, ``data:[DONE]`` or a bare
+    ``[DONE]`` line, and is always an event here. What follows on its line does not matter: no JSON
+    begins so, and a server that keeps the connection open may never send it.
+
+    Parameters
+    ----------
+    pieces
+        The bytes as they arrive; empty pieces are passed over.
+    """
+    buffer = bytearray()
+    searched = 0  # neither a blank line nor a terminator ends before here
+    for piece in _plain_lines(_without_bom(pieces)):
+        buffer += piece
+        ended = _terminator(buffer, max(searched - len(_DONE), 0))
+        end = ended or buffer.rfind(_END, max(searched - 1, 0)) + len(_END)
+        if end >= len(_END):
+            yield _mended(bytes(buffer[:end]))
+            if ended:
+                return
+            del buffer[:end]
+        searched = len(buffer)
+
+
+def _terminator(buffer: bytearray, start: int) -> int:
+    """Where the terminator ends in `buffer`, looked for from `start` on; 0 where there is none."""
+    found = buffer.find(_DONE, start)
+    while found >= 0:
+        line = buffer[buffer.rfind(b"\n", 0, found) + 1 : found]
+        if line.strip() in (b"", b"data:"):
+            return found + len(_DONE)
+        found = buffer.find(_DONE, found + 1)
+    return 0
+
+
+def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    start: bytes | None = b""
+    for piece in pieces:
+        if start is None:
+            yield piece
+            continue
+        start += piece
+        if len(start) >= len(_BOM) or not _BOM.startswith(start):
+            yield start.removeprefix(_BOM)
+            start = None
+    if start:
+        yield start
+
+
+def _plain_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    r"""`pieces` with ``\r\n`` and ``\r`` turned into ``\n``, at once though a ``\n`` may follow."""
+    after_return = False
+    for piece in pieces:
+        plain = piece[1:] if after_return and piece.startswith(b"\n") else piece
+        if piece:
+            after_return = piece.endswith(b"\r")
+        if b"\r" in plain:
+            plain = plain.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if plain:
+            yield plain
+
+
+def _mended(block: bytes) -> bytes:
+    """`block` such that sseclient reads it right."""
+    try:
+        block.isascii() or block.decode()
+    except UnicodeDecodeError:
+        block = block.decode(errors="replace").encode()
+    # The usual case: each event is one line. Then nothing can be glued together.
+    if block.count(b"\n") == 2 * block.count(_END) and not block.endswith(_DONE):
+        return block
+    lines: list[bytes] = []
+    before = b""
+    for line in block.split(b"\n"):
+        # Events set line under line, as the tutorial prints them. `}` is never followed by `{`
+        # within one JSON text, so a pretty-printed one over several lines is not torn apart.
+        if before.startswith(b"data:") and before.rstrip().endswith(b"}") and _data(line).startswith(b"{"):
+            lines.append(b"")
+        lines.append(line)
+        before = line
+    if block.endswith(_DONE):  # the terminator: only `_terminator` ends a block so
+        lines[-1:] = [b"", b"data: " + _DONE, b"", b""]
+    return b"\n".join(lines)
+
+
+def _data(line: bytes) -> bytes:
+    return line[5:].lstrip() if line.startswith(b"data:") else b""

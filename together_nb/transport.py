@@ -1,0 +1,319 @@
+"""One HTTP exchange whose every wait another thread can end; the only import of requests.
+
+A thread that waits in a read is not woken by closing the response (measured: 19.5 s, the whole
+read time-out). Shutting the socket down wakes it in under a millisecond. So each exchange keeps a
+duplicate of its socket's descriptor from the moment it is connected: one way for plain and TLS,
+for the handshake, the wait for the headers and the body alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from functools import cache
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from together_nb.config import is_loopback
+from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from together_nb.config import Key
+
+_READ_SIZE = 65536
+_LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in the same packet
+_LAST_PIECES = 8
+_this_thread = threading.local()
+
+
+class Exchange:
+    """One request and its reply.
+
+    `open` and `pieces` are for one thread; `cancel` may be called from any other.
+
+    Parameters
+    ----------
+    method, url
+        As in HTTP.
+    key
+        Sent as ``Authorization: Bearer``, or None.
+    body
+        Bytes of JSON, or None.
+    connect_timeout, timeout
+        Seconds: for the connection, and of silence after it.
+    """
+
+    def __init__(
+        self, method: str, url: str, *, key: Key | None, body: bytes | None, connect_timeout: float, timeout: float
+    ) -> None:
+        self.url = url
+        self.cancelled = False
+        self._method = method
+        self._key = key
+        self._body = body
+        self._timeouts = (connect_timeout, timeout)
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._response: requests.Response | None = None
+        self._connection: HTTPConnection | None = None
+        self._drained = False
+
+    @property
+    def status(self) -> int:
+        """Status of the reply, once `open` has returned."""
+        return 0 if self._response is None else self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the reply, names in any case."""
+        return {} if self._response is None else self._response.headers
+
+    def open(self) -> None:
+        """Send the request and wait for the reply's headers.
+
+        Raises
+        ------
+        APIConnectionError
+            No reply; `APITimeoutError` when it took too long.
+        """
+        headers = {
+            "Accept": "text/event-stream, application/json",
+            # Compression lets servers and proxies on the way hold tokens back.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"together_nb/{__version__}",
+        }
+        if self._body is not None:
+            headers["Content-Type"] = "application/json"
+        host = urlsplit(self.url).hostname or ""
+        _this_thread.exchange = self
+        try:
+            self._response = _session().request(
+                self._method,
+                self.url,
+                data=self._body,
+                headers=headers,
+                auth=_Bearer(self._key),
+                timeout=self._timeouts,
+                stream=True,
+                # A redirect could carry the key and the prompt off to another host.
+                allow_redirects=False,
+                proxies={"no_proxy": host} if is_loopback(host) else None,
+            )
+        except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
+            self.close()
+            raise self._explained(error) from None
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            _this_thread.exchange = None
+        if self.cancelled:
+            self.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The reply's bytes as they arrive, decompressed; ends when the server ends it.
+
+        Raises
+        ------
+        APIConnectionError
+            The connection broke; `APITimeoutError` when the server was silent too long.
+        """
+        if self._response is None:
+            return
+        raw = self._response.raw
+        while not self.cancelled:
+            try:
+                piece = raw.read1(_READ_SIZE, decode_content=True)
+            except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
+                # ValueError, AttributeError: the response was closed under the read.
+                raise self._explained(error) from None
+            if not piece:
+                self._drained = not self.cancelled
+                return
+            yield piece
+
+    def finish(self) -> None:
+        """Take the few bytes that may follow the terminator: the connection can then serve again."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(_LAST_BYTES_TIMEOUT)
+            with contextlib.suppress(APIConnectionError):
+                for _ in itertools.islice(self.pieces(), _LAST_PIECES):
+                    pass
+        self.close()
+
+    def read(self, limit: int) -> bytes:
+        """At most about `limit` bytes of the reply; what can be had when the connection breaks."""
+        body = b""
+        with contextlib.suppress(APIConnectionError):
+            for piece in self.pieces():
+                body += piece
+                if len(body) >= limit:
+                    break
+        return body
+
+    def cancel(self) -> None:
+        """End every wait of this exchange, now or still to come, and close the connection."""
+        with self._lock:
+            self.cancelled = True
+            self._shut()
+
+    def close(self) -> None:
+        """Let go of the connection, which ends unless the reply was read to its end."""
+        with self._lock:
+            if not self._drained:
+                self._shut()
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+        if self._response is not None:
+            with contextlib.suppress(Exception):
+                self._response.close()
+
+    def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
+        """Keep a hold of the connection that this exchange goes over."""
+        with self._lock:
+            self._connection = connection
+            if self._socket is None:
+                # Not `connected` itself: it is emptied when TLS wraps it, before the handshake.
+                self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
+            if self.cancelled:
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _explained(self, error: Exception) -> APIConnectionError:
+        """The error that says in words what `error` says in classes."""
+        parts = urlsplit(self.url)
+        server = f"{parts.scheme}://{parts.netloc}"
+        causes = list(_causes(error))
+        words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
+        if "ConnectTimeout" in words:
+            return APITimeoutError(
+                f"{server} did not take the connection within {self._timeouts[0]:g} s.",
+                "Check the network, or set settings.connect_timeout higher.",
+            )
+        if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
+            return APITimeoutError(
+                f"{server} was silent for {self._timeouts[1]:g} s.",
+                "Try again, or set settings.timeout higher: some models think long before they answer.",
+            )
+        if "CERTIFICATE_VERIFY_FAILED" in words or "SSL" in words:
+            return APIConnectionError(
+                f"The secure connection to {server} failed: {_last_words(causes)}.",
+                "Check the address; for a certificate of your own set REQUESTS_CA_BUNDLE to its file.",
+            )
+        if "NameResolution" in words or "gaierror" in words:
+            return APIConnectionError(
+                f"No server is known by the name {parts.hostname}.",
+                "Check the base URL for a typing error, and the network.",
+            )
+        if "Connection refused" in words or "ConnectionRefused" in words:
+            return APIConnectionError(
+                f"Nothing answers at {server}.", "Check the base URL, and that the server is running."
+            )
+        return APIConnectionError(
+            f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
+        )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it wraps, outermost first."""
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        current = queue.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        queue += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+
+
+def _last_words(causes: list[BaseException]) -> str:
+    words = next((str(cause) for cause in reversed(causes) if str(cause)), type(causes[-1]).__name__)
+    return words.rstrip(".")[:200]
+
+
+class _Bearer(AuthBase):
+    """The key as a header. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
+
+    def __init__(self, key: Key | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return request
+
+
+class _Telling(HTTPConnection):
+    """A connection that tells the exchange of its thread what socket it goes over."""
+
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        self._tell(connected)
+        return connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # one that served before
+            self._tell(self.sock)
+        super().request(*args, **kwargs)
+
+    def _tell(self, connected: socket.socket) -> None:
+        exchange: Exchange | None = getattr(_this_thread, "exchange", None)
+        if exchange is not None:
+            exchange.adopt(self, connected)
+
+
+class _TellingSecure(_Telling, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Telling
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _TellingSecure
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that tell their exchange of their socket."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+
+@cache
+def _session() -> requests.Session:
+    """The session of this process: no cookies are kept, since threads share it."""
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(pool_connections=16, pool_maxsize=64)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
