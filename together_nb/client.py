@@ -22,7 +22,7 @@ from together_nb.errors import (
 from together_nb.sse import Payloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from types import TracebackType
 
     from together_nb.completion import Chunk, Completion, CompletionRequest
@@ -57,10 +57,10 @@ class CompletionStream:
     def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
         self.request = request
         self.endpoint = endpoint
-        self._dialect = dialect_for(request.api)
-        self.payload = self._dialect.payload(request)
+        self.dialect = dialect_for(request.api)
+        self.payload = self.dialect.payload(request)
         self._marks = marks or {}
-        self._exchange = endpoint.exchange("POST", self._dialect.path, self.payload)
+        self._exchange = endpoint.exchange("POST", self.dialect.path, self.payload)
         self._accumulator = Accumulator(request)
         self._started: float | None = None
         self._first: float | None = None
@@ -115,7 +115,7 @@ class CompletionStream:
             Timings(first, self.seconds), cancelled=self.cancelled, error=self._cut, **self._marks
         )
 
-    def _run(self) -> Iterator[Chunk]:
+    def _run(self) -> Generator[Chunk, None, None]:
         exchange = self._exchange
         self._started = perf_counter()
         try:
@@ -150,7 +150,7 @@ class CompletionStream:
         try:
             for payload in payloads:
                 came = True
-                for chunk in self._dialect.chunks(payload):
+                for chunk in self.dialect.chunks(payload):
                     if first and (chunk.text or chunk.reasoning):
                         self._first = perf_counter()
                         first = False
@@ -158,7 +158,7 @@ class CompletionStream:
                     yield chunk
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StreamError(
-                f"The server sent an event of a shape that is not the {self._dialect.name} API's ({error}).",
+                f"The server sent an event of a shape that is not the {self.dialect.name} API's ({error}).",
                 "What came before it is kept.",
             ) from None
         except APIConnectionError as error:
@@ -193,7 +193,7 @@ class CompletionStream:
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict):
-            for chunk in self._dialect.chunks(payload):
+            for chunk in self.dialect.chunks(payload):
                 self._accumulator.add(chunk)
                 yield chunk
         if self._accumulator.chunks:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any, NoReturn
+from copy import copy
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from traitlets import Float, HasTraits, TraitType, Unicode
+from traitlets import Float, HasTraits, TraitType, Unicode, link, validate
 
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
+
+if TYPE_CHECKING:
+    from traitlets.config import Configurable
 
 LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
@@ -133,6 +137,13 @@ class Settings(HasTraits):
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         self._key: Key | None = None
 
+    @validate("base_url")
+    def _a_url(self, proposal: dict[str, Any]) -> str | None:
+        value: str | None = proposal["value"]
+        if value:
+            server_root(value)
+        return value or None
+
     @property
     def api_key(self) -> Key | None:
         """The key, hidden: set here, or else from ``TOGETHER_API_KEY``. Assign a str to set it, None to forget it."""
@@ -163,6 +174,27 @@ class Settings(HasTraits):
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in sorted(self.trait_names()) if getattr(self, name) is not None}
         return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
+
+
+def mirror(source: HasTraits, target: Configurable) -> None:
+    """Give `target` each trait of `source`, both ways: a change of one is a change of the other.
+
+    Parameters
+    ----------
+    source
+        The settings.
+    target
+        What ``%config`` sets; values from IPython's configuration files are taken over.
+    """
+    twins = {name: copy(trait) for name, trait in source.traits().items()}
+    for twin in twins.values():
+        twin.metadata = {**twin.metadata, "config": True}
+    target.add_traits(**twins)
+    configured = target.config.get(type(target).__name__, {})
+    for name in twins:
+        if name in configured:
+            setattr(source, name, configured[name])
+        link((source, name), (target, name))
 
 
 settings = Settings()

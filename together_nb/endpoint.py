@@ -192,4 +192,4 @@ def known_catalog(endpoint: Endpoint) -> Catalog | None:
 
 def _place(endpoint: Endpoint) -> tuple[str, str | None]:
     # Each account sees its own models; the key's last letters tell accounts apart well enough.
-    return endpoint.root, endpoint.key and endpoint.key.ending
+    return endpoint.root, None if endpoint.key is None else endpoint.key.ending

@@ -21,10 +21,7 @@ In a notebook an error shows its lines and no traceback, and the cell fails
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
-
-from together_nb.escape import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,6 +52,8 @@ class TogetherError(Exception):
         return "\n".join(part for part in (self.message, self.hint) if part)
 
     def _render_traceback_(self) -> list[str]:
+        from together_nb.escape import visible
+
         # A server's words stand in the message, and front ends obey ANSI codes in tracebacks.
         return visible(f"{type(self).__name__}: {self}").splitlines()
 
@@ -135,9 +134,14 @@ def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
     count
         The most names to offer.
     """
+    import difflib  # 3 ms that loading the extension need not wait for
+
     by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)
-    if not near:
+    near = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
+    if near:
+        closeness = {name: difflib.SequenceMatcher(None, name, word.lower()).ratio() for name in near}
+        near = [name for name in near if closeness[name] > closeness[near[0]] - 0.1]
+    else:
         # A model is often typed without its organization: offer those that contain the words.
         near = [lower for lower in by_lower if word and word.lower() in lower][:count]
     return f"Did you mean {' or '.join(by_lower[lower] for lower in near)}?" if near else ""

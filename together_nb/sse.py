@@ -110,7 +110,7 @@ def _terminator(buffer: bytearray, start: int) -> int:
     """Where the terminator ends in `buffer`, looked for from `start` on; 0 where there is none."""
     found = buffer.find(_DONE, start)
     while found >= 0:
-        line = buffer[buffer.rfind(b"\n", 0, found) + 1 : found]
+        line = bytes(buffer[buffer.rfind(b"\n", 0, found) + 1 : found])
         if line.strip() in (b"", b"data:"):
             return found + len(_DONE)
         found = buffer.find(_DONE, found + 1)

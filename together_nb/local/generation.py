@@ -25,7 +25,7 @@ from together_nb.errors import InputError
 from together_nb.local.stopping import StopFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from together_nb.local.ngram import Candidates, Context, NgramModel
     from together_nb.params import SamplingParams
@@ -87,7 +87,7 @@ class Chooser:
         self._presence = sampling.presence_penalty or 0.0
         self._frequency = sampling.frequency_penalty or 0.0
         self._penalizes = self._repetition != 1 or bool(self._presence or self._frequency)
-        self._bias = logit_bias
+        self.bias = logit_bias
         # How often the answer holds each token; 0 for one that only the prompt holds.
         self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
         # Seeded by text, for -1 and 1 to differ; without a seed, by the system.
@@ -107,35 +107,26 @@ class Chooser:
 
     def _logits(self, candidates: Candidates) -> list[float]:
         """The log-probabilities with penalties and biases; [] where there are none to apply."""
-        if not (self._seen or self._bias):
+        ids, seen = candidates.ids, self._seen
+        penalized = [position for position, token in enumerate(ids) if token in seen] if seen else []
+        biased = [(ids.index(token), bias) for token, bias in self.bias.items()]
+        if not (penalized or biased):
             return []
-        logits = list(candidates.logprobs)
-        changed = False
-        for position, token in enumerate(candidates.ids):
-            if token in self._seen:
-                changed = True
-                count = self._seen[token]
-                logits[position] *= self._repetition
-                if count:
-                    logits[position] -= self._presence + self._frequency * count
-            if token in self._bias:
-                changed = True
-                logits[position] += self._bias[token]
-        return [min(max(logit, -_HUGE), _HUGE) for logit in logits] if changed else []
+        logits = [*map(math.log, candidates.probabilities)]
+        for position in penalized:
+            count = seen[ids[position]]
+            penalty = self._presence + self._frequency * count if count else 0.0
+            logits[position] = _finite(logits[position] * self._repetition - penalty)
+        for position, bias in biased:
+            logits[position] = _finite(logits[position] + bias)
+        return logits
 
     def _draw(self, candidates: Candidates, logits: list[float]) -> int:
-        values = logits or candidates.logprobs
         order: list[int] | None = None
         if logits and (self._top_k or self._top_p is not None):
-            order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
-            values = [values[position] for position in order]
-        if self._top_k:
-            values = values[: self._top_k]
-        if not logits and self._temperature == 1:
-            weights = candidates.probabilities[: len(values)]
-        else:
-            peak, temperature = max(values), self._temperature
-            weights = [math.exp((value - peak) / temperature) for value in values]
+            order = sorted(range(len(logits)), key=logits.__getitem__, reverse=True)
+            logits = [logits[position] for position in order]
+        weights = self._weights(candidates.probabilities[: self._top_k], logits[: self._top_k])
         cumulative = list(accumulate(weights))
         if self._top_p is not None:
             cumulative = cumulative[: bisect_left(cumulative, self._top_p * cumulative[-1]) + 1]
@@ -146,9 +137,23 @@ class Chooser:
         drawn = bisect_right(cumulative, self._random.random() * cumulative[-1], hi=len(cumulative) - 1)
         return drawn if order is None else order[drawn]
 
+    def _weights(self, probabilities: Sequence[float], logits: Sequence[float]) -> Sequence[float]:
+        """What to draw by: not normalized, the greatest about 1."""
+        if logits:
+            exp, peak, temperature = math.exp, max(logits), self._temperature
+            return [exp((logit - peak) / temperature) for logit in logits]
+        if self._temperature == 1:
+            return probabilities
+        peak, power = probabilities[0], 1 / self._temperature
+        return [(probability / peak) ** power for probability in probabilities]
 
-def generate(model: NgramModel, prompt: str, sampling: SamplingParams) -> Iterator[Generated]:
-    """The tokens that continue `prompt`, and one last piece with the finish reason.
+
+def _finite(logit: float) -> float:
+    return min(max(logit, -_HUGE), _HUGE)
+
+
+def generate(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
+    """The tokens that continue a prompt's `tokens`, and one last piece with the finish reason.
 
     Text that may be the beginning of a stop text is held back until it is certain; its tokens
     come then, each with its own log-probability. The stop text is not returned. With ``echo``
@@ -158,8 +163,8 @@ def generate(model: NgramModel, prompt: str, sampling: SamplingParams) -> Iterat
     ----------
     model
         The model.
-    prompt
-        The text to continue.
+    tokens
+        The tokens of the text to continue.
     sampling
         Unset, ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
 
@@ -169,17 +174,9 @@ def generate(model: NgramModel, prompt: str, sampling: SamplingParams) -> Iterat
         `logit_bias` names a token that is none, or adds what is no number. Raised by the call,
         not by the first token.
     """
-    tokens = model_tokens(prompt)
     ids = [model.token_id(token) for token in tokens]
     chooser = Chooser(sampling, ids, logit_bias_of(model, sampling))
     return _pieces(model, tokens, sampling, chooser)
-
-
-def model_tokens(prompt: str) -> list[str]:
-    """The prompt's tokens (`together_nb.local.ngram.tokenize`)."""
-    from together_nb.local.ngram import tokenize  # noqa: PLC0415  (ngram imports this module)
-
-    return tokenize(prompt)
 
 
 def logit_bias_of(model: NgramModel, sampling: SamplingParams) -> dict[int, float]:
@@ -224,26 +221,24 @@ def _pieces(model: NgramModel, tokens: list[str], sampling: SamplingParams, choo
             finish_reason = EOS
             break
         top = model.top(candidates, sampling.logprobs) if sampling.logprobs else ()
-        piece = Generated(model.vocabulary[token], token, weighed.logprobs[position], top)
+        piece = Generated(model.vocabulary[token], token, math.log(weighed.probabilities[position]), top)
         yield from stops.feed(piece)
         if stops.met:
             finish_reason = STOP
             break
-        context = model.extended(context, token)
+        context = model.extended(context, piece.text)
     yield from stops.flush()
     yield Generated("", finish_reason=finish_reason)
 
 
 def _with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
     """The candidates and every token that `bias` names."""
-    missing = [token for token in bias if token not in set(candidates.ids)]
+    missing = [token for token in bias if token not in candidates.ids]
     if not missing:
         return candidates
     probabilities = [model.token_probability(token, context) for token in missing]
     return candidates._replace(
-        ids=[*candidates.ids, *missing],
-        probabilities=[*candidates.probabilities, *probabilities],
-        logprobs=[*candidates.logprobs, *map(math.log, probabilities)],
+        ids=[*candidates.ids, *missing], probabilities=[*candidates.probabilities, *probabilities]
     )
 
 
@@ -256,4 +251,4 @@ def _echo(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> Ite
             logprob = math.log(model.token_probability(model.token_id(token), context))
             top = model.top(model.candidates_after(context), sampling.logprobs)
         yield Generated(token, model.token_id(token), logprob, top)
-        context = model.context(tokens[: number + 1])
+        context = model.extended(context, token)

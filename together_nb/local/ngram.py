@@ -71,14 +71,11 @@ class Candidates(NamedTuple):
     ids
         Token ids.
     probabilities
-        P(w|h) of each; they sum to a little less than 1 over candidates.
-    logprobs
-        Their natural logarithms.
+        P(w|h) of each; together a little less than 1.
     """
 
     ids: Sequence[int]
     probabilities: Sequence[float]
-    logprobs: Sequence[float]
 
 
 class _Place(NamedTuple):
@@ -126,24 +123,24 @@ class NgramModel:
         self.vocabulary: tuple[str, ...] = (END_OF_TEXT, *ranked, UNKNOWN)
         self._ids = {token: number for number, token in enumerate(self.vocabulary)}
         # Every way to spell a word has the same number, the id of its commonest spelling.
-        self._words: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
         for number, token in enumerate(self.vocabulary[:-1]):
-            self._words.setdefault(_word(token), number)
-        self._word_of = [self._words[_word(token)] for token in self.vocabulary[:-1]]
+            self._numbers.setdefault(_word(token), number)
+        self._number_of = {token: self._numbers[_word(token)] for token in self.vocabulary[:-1] if _word(token)}
         self._places = self._count(texts)
-        self.candidates = lru_cache(maxsize=2048)(self._candidates)
+        self.candidates_after = lru_cache(maxsize=2048)(self._candidates)
         self._after_word = lru_cache(maxsize=2048)(self._candidates_after_word)
 
     def _count(self, texts: list[list[str]]) -> dict[Context, _Place]:
         followers: dict[Context, dict[int, int]] = {(): {}}
         for text in texts:
-            context: Context = (END_ID,)
+            context: Context = (END_ID,)[: self.order - 1]
             for token in text:
                 number = self._ids[token]
                 for start in range(len(context) + 1):
                     counted = followers.setdefault(context[start:], {})
                     counted[number] = counted.get(number, 0) + 1
-                context = self.extended(context, number)
+                context = self._extended(context, token)
         return {context: _Place(sum(counted.values()), counted) for context, counted in followers.items()}
 
     def token_id(self, token: str) -> int:
@@ -152,12 +149,23 @@ class NgramModel:
 
     def context(self, tokens: Iterable[str]) -> Context:
         """The context after `tokens`, which begin a document."""
-        words = [END_ID, *(self._words.get(word, -1) for token in tokens if (word := _word(token)))]
-        return self._seen(tuple(words[len(words) - self.order + 1 :] if len(words) >= self.order else words))
+        context: Context = (END_ID,)[: self.order - 1]
+        for token in tokens:
+            context = self._extended(context, token)
+        return self._seen(context)
 
-    def extended(self, context: Context, token: int) -> Context:
-        """The context after one token more."""
-        return (*context, self._word_of[token])[-(self.order - 1) :] if self.order > 1 else ()
+    def extended(self, context: Context, token: str) -> Context:
+        """The context after `context` and one token more."""
+        return self._seen(self._extended(context, token))
+
+    def _extended(self, context: Context, token: str) -> Context:
+        number = self._number_of.get(token)
+        if number is None:
+            word = _word(token)
+            if not word:
+                return context
+            number = self._numbers.get(word, -1)
+        return (*context[max(0, len(context) - self.order + 2) :], number) if self.order > 1 else ()
 
     def _seen(self, context: Context) -> Context:
         """The longest end of `context` that stood in the corpus; the rest changes no probability."""
@@ -187,10 +195,6 @@ class NgramModel:
             probability = (place.followers.get(token, 0) + self.kappa * probability) / (place.total + self.kappa)
         return probability
 
-    def candidates_after(self, context: Context) -> Candidates:
-        """The candidates after `context`, from a cache of 2,048 places."""
-        return self.candidates(self._seen(context))
-
     def _candidates_after_word(self, context: Context) -> tuple[list[int], list[float], dict[int, int]]:
         """Ids, probabilities and positions after a context of one word or none."""
         if context:
@@ -201,28 +205,31 @@ class NgramModel:
         return ids, probabilities, {token: position for position, token in enumerate(ids)}
 
     def _candidates(self, context: Context) -> Candidates:
+        """The candidates after a context of `context` or `extended`."""
         # All contexts that end in one word share its candidates: each longer context scales the
         # probabilities down and lifts the few tokens that followed it.
         ids, probabilities, position = self._after_word(context[-1:])
-        probabilities = list(probabilities)
-        for start in range(len(context) - 2, -1, -1):
+        scale = 1.0
+        lifts: dict[int, float] = {}
+        for start in range(len(context) - 1):  # from the longest to that of two words
             total, followers = self._places[context[start:]]
-            scale = self.kappa / (total + self.kappa)
-            probabilities = [scale * probability for probability in probabilities]
             for token, count in followers.items():
-                probabilities[position[token]] += count / (total + self.kappa)
+                lifts[token] = lifts.get(token, 0.0) + scale * count / (total + self.kappa)
+            scale *= self.kappa / (total + self.kappa)
+        probabilities = [scale * probability for probability in probabilities]
+        for token, lift in lifts.items():
+            probabilities[position[token]] += lift
         order = sorted(range(len(ids)), key=probabilities.__getitem__, reverse=True)
-        ranked = [probabilities[place] for place in order]
-        return Candidates([ids[place] for place in order], ranked, [math.log(value) for value in ranked])
+        return Candidates([ids[place] for place in order], [probabilities[place] for place in order])
 
     def top(self, candidates: Candidates, count: int) -> tuple[tuple[str, float], ...]:
         """The `count` likeliest tokens and their log-probabilities, likeliest first."""
-        pairs = zip(candidates.ids, candidates.logprobs, strict=True)
-        return tuple((self.vocabulary[token], logprob) for token, logprob in islice(pairs, count))
+        pairs = islice(zip(*candidates, strict=True), count)
+        return tuple((self.vocabulary[token], math.log(probability)) for token, probability in pairs)
 
     def generate(self, prompt: str, sampling: SamplingParams) -> Iterator[generation.Generated]:
         """The tokens that continue `prompt`; see `together_nb.local.generation.generate`."""
-        return generation.generate(self, prompt, sampling)
+        return generation.generate(self, tokenize(prompt), sampling)
 
 
 def train(documents: Iterable[str], order: int = ORDER) -> NgramModel:

@@ -1,0 +1,236 @@
+"""From the body of a request to what is asked, or to an error with Together's status and words."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from together_nb.errors import InputError
+from together_nb.local import MODEL_ID
+from together_nb.local.generation import DEFAULT_MAX_TOKENS
+from together_nb.local.ngram import tokenize
+from together_nb.params import PARAMETERS, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from together_nb.local.generation import Generated
+    from together_nb.local.ngram import NgramModel
+
+INFERENCE, COMPLETIONS, CHAT = "inference", "completions", "chat"
+
+CONTEXT_LENGTH = 131_072
+"""The most tokens of a prompt and its answer together. The model itself knows no bound."""
+
+# Keys that say nothing about the text, beside the parameters and those read below.
+_IGNORED = frozenset({"user", "stream_options"})
+_HONOURED = frozenset(PARAMETERS) - {"reasoning_effort"} | {"top_logprobs", "max_completion_tokens"}
+_READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens"})
+
+
+class RequestError(Exception):
+    """What is answered in place of a completion.
+
+    Parameters
+    ----------
+    status
+        HTTP status.
+    message
+        What is wrong and what to do about it.
+    param
+        The key of the body it is about, or None.
+    code
+        Together's word for it, or None.
+    """
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, understood.
+
+    Parameters
+    ----------
+    dialect
+        `INFERENCE`, `COMPLETIONS` or `CHAT`.
+    prompt
+        The text to continue.
+    prompt_tokens
+        How many tokens it has.
+    sampling
+        The parameters; the seed is always set, so that the answer can tell it.
+    stream
+        Whether to answer token by token.
+    openai_logprobs
+        Whether log-probabilities were asked for as OpenAI's chat does (``logprobs: true``).
+    """
+
+    dialect: str
+    prompt: str
+    prompt_tokens: int
+    sampling: SamplingParams
+    stream: bool
+    openai_logprobs: bool
+
+    @property
+    def choices(self) -> int:
+        """How many answers."""
+        return self.sampling.n or 1
+
+    @property
+    def echoed(self) -> int:
+        """How many of each answer's tokens are the prompt's."""
+        return self.prompt_tokens if self.sampling.echo else 0
+
+    def generate(self, model: NgramModel) -> list[Iterator[Generated]]:
+        """The answers, one iterator each; answer i is seeded with the seed plus i.
+
+        Raises
+        ------
+        RequestError
+            `logit_bias` does not fit the model.
+        """
+        first = self.sampling.seed or 0
+        try:
+            return [model.generate(self.prompt, replace(self.sampling, seed=first + i)) for i in range(self.choices)]
+        except InputError as error:
+            raise RequestError(422, _sentence(error), "logit_bias") from None
+
+
+def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
+    """What the `body` of a request asks for.
+
+    Raises
+    ------
+    RequestError
+        400: no JSON object, no prompt, or something this model cannot do; 403: too long; 404:
+        another model; 422: a parameter is of the wrong type or out of bounds.
+    """
+    values = {key: value for key, value in _object(body).items() if value not in (None, [], {})}
+    if not any_model:
+        _check_model(values.get("model"))
+    prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
+    stream = _flag(values, "stream") or _flag(values, "stream_tokens")
+    openai_logprobs = isinstance(values.get("logprobs"), bool)
+    sampling = _sampling(values)
+    prompt_tokens = len(tokenize(prompt))
+    length = DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
+    if prompt_tokens + length > CONTEXT_LENGTH:
+        raise RequestError(
+            403,
+            f"The prompt's {prompt_tokens} tokens and max_tokens ({length}) exceed the context of {CONTEXT_LENGTH} "
+            "tokens. Shorten the prompt or lower max_tokens.",
+            "max_tokens",
+        )
+    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"The body must be JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise RequestError(400, 'The body must be a JSON object, such as {"model": …, "prompt": …}.')
+    return values
+
+
+def _check_model(model: object) -> None:
+    if model is None:
+        raise RequestError(400, f"model is missing. This server has one: {MODEL_ID}.", "model")
+    if model != MODEL_ID:
+        raise RequestError(
+            404,
+            f"Unable to access model {model}. This server has one model, {MODEL_ID}; started with --any-model, "
+            "it answers under every name.",
+            "model",
+            "model_not_available",
+        )
+
+
+def _prompt(prompt: object) -> str:
+    if not isinstance(prompt, str) or not prompt:
+        raise RequestError(400, "prompt must be a text that is not empty.", "prompt")
+    return prompt
+
+
+def _chat_prompt(messages: object) -> str:
+    """The text of a conversation: the contents, a blank line after each.
+
+    An answer that was begun (the last message is the assistant's) is continued without one.
+    """
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise RequestError(
+            400,
+            'messages must be a list of {"role": …, "content": …}, the content a text or a list of '
+            '{"type": "text", "text": …}.',
+            "messages",
+        )
+    contents = [_text(message["content"]) for message in messages]
+    prompt = "\n\n".join(content for content in contents if content)
+    if not prompt:
+        raise RequestError(400, "messages must hold some text.", "messages")
+    return prompt if messages[-1]["role"] == "assistant" else prompt + "\n\n"
+
+
+def _is_message(message: object) -> bool:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        return False
+    content = message.get("content")
+    if isinstance(content, list):
+        return all(
+            isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+            for part in content
+        )
+    return isinstance(content, str)
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def _flag(values: dict[str, Any], name: str) -> bool:
+    value = values.get(name, False)
+    if not isinstance(value, bool):
+        raise RequestError(422, f"{name} must be true or false, not {value!r}.", name)
+    return value
+
+
+def _sampling(values: dict[str, Any]) -> SamplingParams:
+    for name, value in values.items():
+        plain = name == "response_format" and value == {"type": "text"}
+        if not (name in _READ or name in _HONOURED or name in _IGNORED or plain):
+            raise RequestError(
+                400,
+                f"{MODEL_ID} cannot honour {name}. Leave it out, or ask one of Together's models.",
+                name,
+            )
+    asked = {name: values[name] for name in _HONOURED if name in values}
+    if "max_completion_tokens" in asked:
+        asked.setdefault("max_tokens", asked.pop("max_completion_tokens"))
+    top = asked.pop("top_logprobs", None)
+    if isinstance(asked.get("logprobs"), bool):
+        # OpenAI's chat: whether, and beside it how many.
+        wanted = asked.pop("logprobs")
+        if wanted:
+            asked["logprobs"] = 0 if top is None else top
+    valid: dict[str, Any] = {}
+    for name, value in asked.items():
+        try:
+            valid[name] = PARAMETERS[name].validate(value)
+        except InputError as error:
+            raise RequestError(422, _sentence(error), name) from None
+    valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
+    return SamplingParams(**valid)
+
+
+def _sentence(error: InputError) -> str:
+    return f"{error.message} {error.hint}".strip()

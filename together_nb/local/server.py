@@ -1,0 +1,246 @@
+"""The server of the embedded engine, on a loopback port.
+
+::
+
+    with LocalServer(tokens_per_second=20) as server:
+        requests.post(server.base_url + "/v1/completions", json={"model": "local/ngram", "prompt": "Once"})
+
+`asked` reads requests, `bodies` writes replies, `handler` is the HTTP between them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import sys
+import threading
+import time
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from together_nb.local.handler import Handler
+from together_nb.local.ngram import NgramModel, default_model
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+HOST = "127.0.0.1"
+
+
+class LocalServer:
+    """Serves a model over HTTP in Together's three dialects, to this machine only.
+
+    Parameters
+    ----------
+    model
+        The model; None is `together_nb.local.ngram.default_model`, trained at the first request.
+    port
+        TCP port; 0 takes a free one.
+    tokens_per_second
+        How fast each answer comes; None or 0 is as fast as possible. May be changed while answers run.
+    api_key
+        The key to ask for; None asks for none.
+    any_model
+        Whether to answer whatever model is asked for. Replies still say which one answered.
+    verbose
+        Whether to write a line to stderr for each request.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+
+    def __init__(  # noqa: PLR0913  (each a keyword with a default)
+        self,
+        model: NgramModel | None = None,
+        *,
+        port: int = 0,
+        tokens_per_second: float | None = None,
+        api_key: str | None = None,
+        any_model: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self._model = model
+        self.api_key = api_key
+        self.any_model = any_model
+        self.verbose = verbose
+        self._rate = tokens_per_second
+        self.changed = threading.Condition()
+        self.stopped = False
+        self._http = _HTTPServer((HOST, port), type("Handler", (Handler,), {"owner": self}))
+        self._thread: threading.Thread | None = None
+
+    @property
+    def model(self) -> NgramModel:
+        """The model that answers."""
+        return self._model or default_model()
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, ``http://127.0.0.1:PORT``, without ``/v1``."""
+        return f"http://{HOST}:{self._http.server_address[1]}"
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast each answer comes; None or 0 is as fast as possible."""
+        return self._rate
+
+    @tokens_per_second.setter
+    def tokens_per_second(self, rate: float | None) -> None:
+        with self.changed:
+            self._rate = rate
+            self.changed.notify_all()
+
+    def start(self) -> LocalServer:
+        """Serve from a daemon thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.serve_forever, name="together_nb.local", daemon=True)
+            self._thread.start()
+        return self
+
+    def serve_forever(self) -> None:
+        """Serve from this thread, until `stop` or an exception (Ctrl-C)."""
+        self._http.serve_forever(poll_interval=0.05)
+
+    def stop(self) -> None:
+        """End every answer that runs, close every connection and the port."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+        if self._thread is not None:
+            self._http.shutdown()
+            self._thread.join()
+        self.abandon()
+        self._http.close_connections()
+
+    def abandon(self) -> None:
+        """Close this process's hold on the port; in the child of a fork there is no thread to stop."""
+        self._http.server_close()
+
+    def pace(self) -> Pace:
+        """What the tokens of one answer wait for."""
+        return Pace(self)
+
+    def __enter__(self) -> LocalServer:  # noqa: PYI034  (Self is of Python 3.11)
+        """Start; the server."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+
+class Pace:
+    """Lets one answer's tokens go at the server's rate, each at its own time from the first on.
+
+    The times are counted from one start, so that delays do not add up; a change of the rate makes
+    a new start.
+    """
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+        self._rate: float | None = None
+        self._start = 0.0
+        self._count = 0
+
+    def wait(self) -> None:
+        """Wait until the next token is due; the first one is at once.
+
+        Raises
+        ------
+        ConnectionAbortedError
+            The server was stopped.
+        """
+        server = self._server
+        if not server.tokens_per_second:
+            self._rate = None
+        else:
+            with server.changed:
+                while (seconds := self._seconds_left()) > 0 and not server.stopped:
+                    server.changed.wait(min(seconds, threading.TIMEOUT_MAX))
+        if server.stopped:
+            raise ConnectionAbortedError
+        self._count += 1
+
+    def _seconds_left(self) -> float:
+        rate = self._server.tokens_per_second
+        now = time.monotonic()
+        if rate != self._rate:
+            # The token before this one was the last of the old schedule; count from it.
+            elapsed = 1 if self._count else 0
+            self._rate, self._start, self._count = rate, now, elapsed
+        return self._start + self._count / rate - now if rate else 0.0
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    """Knows its connections, to close them; silent about clients that leave."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    # Elsewhere than on Unix this option would let two servers share the port.
+    allow_reuse_address = os.name == "posix"
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which asks the name service for this machine's name: that can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # it closed meanwhile
+                continue
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+_starting = threading.Lock()
+_running: LocalServer | None = None
+_running_pid = 0
+
+
+def running_server() -> LocalServer:
+    """The server of this process, started at the first call; again after a fork or `LocalServer.stop`."""
+    global _running, _running_pid  # noqa: PLW0603  (one for the process)
+    with _starting:
+        if _running is not None and _running_pid != os.getpid():
+            _running.abandon()
+            _running = None
+        if _running is None or _running.stopped:
+            _running = LocalServer().start()
+            _running_pid = os.getpid()
+        return _running
+
+
+def _after_fork() -> None:
+    global _starting  # noqa: PLW0603
+    _starting = threading.Lock()  # another thread may have held it at the fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

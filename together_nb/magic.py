@@ -1,0 +1,205 @@
+"""``%%together`` and ``%together``."""
+
+from __future__ import annotations
+
+from getpass import getpass
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+
+from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, mirror, settings
+from together_nb.errors import AuthenticationError, InputError, TogetherError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.completion import Completion
+
+LAST = "_together"
+
+
+@magics_class
+class TogetherMagics(Magics):
+    """Send a cell to a language model and watch the answer arrive.
+
+    Its traits are those of `together_nb.settings`: ``%config TogetherMagics.temperature = 0.7``
+    holds for every cell that does not say otherwise.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        mirror(settings, self)
+        self._commands: dict[str, Callable[[str], None]] = {
+            "login": self._login,
+            "logout": self._logout,
+            "models": self._models,
+        }
+        shell.set_hook("complete_command", self._complete_cell, str_key="%%together")
+        shell.set_hook("complete_command", self._complete_line, str_key="%together")
+
+    @no_var_expand
+    @cell_magic("together")
+    def run_cell(self, line: str, cell: str) -> None:
+        """Send this cell to a language model; the answer streams below."""
+        # Imported here, as all that is heavy: loading the extension must not wait for it.
+        from together_nb import options, session
+        from together_nb.fill import fill
+        from together_nb.views import view_for
+
+        given = options.parse(line)
+        if given is None:
+            print(options.help_text())  # noqa: T201
+            return
+
+        prompt, system = self._as_typed(cell), given.system
+        filled: tuple[str, ...] = ()
+        if not given.raw:
+            prompt, filled = fill(prompt, self._shell.user_ns)
+            if system is not None:
+                system, more = fill(system, self._shell.user_ns)
+                filled = tuple(dict.fromkeys((*filled, *more)))
+        opened = session.open_stream(
+            prompt, model=given.model, api=given.api, system=system, filled=filled, **given.sampling
+        )
+        if given.dry_run:
+            self._show_request(opened, filled)
+            return
+
+        def keep(completion: Completion) -> None:
+            session.history.append(completion)
+            names = {LAST: completion} if given.out is None else {LAST: completion, given.out: completion}
+            self._shell.push(names, interactive=given.out is not None)
+
+        session.run(opened, view_for(self._shell, given.show, chat=opened.dialect.chat), keep)
+
+    @no_var_expand
+    @line_magic("together")
+    def run_command(self, line: str) -> None:
+        """``%together`` [login | logout | models [TEXT]]; alone: where it stands."""
+        name, _, rest = line.strip().partition(" ")
+        if not name:
+            self._status()
+        elif name in self._commands:
+            self._commands[name](rest.strip())
+        else:
+            hint = suggestion(name, self._commands) or f"There are: {', '.join(self._commands)}."
+            raise InputError(f"There is no command `%together {name}`.", hint)
+
+    def _as_typed(self, cell: str) -> str:
+        """The body without the line end that IPython adds where the cell had none."""
+        parent = self._shell.get_parent() if hasattr(self._shell, "get_parent") else {}
+        code = ((parent or {}).get("content") or {}).get("code", "")
+        typed_it = code.endswith("\n") and code.endswith(cell)
+        return cell if typed_it else cell.removesuffix("\n")
+
+    def _complete_cell(self, _: Any, event: Any) -> list[str]:
+        from together_nb import completer
+
+        return completer.options(event.line, event.symbol)
+
+    def _complete_line(self, _: Any, event: Any) -> list[str]:
+        from together_nb import completer
+
+        return completer.words(event.line, event.symbol, self._commands)
+
+    def _show_request(self, opened: CompletionStream, filled: tuple[str, ...]) -> None:
+        import json
+
+        from together_nb.escape import fenced, literal, visible
+
+        where = f"POST {opened.endpoint.root}{opened.dialect.path}"
+        body = visible(json.dumps(opened.payload, indent=2, ensure_ascii=False))
+        names = f", filled in: {', '.join(filled)}" if filled else ""
+        self._display(
+            f"{literal(where)}\n\n{fenced(body, 'json')}\n\n<sub>not sent{literal(names)}</sub>",
+            f"{where}\n{body}\n[not sent{names}]",
+        )
+
+    def _display(self, markdown: str, plain: str) -> None:
+        from IPython.display import display
+
+        if getattr(self._shell, "kernel", None) is None:
+            print(plain)  # noqa: T201  (a terminal shows no Markdown)
+        else:
+            display({"text/markdown": markdown, "text/plain": plain}, raw=True)
+
+    def _status(self) -> None:
+        """Where it stands: server, model, key, defaults."""
+        from together_nb import session
+
+        model, server = session.standing()
+        key = settings.api_key
+        ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
+        lines = {
+            "server": server,
+            "model": model,
+            "key": f"none; `%together login` takes one, or set {KEY_VARIABLE}" if key is None else f"from {key.source}{ending}",
+            "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
+            "answers so far": str(len(session.history)),
+        }
+        width = max(map(len, lines))
+        print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
+
+    def _login(self, rest: str) -> None:
+        """Take a key, unseen and unsaved, and see whether the server takes it."""
+        from IPython.core.error import StdinNotImplementedError
+
+        from together_nb import session
+
+        if rest:
+            raise InputError(
+                "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
+                "Run `%together login` alone. If that was a real key, withdraw it and make another.",
+            )
+        try:
+            typed = getpass("Together API key (it is not shown and not saved): ")
+        except (StdinNotImplementedError, EOFError):
+            raise InputError(
+                "Nobody can be asked for a key here.", f"Set {KEY_VARIABLE} in the environment instead."
+            ) from None
+        before = settings.api_key
+        settings.api_key = Key(typed, "`%together login`")
+        try:
+            found = [row for row in session.models(fresh=True) if row.writes_text]
+        except AuthenticationError:
+            settings.api_key = None if before is None or before.source == KEY_VARIABLE else before
+            raise
+        except TogetherError as error:
+            print(f"The key is kept until the kernel ends; it could not be tried out: {error.message}")  # noqa: T201
+        else:
+            print(f"The key works, and is kept until the kernel ends: {len(found)} models that write text.")  # noqa: T201
+
+    def _logout(self, _: str) -> None:
+        """Forget the key."""
+        settings.api_key = None
+        left = settings.api_key
+        print("The key is forgotten." if left is None else f"Forgotten; the key from {left.source} is still there.")  # noqa: T201
+
+    def _models(self, rest: str) -> None:
+        """List the models that can be asked."""
+        from together_nb import session, tables
+
+        found = session.models(rest)
+        text = [row for row in found if row.writes_text]
+        rows = [row for row in text if row.price] or text
+        if not rows:
+            raise InputError(
+                f"No model that writes text has {rest!r} in its name.", "`%together models` alone lists them all."
+            )
+        left = len(found) - len(rows)
+        note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
+        if settings.api_key is None and rows[0].id == LOCAL_MODEL:
+            note = "Without a key there is this one; `%together login` brings Together's."
+        self._display(*tables.of_models(rows, note))
+
+
+def _help() -> str:
+    from together_nb import options
+
+    return options.help_text()
+
+
+# What `%%together?` shows: IPython asks an object for its documentation by this name first.
+TogetherMagics.run_cell.getdoc = _help

@@ -1,0 +1,154 @@
+"""The options of ``%%together``: their parser and their help, generated from the declarations."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from together_nb.config import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.dialects import DIALECTS, dialect_for
+from together_nb.errors import InputError, suggestion
+from together_nb.fill import bindable
+from together_nb.formats import AUTO, FORMATS, format_for
+from together_nb.params import PARAMETERS, UNSET, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands on the line of a cell.
+
+    Parameters
+    ----------
+    model, api, system, out, show, raw, dry_run
+        As the options of these names.
+    sampling
+        The sampling parameters that were given; None unsets one that is set elsewhere.
+    """
+
+    model: str | None = None
+    api: str = AUTO
+    system: str | None = None
+    out: str | None = None
+    show: str = AUTO
+    raw: bool = False
+    dry_run: bool = False
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises what a cell can show."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message[:1].upper()}{message[1:]}.", "`%%together?` shows the options.")
+
+
+@cache
+def _parser() -> _Parser:
+    parser = _Parser(prog="%%together", add_help=False, allow_abbrev=False, usage="%%%%together [options]")
+    add = parser.add_argument_group("the request").add_argument
+    add("-m", "--model", metavar="ID", help=f"the model; {LOCAL_MODEL} needs no key (with a key: {DEFAULT_MODEL})")
+    dialects = "; ".join(f"{dialect.name}: {dialect.help}" for dialect in DIALECTS.values())
+    add("--api", default=AUTO, metavar="API", help=f"auto: by the model's type; {dialects}")
+    add("--system", metavar="TEXT", help="system prompt of a chat")
+    add = parser.add_argument_group("the answer").add_argument
+    formats = "; ".join(f"{row.name}: {row.help}" for row in FORMATS.values())
+    add("--show", default=AUTO, metavar="HOW", help=f"auto: markdown for a chat, else text; {formats}")
+    add("-o", "--out", metavar="NAME", help="bind the answer to this variable (`_together` is always the last one)")
+    add("--raw", action="store_true", help="send the braces as typed: fill in no {name}")
+    add("--dry-run", action="store_true", help="show the request and send nothing")
+    add("-h", "--help", action="store_true", help="show this help")
+    group = parser.add_argument_group("sampling (`unset` takes back a default of %config TogetherMagics)")
+    for parameter in PARAMETERS.values():
+        _add(group, parameter)
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, parameter: Parameter) -> None:
+    how: dict[str, Any] = {"dest": parameter.name, "default": argparse.SUPPRESS, "metavar": parameter.type.__name__}
+    if parameter.type is bool:
+        how |= {"nargs": "?", "const": "true"}
+    if parameter.type is list:
+        how |= {"action": "append", "metavar": "text"}
+    group.add_argument(parameter.option, help=f"{parameter.help} ({parameter.expected})".replace("%", "%%"), **how)
+
+
+def parse(line: str) -> Options | None:
+    """The options on `line`, or None where the help is asked for.
+
+    Raises
+    ------
+    InputError
+        An option is unknown, lacks its value, or has a value that does not fit.
+    """
+    given, unknown = _parser().parse_known_args([_hyphened(word) for word in split(line)])
+    if given.help:
+        return None
+    if unknown:
+        _refuse(unknown[0])
+    dialect_for(given.api) if given.api != AUTO else None
+    format_for(given.show, chat=True)
+    if given.out is not None and not bindable(given.out):
+        raise InputError(f"{given.out!r} cannot be a variable's name.", "Use letters, digits and _: --out answer")
+    sampling = {name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given}
+    return Options(given.model, given.api, given.system, given.out, given.show, given.raw, given.dry_run, sampling)
+
+
+def split(line: str) -> Iterator[str]:
+    r"""The words of `line`; quotes group, and a backslash is a backslash (``--stop \n``).
+
+    Raises
+    ------
+    InputError
+        A quote is not closed.
+    """
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    lexer.escape = ""
+    try:
+        yield from lexer
+    except ValueError:
+        raise InputError("A quote on the line is not closed.", f"The line was: {line.strip()}") from None
+
+
+def _hyphened(word: str) -> str:
+    """``--max_tokens`` as ``--max-tokens``: Python's spelling of a parameter is an option too."""
+    option, equals, value = word.partition("=")
+    return option.replace("_", "-") + equals + value if option.startswith("--") else word
+
+
+def _refuse(word: str) -> NoReturn:
+    option = word.split("=")[0]
+    if option.startswith("-"):
+        hint = suggestion(option, spellings()) or "`%%together?` shows the options."
+        raise InputError(f"There is no option {option}.", hint)
+    raise InputError(
+        f"{word!r} stands on the line and belongs to no option.",
+        "The prompt goes below the line; a value with spaces goes in quotes.",
+    )
+
+
+def _value(parameter: Parameter, given: Any) -> Any:
+    if parameter.type is list:
+        values = [parameter.parse(text) for text in given]
+        return None if None in values else [text for value in values for text in value]
+    if parameter.type is bool:
+        value = {"true": True, "false": False, UNSET: None}.get(given.lower(), given)
+        return parameter.validate(value)
+    return parameter.parse(given)
+
+
+def spellings() -> list[str]:
+    """Every long option, as it is offered and suggested."""
+    return [next(text for text in action.option_strings if text.startswith("--")) for action in _parser()._actions]  # noqa: SLF001
+
+
+def help_text() -> str:
+    """The help of ``%%together``, as ``%%together?`` shows it."""
+    return _parser().format_help()
