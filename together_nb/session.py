@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
-LOCAL_NOTE = "a word n-gram model on this machine; `%together login` for Together's models"
+LOCAL_NOTE = "an n-gram model on this machine; for Together's: %together login"
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
@@ -203,21 +203,111 @@ def models(
     return [row for row in rows if needle in row.id.lower() or needle in row.display_name.lower()]
 
 
-def stream(prompt: str = "", **options: Any) -> CompletionStream:
-    """An answer as it arrives."""
-    return open_stream(prompt, **options)
+def stream(
+    prompt: str = "",
+    *,
+    model: str | None = None,
+    api: str = AUTO,
+    system: str | None = None,
+    messages: Iterable[dict[str, Any]] | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    **sampling: Any,
+) -> CompletionStream:
+    """An answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
+
+    Parameters
+    ----------
+    prompt
+        The text to continue, or the user's turn of a chat; sent as it stands.
+    model
+        Model id. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key.
+    api
+        ``chat``, ``completions``, ``inference``, or ``auto``: by the model's type.
+    system
+        System prompt of a chat.
+    messages
+        A whole conversation, ``{"role": …, "content": …}`` each, in place of `prompt`.
+    base_url
+        Another server than the settings', with ``/v1`` or without.
+    api_key
+        Another key than the settings'.
+    timeout
+        Seconds of silence after which the server is given up.
+    **sampling
+        Sampling parameters (`SamplingParams`); what is not given is taken from `settings`, and
+        None unsets it. Unset is not sent.
+
+    Returns
+    -------
+    CompletionStream
+        Nothing is sent before the first chunk is asked for. `CompletionStream.cancel` ends it
+        from any thread; `CompletionStream.completion` is what has come so far.
+
+    Raises
+    ------
+    InputError
+        At once: something in the request cannot be sent.
+    TogetherError
+        While iterating: what went wrong; its `completion` is what came.
+
+    Examples
+    --------
+    >>> with stream("Once upon a time", max_tokens=40) as chunks:  # doctest: +SKIP
+    ...     for chunk in chunks:
+    ...         print(chunk.text, end="", flush=True)
+    """
+    return open_stream(
+        prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
+        timeout=timeout, **sampling,
+    )  # fmt: skip
 
 
-def complete(prompt: str = "", **options: Any) -> Completion:
-    """An answer, whole."""
-    with open_stream(prompt, **options) as opened:
+def complete(
+    prompt: str = "",
+    *,
+    model: str | None = None,
+    api: str = AUTO,
+    system: str | None = None,
+    messages: Iterable[dict[str, Any]] | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    **sampling: Any,
+) -> Completion:
+    """An answer, whole. It is also added to `history`.
+
+    Parameters
+    ----------
+    prompt, model, api, system, messages, base_url, api_key, timeout, **sampling
+        As for `stream`.
+
+    Returns
+    -------
+    Completion
+        The answer; it shows itself in a notebook.
+
+    Raises
+    ------
+    TogetherError
+        What went wrong; its `completion` is what came.
+    """
+    with stream(
+        prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
+        timeout=timeout, **sampling,
+    ) as opened:  # fmt: skip
         try:
             for _ in opened:
                 pass
+        except BaseException:
+            opened.cancel()
+            raise
         finally:
-            if opened.chunks:
-                history.append(opened.completion)
-    return history[-1] if opened.chunks else opened.completion
+            completion = opened.completion
+            history.append(completion)
+    return completion
 
 
 def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:

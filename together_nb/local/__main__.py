@@ -35,8 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     key = ' -H "Authorization: Bearer YOUR_KEY"' if options.api_key is not None else ""
     body = f'{{"model": "{MODEL_ID}", "prompt": "Alan Turing was", "stream": true}}'
     try:
-        print(f"{MODEL_ID} serves at {server.base_url}  try: curl -N {server.base_url}/v1/completions{key} -d '{body}'")
-        sys.stdout.flush()
+        print(  # noqa: T201
+            f"{MODEL_ID} serves at {server.base_url}  Try: curl -N {server.base_url}/v1/completions{key} -d '{body}'",
+            flush=True,
+        )
         server.serve_forever()
     except KeyboardInterrupt:
         pass

@@ -222,14 +222,16 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         wanted = asked.pop("logprobs")
         if wanted:
             asked["logprobs"] = 0 if top is None else top
-    valid: dict[str, Any] = {}
-    for name, value in asked.items():
-        try:
-            valid[name] = PARAMETERS[name].validate(value)
-        except InputError as error:
-            raise RequestError(422, _sentence(error), name) from None
+    valid = {name: _validated(name, value) for name, value in asked.items()}
     valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
     return SamplingParams(**valid)
+
+
+def _validated(name: str, value: object) -> Any:
+    try:
+        return PARAMETERS[name].validate(value)
+    except InputError as error:
+        raise RequestError(422, _sentence(error), name) from None
 
 
 def _sentence(error: InputError) -> str:

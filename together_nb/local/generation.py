@@ -91,7 +91,7 @@ class Chooser:
         # How often the answer holds each token; 0 for one that only the prompt holds.
         self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
         # Seeded by text, for -1 and 1 to differ; without a seed, by the system.
-        self._random = random.Random(None if sampling.seed is None else str(sampling.seed))  # noqa: S311
+        self._random = random.Random(None if sampling.seed is None else str(sampling.seed))
 
     def choose(self, candidates: Candidates) -> int:
         """The position among `candidates` of the token to take."""

@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a completion."""
         self._answer(self._post)
 
-    def _answer(self, method: Any) -> None:  # noqa: ANN401
+    def _answer(self, method: Any) -> None:
         try:
             try:
                 body = self._body()
@@ -196,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send_json(code, bodies.error_body(RequestError(int(code), message or explain or "Bad request.")))
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401  (http.server's names)
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (http.server's names)
         """Write a line to stderr, if the server was asked to."""
         if self.owner.verbose:
             super().log_message(format, *args)
