@@ -100,7 +100,10 @@ class Notebook:
         self.path = lab.folder / name
         page.goto(f"{lab.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        self.wait_idle()
+        # The indicator in the toolbar says idle before the kernel is connected; the status bar does not.
+        page.wait_for_function(
+            "document.querySelector('#jp-main-statusbar')?.textContent.includes('| Idle')", timeout=60_000
+        )
         page.keyboard.press("Escape")
 
     def wait_idle(self, seconds: float = 60) -> None:

@@ -45,9 +45,9 @@ class Accumulator:
 
     @property
     def finished(self) -> bool:
-        """Whether each choice that was asked for said why it ended."""
+        """Whether each choice that was asked for said why it ended; "" says nothing."""
         asked = self._request.sampling.n or 1
-        return sum(parts.finish_reason is not None for parts in list(self._choices.values())) >= asked
+        return sum(bool(parts.finish_reason) for parts in list(self._choices.values())) >= asked
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """What has come so far.

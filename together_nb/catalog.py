@@ -84,11 +84,6 @@ class Catalog:
 
 
 def _model(row: dict[str, Any]) -> Model:
-    pricing = row.get("pricing")
-    price = None
-    if isinstance(pricing, dict) and (pricing.get("input") or pricing.get("output")):
-        # The list carries float noise (0.13999999999999999).
-        price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
     context = row.get("context_length")
     return Model(
         row["id"],
@@ -96,7 +91,14 @@ def _model(row: dict[str, Any]) -> Model:
         str(row.get("display_name") or ""),
         str(row.get("organization") or ""),
         context if isinstance(context, int) and context > 0 else None,
-        price,
+        _price(row.get("pricing")),
     )
 
 
+def _price(pricing: Any) -> tuple[float, float] | None:
+    try:
+        # The list carries float noise (0.13999999999999999).
+        price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
+    except (AttributeError, TypeError, ValueError):  # one odd row does not cost the list
+        return None
+    return price if any(price) else None

@@ -84,8 +84,8 @@ class Dialect:
             raise _stream_error(payload["error"])
         counted = payload.get("usage")
         usage = _usage(counted) if counted else None
-        model = payload.get("model") or ""
-        identifier = payload.get("id") or ""
+        model = _clean(payload.get("model"))
+        identifier = _clean(payload.get("id"))
         choices = payload.get("choices")
         if not choices and isinstance(payload.get("output"), dict):  # /inference, not streamed
             choices = payload["output"].get("choices")
@@ -93,15 +93,16 @@ class Dialect:
             yield Chunk(usage=usage, model=model, id=identifier)
             return
         for position, choice in enumerate(choices):
-            text, reasoning = self.text_of(choice)
-            text = _clean(text) if text else ""
+            said, thought = self.text_of(choice)
+            text = _clean(said)
+            reason = choice.get("finish_reason")
             logprobs = choice.get("logprobs")
             yield Chunk(
                 text,
-                choice.get("index", position) or 0,
-                _clean(reasoning) if reasoning else "",
+                position if choice.get("index") is None else int(choice["index"]),
+                _clean(thought),
                 () if logprobs is None or not text else _tokens(choice, logprobs, text),
-                choice.get("finish_reason"),
+                None if reason is None else _clean(reason),
                 usage,
                 model,
                 identifier,
@@ -109,7 +110,7 @@ class Dialect:
             usage = None
             if choice.get("error"):
                 raise _stream_error(choice["error"])
-            if choice.get("finish_reason") == "error":
+            if reason == "error":
                 raise _stream_error(None)
 
 
@@ -124,6 +125,8 @@ def _messages(request: CompletionRequest) -> list[dict[str, Any]]:
 
 
 def _clean(text: Any) -> str:
+    if text is None:
+        return ""
     if isinstance(text, str):
         return text if text.isascii() else without_surrogates(text)
     if isinstance(text, list):  # content in parts
@@ -135,8 +138,7 @@ def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
     delta = choice.get("delta") or choice.get("message")
     if delta is None:
         return choice.get("text"), None
-    reasoning = delta.get("reasoning")
-    return delta.get("content"), delta.get("reasoning_content") if reasoning is None else reasoning
+    return delta.get("content"), delta.get("reasoning") or delta.get("reasoning_content")
 
 
 def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
@@ -149,14 +151,20 @@ def _usage(counted: dict[str, Any]) -> Usage | None:
         prompt, completion = int(counted["prompt_tokens"]), int(counted["completion_tokens"])
     except (KeyError, TypeError, ValueError):
         return None
-    details = counted.get("prompt_tokens_details") or {}
     return Usage(
         prompt,
         completion,
         counted.get("total_tokens") or prompt + completion,
-        counted.get("reasoning_tokens"),
-        counted.get("cached_tokens", details.get("cached_tokens")),
+        _counted(counted, "reasoning_tokens", "completion_tokens_details"),
+        _counted(counted, "cached_tokens", "prompt_tokens_details"),
     )
+
+
+def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
+    """A count that stands in the usage itself (Together) or among its details (OpenAI)."""
+    count = usage.get(name)
+    within = usage.get(details)
+    return within.get(name) if count is None and isinstance(within, dict) else count
 
 
 def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:

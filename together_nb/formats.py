@@ -46,17 +46,25 @@ class Format:
     markdown: bool = False
 
 
+def _one_block(text: str) -> tuple[str, str] | None:
+    """Language and code of `text` where it is one fenced block and nothing else."""
+    block = _ONE_BLOCK.fullmatch(text)
+    if block is None or re.search(rf"^[ \t]*{block[1]}", block[3], re.MULTILINE):  # two blocks, and text between
+        return None
+    return block[2], block[3]
+
+
 def _code(text: str) -> str:
     """The answer as code; an answer that is one fenced block keeps that block's language."""
-    block = _ONE_BLOCK.fullmatch(text)
-    return fenced(visible(block.group(3)), block.group(2)) if block else fenced(visible(text))
+    language, code = _one_block(text) or ("", text)
+    return fenced(visible(code), language)
 
 
 def _json(text: str) -> str:
     """The answer as indented JSON, or as it came where it is no JSON."""
-    block = _ONE_BLOCK.fullmatch(text)
+    _, code = _one_block(text) or ("", text)
     try:
-        value = json.loads(block.group(3) if block else text)
+        value = json.loads(code)
     except (ValueError, RecursionError):
         return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
     return fenced(json.dumps(value, indent=2, ensure_ascii=False), "json")

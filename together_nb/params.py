@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
@@ -81,7 +82,7 @@ class Parameter:
             return f"{words} {low} {self.maximum:g}"
         if self.minimum is not None:
             return f"{words} {'over' if self.exclusive_minimum else 'of at least'} {self.minimum:g}"
-        return words
+        return words if self.maximum is None else f"{words} of at most {self.maximum:g}"
 
     def validate(self, value: Any) -> Any:
         """`value` in the parameter's type; None, which is unset, stays None.
@@ -111,7 +112,7 @@ class Parameter:
         if text == UNSET:
             return None
         if self.type is list:
-            return [unescaped(text)]
+            return self.validate(unescaped(text))
         if self.type in (int, float, dict):
             try:
                 return self.validate(json.loads(text))
@@ -135,7 +136,7 @@ class Parameter:
             return list(texts) if whole else None
         if self.type is str:
             return value if isinstance(value, str) and (not self.choices or value in self.choices) else None
-        return dict(value) if isinstance(value, dict) else None
+        return _as_json(value) if isinstance(value, dict) else None
 
     def _within(self, value: Any) -> bool:
         if not isinstance(value, (int, float)):
@@ -150,16 +151,27 @@ def _as_int(value: Any) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     try:
-        return int(value.__index__())
-    except AttributeError:
+        return operator.index(value)
+    except TypeError:
         return None
 
 
 def _as_float(value: Any) -> float | None:
-    if isinstance(value, str) or not hasattr(value, "__float__"):
+    if isinstance(value, (str, bytes, bytearray)):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return number if math.isfinite(number) else None
+
+
+def _as_json(value: dict[Any, Any]) -> dict[str, Any] | None:
+    """`value` as it will be sent, its keys texts; None where JSON cannot carry it."""
+    try:
+        return dict(json.loads(json.dumps(value, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def unescaped(text: str) -> str:

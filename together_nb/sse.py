@@ -11,6 +11,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import StreamError, TogetherError
@@ -32,6 +33,9 @@ DONE = "[DONE]"
 _DONE = DONE.encode()
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
+# Events set line under line, as the tutorial prints them; comments may stand between. `}` is never
+# followed by `{` within one JSON text, so a pretty-printed one over several lines is not torn apart.
+_LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?::[^\n]*\n)*data:[ \t]*\{)", re.MULTILINE)
 
 
 class Payloads:
@@ -97,8 +101,8 @@ def whole_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in _plain_lines(_without_bom(pieces)):
         buffer += piece
         ended = _terminator(buffer, max(searched - len(_DONE), 0))
-        end = ended or buffer.rfind(_END, max(searched - 1, 0)) + len(_END)
-        if end >= len(_END):
+        end = ended or _last_end(buffer, searched)
+        if end:
             yield _mended(bytes(buffer[:end]))
             if ended:
                 return
@@ -115,6 +119,18 @@ def _terminator(buffer: bytearray, start: int) -> int:
             return found + len(_DONE)
         found = buffer.find(_DONE, found + 1)
     return 0
+
+
+def _last_end(buffer: bytearray, searched: int) -> int:
+    """Where the last whole event in `buffer` ends, none ending before `searched`; 0 where there is none."""
+    blank = buffer.rfind(_END, max(searched - 1, 0))
+    end = 0 if blank < 0 else blank + len(_END)
+    if b"\ndata:" not in buffer:  # the usual case: one line, and the blank one
+        return end
+    # The line before the last one that had begun to come may only now turn out to be an event.
+    line = max(buffer.rfind(b"\ndata:", 0, searched), 0)
+    start = max(buffer.rfind(b"\ndata:", 0, line), 0)
+    return max((end, *(match.end() for match in _LINE_UNDER_LINE.finditer(buffer, start))))
 
 
 def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -150,22 +166,10 @@ def _mended(block: bytes) -> bytes:
         block.isascii() or block.decode()
     except UnicodeDecodeError:
         block = block.decode(errors="replace").encode()
-    # The usual case: each event is one line. Then nothing can be glued together.
+    # The usual case: each event is one line, and a blank one follows. Then nothing can be glued together.
     if block.count(b"\n") == 2 * block.count(_END) and not block.endswith(_DONE):
         return block
-    lines: list[bytes] = []
-    before = b""
-    for line in block.split(b"\n"):
-        # Events set line under line, as the tutorial prints them. `}` is never followed by `{`
-        # within one JSON text, so a pretty-printed one over several lines is not torn apart.
-        if before.startswith(b"data:") and before.rstrip().endswith(b"}") and _data(line).startswith(b"{"):
-            lines.append(b"")
-        lines.append(line)
-        before = line
+    block = _LINE_UNDER_LINE.sub(rb"\g<0>\n", block)
     if block.endswith(_DONE):  # the terminator: only `_terminator` ends a block so
-        lines[-1:] = [b"", b"data: " + _DONE, b"", b""]
-    return b"\n".join(lines)
-
-
-def _data(line: bytes) -> bytes:
-    return line[5:].lstrip() if line.startswith(b"data:") else b""
+        return block[: block.rfind(b"\n") + 1] + b"\ndata: " + _DONE + _END
+    return block if block.endswith(_END) else block + b"\n"

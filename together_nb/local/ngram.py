@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from together_nb.params import SamplingParams
 
-ORDER = 4
-KAPPA = 0.3
+ORDER = 5
+KAPPA = 0.7
 COMMONEST = 64
 
 END_OF_TEXT = "<|endoftext|>"

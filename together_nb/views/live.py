@@ -113,6 +113,7 @@ class LiveView:
         self._root = VBox([self._status], layout=self._layout)
         self._stream: CompletionStream | None = None
         self._told = 0.0
+        self._begun = False
         self._handle: Any = None
 
     def start(self, stream: CompletionStream) -> None:
@@ -130,8 +131,10 @@ class LiveView:
         """Draw what has come; the status line follows twice a second."""
         for index, text, reasoning in _joined(chunks):
             self._answer(index).add(text, reasoning)
-        if self._stream is not None and self._stream.seconds - self._told >= _STATUS_SECONDS:
-            self._told = self._stream.seconds
+        seconds = 0.0 if self._stream is None else self._stream.seconds
+        if seconds - self._told >= _STATUS_SECONDS or (chunks and not self._begun):
+            self._told = seconds
+            self._begun = self._begun or bool(chunks)
             self._status.value = self._status_line()
 
     def finish(self, completion: Completion) -> None:
