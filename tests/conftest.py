@@ -31,3 +31,9 @@ def certificates(monkeypatch, tmp_path):
     authority().cert_pem.write_to_path(tmp_path / "authority.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
     return authority()
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def tls(request):
+    """Each test with it runs over plain http and over TLS."""
+    return request.getfixturevalue("certificates") if request.param == "TLS" else None

@@ -76,9 +76,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from together_nb.magic import TogetherMagics
 
     unload_ipython_extension(shell)
-    magics = TogetherMagics(shell)
-    shell.register_magics(magics)
-    shell.configurables.append(magics)
+    shell.register_magics(TogetherMagics(shell))
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from time import perf_counter
@@ -80,10 +81,10 @@ class CompletionStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended is None:
-            self.cancel()
-        self._chunks.close()
-        self._exchange.close()
+        self.cancel()
+        # A generator that runs in another thread cannot be closed here; cancelled, it ends there.
+        with contextlib.suppress(ValueError):
+            self._chunks.close()
 
     def cancel(self) -> None:
         """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
@@ -128,6 +129,9 @@ class CompletionStream:
                 self._cut = self._cut or _ending(error)
                 error.completion = self.completion
                 raise
+        except (KeyboardInterrupt, GeneratorExit):
+            self.cancel()
+            raise
         finally:
             if self._ended is None:
                 self._ended = perf_counter()
@@ -144,23 +148,12 @@ class CompletionStream:
             yield from self._streamed(exchange, itertools.chain((start,), pieces))
 
     def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
-        add, first = self._accumulator.add, True
         payloads = Payloads(pieces)
         came = False
         try:
             for payload in payloads:
                 came = True
-                for chunk in self.dialect.chunks(payload):
-                    if first and (chunk.text or chunk.reasoning):
-                        self._first = perf_counter()
-                        first = False
-                    add(chunk)
-                    yield chunk
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StreamError(
-                f"The server sent an event of a shape that is not the {self.dialect.name} API's ({error}).",
-                "What came before it is kept.",
-            ) from None
+                yield from self._taken(payload)
         except APIConnectionError as error:
             # An answer that said why it ended is whole, whatever became of the connection.
             if not self._accumulator.finished:
@@ -193,9 +186,7 @@ class CompletionStream:
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict):
-            for chunk in self.dialect.chunks(payload):
-                self._accumulator.add(chunk)
-                yield chunk
+            yield from self._taken(payload)
         if self._accumulator.chunks:
             raise APIResponseError(
                 f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
@@ -207,6 +198,20 @@ class CompletionStream:
             if payload is None
             else "Check the base URL and the API (`--api chat`, `completions` or `inference`).",
         )
+
+    def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
+        """The chunks of a payload, each added to what has come."""
+        try:
+            for chunk in self.dialect.chunks(payload):
+                if self._first is None and (chunk.text or chunk.reasoning):
+                    self._first = perf_counter()
+                self._accumulator.add(chunk)
+                yield chunk
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StreamError(
+                f"The server sent something of a shape that is not the {self.dialect.name} API's ({error}).",
+                "What came before it is kept.",
+            ) from None
 
 
 def _start(pieces: Iterator[bytes]) -> bytes:

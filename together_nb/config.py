@@ -82,13 +82,16 @@ def server_root(base_url: str) -> str:
         be read by anyone on the way.
     """
     url = base_url.strip()
-    parts = urlsplit(url)
+    not_one = InputError(f"{url!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, port = "", None
+        raise not_one from None
     if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
-        raise InputError(f"{url!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
+        raise not_one
+    if not url.isprintable() or " " in url:
+        raise not_one
     if parts.username is not None or parts.password is not None:
         raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
     if parts.scheme == "http" and not is_loopback(host):
@@ -100,8 +103,8 @@ def server_root(base_url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Whether `host` is this machine; a name below ``localhost`` may not be, where a name server is asked for it."""
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -176,22 +179,21 @@ class Settings(HasTraits):
         return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
 
 
-def mirror(source: HasTraits, target: Configurable) -> None:
-    """Give `target` each trait of `source`, both ways: a change of one is a change of the other.
-
-    Parameters
-    ----------
-    source
-        The settings.
-    target
-        What ``%config`` sets; values from IPython's configuration files are taken over.
-    """
+def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:
+    """A twin of each trait of `source`, such that ``%config`` sets it."""
     twins = {name: copy(trait) for name, trait in source.traits().items()}
     for twin in twins.values():
         twin.metadata = {**twin.metadata, "config": True}
-    target.add_traits(**twins)
+    return twins
+
+
+def mirror(source: HasTraits, target: Configurable) -> None:
+    """Make a change of a trait of `source` a change of its twin in `target`, and the other way round.
+
+    What `target` was given by IPython's configuration files is taken over first.
+    """
     configured = target.config.get(type(target).__name__, {})
-    for name in twins:
+    for name in source.traits():
         if name in configured:
             setattr(source, name, configured[name])
         link((source, name), (target, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from together_nb.catalog import Catalog
 from together_nb.config import TOGETHER_HOSTS
@@ -50,7 +51,7 @@ class Endpoint:
     @property
     def is_together(self) -> bool:
         """Whether it is Together's own service."""
-        return self.root.split("://")[-1].split("/")[0].split(":")[0] in TOGETHER_HOSTS
+        return urlsplit(self.root).hostname in TOGETHER_HOSTS
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """A request to this server, not yet sent."""
@@ -84,6 +85,8 @@ def check_status(exchange: Exchange, endpoint: Endpoint, model: str = "") -> Non
     status = exchange.status
     words = _server_words(exchange.read(_ERROR_BODY_LIMIT))
     exchange.close()
+    if endpoint.key is not None and endpoint.key.ending:  # some servers repeat the key that they refuse
+        words = words.replace(endpoint.key.reveal(), f"…{endpoint.key.ending}")
     said = f" {words}" if words else ""
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         raise APIStatusError(

@@ -17,6 +17,8 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
+# Hides all that follows up to its end. Not so in mid-line, where an unclosed one is text.
+_COMMENT = re.compile(r"^[ ]{0,3}<!--", re.MULTILINE)
 _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})([^\n]*)")
 
 
@@ -118,6 +120,7 @@ def balanced(markdown: str) -> str:
     if opened:
         newline = "" if markdown.endswith("\n") else "\n"
         return f"{markdown}{newline}{closing(opened)}"
-    if markdown.rfind("<!--") > markdown.rfind("-->"):
-        return f"{markdown} -->"
+    for comment in _COMMENT.finditer(markdown):
+        if "-->" not in markdown[comment.end() :] and not open_fence(markdown[: comment.start()]):
+            return f"{markdown} -->"
     return markdown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, mirror, settings
+from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, configurable_traits, mirror, settings
 from together_nb.errors import AuthenticationError, InputError, TogetherError, suggestion
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class TogetherMagics(Magics):
     """
 
     def __init__(self, shell: Any) -> None:
+        self.add_traits(**configurable_traits(settings))
         super().__init__(shell)
         self._shell = shell
         mirror(settings, self)

@@ -33,9 +33,9 @@ DONE = "[DONE]"
 _DONE = DONE.encode()
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
-# Events set line under line, as the tutorial prints them; comments may stand between. `}` is never
+# Events set line under line, as the tutorial prints them, comments between or not. `}` is never
 # followed by `{` within one JSON text, so a pretty-printed one over several lines is not torn apart.
-_LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?::[^\n]*\n)*data:[ \t]*\{)", re.MULTILINE)
+_LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?:(?!data:)[^\n]+\n)*data:[ \t]*\{)", re.MULTILINE)
 
 
 class Payloads:

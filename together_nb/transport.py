@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import weakref
 from functools import cache
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
@@ -23,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from together_nb.config import is_loopback
 from together_nb.errors import APIConnectionError, APITimeoutError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _READ_SIZE = 65536
 _LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in the same packet
 _LAST_PIECES = 8
+_LONGEST = 1e6  # seconds; sockets take no infinity
 _this_thread = threading.local()
 
 
@@ -65,7 +67,7 @@ class Exchange:
         self._method = method
         self._key = key
         self._body = body
-        self._timeouts = (connect_timeout, timeout)
+        self._timeouts = (min(connect_timeout, _LONGEST), min(timeout, _LONGEST))
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._response: requests.Response | None = None
@@ -90,6 +92,8 @@ class Exchange:
         APIConnectionError
             No reply; `APITimeoutError` when it took too long.
         """
+        if self.cancelled:
+            return
         headers = {
             "Accept": "text/event-stream, application/json",
             # Compression lets servers and proxies on the way hold tokens back.
@@ -148,12 +152,12 @@ class Exchange:
 
     def finish(self) -> None:
         """Take the few bytes that may follow the terminator: the connection can then serve again."""
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(_LAST_BYTES_TIMEOUT)
-            with contextlib.suppress(APIConnectionError):
-                for _ in itertools.islice(self.pieces(), _LAST_PIECES):
-                    pass
+        with self._lock:
+            if self._connection is not None and self._connection.sock is not None:
+                self._connection.sock.settimeout(_LAST_BYTES_TIMEOUT)
+        with contextlib.suppress(APIConnectionError):
+            for _ in itertools.islice(self.pieces(), _LAST_PIECES):
+                pass
         self.close()
 
     def read(self, limit: int) -> bytes:
@@ -177,9 +181,7 @@ class Exchange:
         with self._lock:
             if not self._drained:
                 self._shut()
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._forget()
         if self._response is not None:
             with contextlib.suppress(Exception):
                 self._response.close()
@@ -187,12 +189,23 @@ class Exchange:
     def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
         """Keep a hold of the connection that this exchange goes over."""
         with self._lock:
+            self._forget()
             self._connection = connection
-            if self._socket is None:
-                # Not `connected` itself: it is emptied when TLS wraps it, before the handshake.
-                self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
+            # Not `connected` itself: it is emptied when TLS wraps it, before the handshake.
+            self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
             if self.cancelled:
                 self._shut()
+
+    def let_go(self) -> None:
+        """Forget the connection, which serves another exchange now: `cancel` and `close` must not end that."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._connection = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _shut(self) -> None:
         if self._socket is not None:
@@ -205,7 +218,7 @@ class Exchange:
         server = f"{parts.scheme}://{parts.netloc}"
         causes = list(_causes(error))
         words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
-        if "ConnectTimeout" in words:
+        if "ConnectTimeout" in words or "handshake operation timed out" in words:
             return APITimeoutError(
                 f"{server} did not take the connection within {self._timeouts[0]:g} s.",
                 "Check the network, or set settings.connect_timeout higher.",
@@ -267,20 +280,45 @@ class _Bearer(AuthBase):
 class _Telling(HTTPConnection):
     """A connection that tells the exchange of its thread what socket it goes over."""
 
+    _served: weakref.ref[Exchange] | None = None
+
     def _new_conn(self) -> socket.socket:
-        connected = super()._new_conn()
-        self._tell(connected)
-        return connected
+        """As urllib3's, but the exchange is told before the socket connects, so that it can end that wait too."""
+        try:
+            places = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NewConnectionError(self, f"NameResolution: {error}") from error
+        failed: OSError | None = None
+        for family, kind, protocol, _, address in places:
+            connecting = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    connecting.setsockopt(*option)
+                connecting.settimeout(self.timeout)
+                if self._tell(connecting):
+                    connecting.connect(address)
+                    return connecting
+            except OSError as error:
+                failed = error
+            connecting.close()
+        if isinstance(failed, TimeoutError):
+            raise ConnectTimeoutError(self, str(failed)) from failed
+        raise NewConnectionError(self, str(failed)) from failed
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:  # one that served before
             self._tell(self.sock)
         super().request(*args, **kwargs)
 
-    def _tell(self, connected: socket.socket) -> None:
-        exchange: Exchange | None = getattr(_this_thread, "exchange", None)
-        if exchange is not None:
-            exchange.adopt(self, connected)
+    def _tell(self, connected: socket.socket) -> bool:
+        """Whether the exchange, told of the socket, still wants it."""
+        before = None if self._served is None else self._served()
+        if before is not None:
+            before.let_go()
+        exchange: Exchange = _this_thread.exchange
+        self._served = weakref.ref(exchange)
+        exchange.adopt(self, connected)
+        return not exchange.cancelled
 
 
 class _TellingSecure(_Telling, HTTPSConnection):
