@@ -236,6 +236,9 @@ class _Connection:
     def _request(self) -> Received:
         while b"\r\n\r\n" not in self._buffer:
             self._read_more()
+            if not self._buffer[:1].isalpha():  # a hello of TLS where plain http is spoken
+                self.socket.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                raise OSError
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")

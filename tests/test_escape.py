@@ -183,7 +183,7 @@ def test_what_was_opened_is_closed_in_kind(opened, line):
         ("~~~~\ncode\n", "~~~~\ncode\n~~~~"),
         ("$$\nx", "$$\nx\n$$"),
         ("a\n<!-- b", "a\n<!-- b -->"),
-        ("<!-- a --> <!-- b", "<!-- a --> <!-- b"),
+        ("<!-- a --> <!-- b", "<!-- a --> <!-- b -->"),
         ("<!-- a -->\n<!-- b", "<!-- a -->\n<!-- b -->"),
         ("open one with `<!--`", "open one with `<!--`"),
         ("```html\n<!-- b\n```", "```html\n<!-- b\n```"),

@@ -17,8 +17,8 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
-# Hides all that follows up to its end. Not so in mid-line, where an unclosed one is text.
-_COMMENT = re.compile(r"^[ ]{0,3}<!--", re.MULTILINE)
+# A line of comments: the last one hides all that follows up to its end. In a paragraph it is text.
+_COMMENT = re.compile(r"^[ ]{0,3}(?=<!--).*<!--", re.MULTILINE)
 _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})([^\n]*)")
 
 

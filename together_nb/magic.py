@@ -196,11 +196,22 @@ class TogetherMagics(Magics):
         self._display(*tables.of_models(rows, note))
 
 
+COMMANDS = """%together COMMAND
+
+  (alone)               where it stands: server, model, key or none, defaults
+  login                 take a key, unseen and unsaved
+  logout                forget it
+  models [TEXT]         the models that can be asked, and their prices
+"""
+
+
 def _help() -> str:
     from together_nb import options
 
-    return options.help_text()
+    return f"Send a cell to a language model; the answer streams below it.\n\n{options.help_text()}\n{COMMANDS}"
 
 
-# What `%%together?` shows: IPython asks an object for its documentation by this name first.
+# What `%%together?` shows: IPython asks an object for its documentation by this name first. It is
+# the same for both, since Shift+Tab on `%%together` looks up `%together`.
 TogetherMagics.run_cell.getdoc = _help
+TogetherMagics.run_command.getdoc = _help

@@ -144,6 +144,9 @@ class LiveView:
             self._handle.update(bundle, raw=True, metadata={"together_nb": completion.metadata()})
         widgets = [widget for answer in self._answers.values() for widget in answer.widgets()]
         for widget in (*widgets, self._status, self._root, self._layout):
+            style = getattr(widget, "style", None)  # a widget of its own, in ipywidgets 8
+            if style is not None:
+                style.close()
             widget.close()
 
     def _answer(self, index: int) -> _Answer:

@@ -1,0 +1,117 @@
+"""A real kernel, and everything that it says on IOPub."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+PATIENCE = 60.0  # seconds; only a hang takes that long
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass
+class Run:
+    """A cell that is running or has run, and its messages."""
+
+    kernel: Kernel
+    id: str
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    def until(self, seen: Any) -> dict[str, Any]:
+        """Take messages until one for which `seen` is true."""
+        while True:
+            message = self.kernel.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") == self.id:
+                self.messages.append(message)
+                if seen(message):
+                    return message
+
+    def wait(self) -> Run:
+        """Until the kernel is idle again and has replied."""
+        self.until(lambda one: one["msg_type"] == "status" and one["content"]["execution_state"] == "idle")
+        while self.reply.get("parent_header", {}).get("msg_id") != self.id:
+            self.reply = self.kernel.client.get_shell_msg(timeout=PATIENCE)
+        return self
+
+    @property
+    def status(self) -> str:
+        return self.reply["content"]["status"]
+
+    def of(self, *kinds: str) -> list[dict[str, Any]]:
+        return [one for one in self.messages if one["msg_type"] in kinds]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the messages' four JSON parts."""
+        parts = ("header", "parent_header", "metadata", "content")
+        return sum(len(json.dumps(one[part], default=str)) for one in self.messages for part in parts)
+
+    @property
+    def display(self) -> dict[str, Any]:
+        """The one output that the cell is left with."""
+        outputs: dict[str, dict[str, Any]] = {}
+        for one in self.of("display_data", "update_display_data", "execute_result"):
+            outputs[one["content"].get("transient", {}).get("display_id", str(len(outputs)))] = one["content"]
+        (left,) = outputs.values()
+        return left
+
+    @property
+    def error(self) -> dict[str, Any]:
+        (one,) = self.of("error")
+        return one["content"]
+
+    @property
+    def stdout(self) -> str:
+        return "".join(one["content"]["text"] for one in self.of("stream") if one["content"]["name"] == "stdout")
+
+    def repaints(self) -> list[tuple[datetime, str]]:
+        """When output widgets were painted, and with what Markdown."""
+        found = []
+        for one in self.of("comm_msg", "comm_open"):
+            for output in one["content"]["data"].get("state", {}).get("outputs") or ():
+                found.append((one["header"]["date"], output["data"]["text/markdown"]))
+        return found
+
+
+class Kernel:
+    """A Python kernel in a process of its own, with the extension loaded."""
+
+    def __init__(self, folder: Any, **environment: str):
+        self.manager = KernelManager()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+        self.manager.start_kernel(env={**kept, "IPYTHONDIR": str(folder), **environment}, cwd=str(folder))
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+        self.run("%load_ext together_nb").wait()
+
+    def run(self, code: str, *, watched: bool = True) -> Run:
+        """Start a cell; `watched` is what a front end with a person before it says."""
+        return Run(self, self.client.execute(code, allow_stdin=watched))
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression."""
+        run = self.run(expression).wait()
+        return run.of("execute_result")[0]["content"]["data"]["text/plain"]
+
+    def answer_stdin(self, text: str) -> dict[str, Any]:
+        """Answer the question that the kernel asks; returns the question."""
+        asked = self.client.get_stdin_msg(timeout=PATIENCE)
+        self.client.input(text)
+        return asked["content"]
+
+    def interrupt(self) -> None:
+        self.manager.interrupt_kernel()
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+        self.manager.cleanup_resources()
+
+
