@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from together_nb.errors import InputError, suggestion
 from together_nb.escape import balanced, fenced, literal, visible
+from together_nb.harmless import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,12 @@ def _json(text: str) -> str:
         value = json.loads(code)
     except (ValueError, RecursionError):
         return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
-    return fenced(json.dumps(value, indent=2, ensure_ascii=False), "json")
+    # Escapes within the JSON have become what they stand for, so this has to be made harmless too.
+    return fenced(visible(json.dumps(value, indent=2, ensure_ascii=False)), "json")
+
+
+def _markdown(text: str) -> str:
+    return harmless(balanced(visible(text)))
 
 
 def _nothing(text: str) -> str:  # noqa: ARG001  (one signature for all rows)
@@ -77,7 +83,7 @@ def _nothing(text: str) -> str:  # noqa: ARG001  (one signature for all rows)
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
-        Format("markdown", "Markdown, drawn as it arrives", visible, lambda text: balanced(visible(text)), markdown=True),
+        Format("markdown", "Markdown, drawn as it arrives", _markdown, _markdown, markdown=True),
         Format("text", "the very characters, nothing interpreted", literal, literal),
         Format("code", "one block of code", lambda text: fenced(visible(text)), _code),
         Format("json", "one block of JSON, indented at the end", lambda text: fenced(visible(text), "json"), _json),

@@ -1,0 +1,68 @@
+"""`together_nb.harmless`: a model's Markdown can say everything and do nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from together_nb.harmless import harmless
+
+PLAIN = r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>|</?(?:pre|code)>"
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "# Title\n\n**bold** *it* `code` [a](https://x.org/?a=b:c) [b](#top) [c](./d.md) ![d](https://x.org/e.png)",
+        "a < b, a <= b, a<-b, 1<2, x << 3, ->, a & b, &amp;",
+        "```python\nif a < b:\n    print(x[1:2], d[a](b), 'a' <= c)\n```",
+        "| a | b |\n|--|--|\n| 1<br>2 | H<sub>2</sub>O |",
+        "[1]: https://x.org/a 'title'\n[note]: ./b.md",
+        "$a < b$ and $$\\sum_{i=1}^{n} i$$",
+        "> quoted\n\n1. one\n   ```sh\n   ls -l > out\n   ```\n",
+    ],
+)
+def test_what_does_nothing_is_left_as_it_is(markdown):
+    assert harmless(markdown) == markdown
+
+
+@pytest.mark.parametrize(
+    ("markdown", "made"),
+    [
+        ("<img src=x onerror=a()>", "&lt;img src=x onerror=a()>"),
+        ("a <!-- b", "a &lt;!-- b"),
+        ("<b onclick=a()>x</b>", "&lt;b onclick=a()>x</b>"),
+        ("<details open>", "&lt;details open>"),
+        ("[x](javascript:a())", "[x&#93;(javascript:a())"),
+        ("[x]( \n javascript:a())", "[x&#93;( \n javascript:a())"),
+        ("[x](java&#115;cript:a)", "[x&#93;(java&#115;cript:a)"),
+        ("[x](<javascript:a>)", "[x&#93;(&lt;javascript:a>)"),
+        ("![x](data:image/svg+xml,y)", "![x&#93;(data:image/svg+xml,y)"),
+        ("[x]: javascript:a", "[x&#93;: javascript:a"),
+        ("[x]:\n  vbscript:a", "[x&#93;:\n  vbscript:a"),
+        ("use `<div>` or `x`", "use <code>&#60;div&#62;</code> or `x`"),
+        ("$a<b$", "$a< b$"),
+        ("```html\n<p>\n\n*x*\n```\nend", "<pre><code>&#60;p&#62;\n\n&#42;x&#42;\n</code></pre>\n\nend"),
+        ("1. a\n   ```\n   <p>\n   ```", "1. a\n   <pre><code>&#60;p&#62;\n   </code></pre>\n"),
+    ],
+)
+def test_tags_and_scripts_are_shown_and_not_obeyed(markdown, made):
+    assert harmless(markdown) == made
+
+
+@given(st.lists(st.sampled_from([
+    "<img onerror=a>", "<", "!--", "</pre>", "</code>", "```", "````", "~~~", "`", "``", "\n", "\n\n", "    ", "- ", "> ", "1. ",
+    "$", "$$", "\\", "text", "[x](", "]:", "](", "javascript:a", ")", "<b>", "<b x>", '"', "|", "<script>", "<svg/onload=a>", "&lt;",
+])).map("".join))  # fmt: skip
+def test_no_tag_of_the_models_own_is_left_wherever_it_stands(markdown):
+    made = re.sub(PLAIN, "", harmless(markdown))
+    assert re.search(r"<[A-Za-z/!?]", made) is None
+
+
+@given(st.text(alphabet="ab<>`$[]()!/ \n:-", max_size=60))
+def test_no_link_to_a_script_is_left_wherever_it_stands(prefix):
+    made = harmless(prefix + "[x](javascript:a()) [y]: javascript:b")
+    assert re.search(r"\]\(\s*javascript:|\]:\s*javascript:", made) is None

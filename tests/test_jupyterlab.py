@@ -1,0 +1,224 @@
+"""The quickstart and long answers in a real JupyterLab, in a real browser.
+
+With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, write_notebook
+from tests.servers import ScriptedServer, answers, silent_after
+
+pytestmark = pytest.mark.browser
+
+QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MARKDOWN = "# Title\n\nSome **bold** text.\n\n```python\nprint('hello')\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    if path is None:
+        pytest.skip("no chromium on this machine; install the distribution's, or name one in TOGETHER_NB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_notebook(browser, tmp_path):
+    """Open a notebook in a JupyterLab of its own."""
+    labs = []
+
+    def start(*cells, notebook=None, width=1200, theme="JupyterLab Light", server=None):
+        name = "lesson.ipynb"
+        if notebook is None:
+            write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
+        else:
+            shutil.copy(notebook, tmp_path / name)
+        environment = {} if server is None else {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+        labs.append(Lab(tmp_path, theme=theme, environment=environment))
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        return Notebook(page, labs[-1], name)
+
+    yield start
+    for lab in labs:
+        lab.stop()
+    for context in browser.contexts:
+        context.close()
+
+
+def picture(notebook, name):
+    folder = os.environ.get("TOGETHER_NB_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        notebook.page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def grows(notebook, cell, longer_than):
+    """Wait until the output of a running cell holds more characters; return how many."""
+    script = """([cell, least]) => { const out = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]
+        .querySelector('.jp-Cell-outputWrapper'); const length = out ? out.innerText.length : 0;
+        return length > least ? length : null; }"""
+    return notebook.page.wait_for_function(script, arg=[cell, longer_than], timeout=30_000).json_value()
+
+
+def running(notebook, cell):
+    return "[*]" in notebook.cell(cell).locator(".jp-InputPrompt").inner_text()
+
+
+def saved_outputs(document):
+    return [output for cell in document["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, theme):
+    notebook = open_notebook(notebook=QUICKSTART, theme=theme)
+    tag = theme.split()[-1].lower()
+    codes = [number for number, cell in enumerate(json.loads(QUICKSTART.read_text())["cells"]) if cell["cell_type"] == "code"]
+    first, story, *rest = codes
+    notebook.run(first)
+    notebook.wait_run(first)
+    notebook.run(story)
+    length = grows(notebook, story, 80)
+    assert running(notebook, story)
+    picture(notebook, f"quickstart-streaming-{tag}")
+    assert grows(notebook, story, length + 40) > length
+    notebook.wait_run(story)
+    for number in rest:
+        notebook.run(number)
+        notebook.wait_run(number)
+    picture(notebook, f"quickstart-after-{tag}")
+    outputs = saved_outputs(notebook.save())
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    told = [output for output in outputs if "together_nb" in output.get("metadata", {})]
+    assert len(told) == 2
+    for output in told:
+        assert set(output["data"]) == {"text/markdown", "text/plain"}
+        assert "local/ngram" in "".join(output["data"]["text/markdown"])
+    assert "widgets" not in json.loads(notebook.path.read_text())["metadata"]
+
+
+def test_the_stop_button_of_the_notebook_keeps_the_part_and_stops_run_all(open_notebook):
+    with ScriptedServer(silent_after(["The part", " that came"])) as server:
+        notebook = open_notebook("%%together -o part\nhello", "print(part.text)", server=server)
+        notebook.run(0)
+        notebook.wait_run(0)
+        notebook.run(1)
+        notebook.page.wait_for_function("document.body.innerText.includes('The part that came')")
+        assert running(notebook, 1)
+        notebook.page.locator("[data-command='notebook:interrupt-kernel'], [title*='Interrupt']").first.click()
+        assert server.closed.wait(20)
+        notebook.wait_run(1)
+        picture(notebook, "stopped")
+        notebook.run(2)
+        notebook.wait_run(2)
+        (_, first, second) = notebook.save()["cells"]
+    told, error = first["outputs"]
+    assert "stopped by you" in "".join(told["data"]["text/markdown"])
+    assert WIDGET not in told["data"]
+    assert error["ename"] == "KeyboardInterrupt"
+    assert second["outputs"][0]["text"] == ["The part that came\n"]
+
+
+def test_markdown_is_drawn_while_it_streams_and_looks_the_same_after(open_notebook):
+    from threading import Event
+
+    seen = Event()
+
+    def script(exchange):
+        exchange.chunked().text_events([MARKDOWN])
+        exchange.pause(seen)
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(script) as server:
+        notebook = open_notebook("%%together\nhello", server=server, width=700)
+        notebook.run(0)
+        notebook.wait_run(0)
+        notebook.run(1)
+        output = notebook.output(1)
+        output.locator("table").wait_for()
+        before = [output.locator(tag).first.bounding_box() for tag in ("h1", "strong", "pre", "table")]
+        picture(notebook, "markdown-streaming")
+        seen.set()
+        notebook.wait_run(1)
+        output.locator("sub").wait_for()
+        after = [output.locator(tag).first.bounding_box() for tag in ("h1", "strong", "pre", "table")]
+        picture(notebook, "markdown-after")
+    for one, other in zip(before, after, strict=True):
+        assert abs(one["x"] - other["x"]) <= 2
+        assert abs(one["y"] - other["y"]) <= 12
+
+
+def test_no_text_is_clipped_at_600_pixels(open_notebook):
+    with ScriptedServer(answers(["A sentence that is long enough to be wrapped at least once. "] * 20)) as server:
+        notebook = open_notebook("%%together\nhello", server=server, width=600)
+        notebook.run(0)
+        notebook.wait_run(0)
+        notebook.run(1)
+        notebook.wait_run(1)
+        notebook.output(1).locator("sub").wait_for()
+        picture(notebook, "narrow")
+        widths = notebook.page.evaluate(
+            "() => [...document.querySelectorAll('.jp-RenderedMarkdown')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+    assert widths
+    assert all(scroll <= client for scroll, client in widths)
+
+
+ATTACKS = """<img src=x onerror="window.attacked=1">
+
+<script>window.attacked=1</script> <svg><style><img src=x onerror="window.attacked=1">
+
+- ```
+<img src=x onerror="window.attacked=1">
+- ```
+
+[r]: /url "x
+```html
+"
+<img src=x onerror="window.attacked=1">
+```
+
+<details open ontoggle="window.attacked=1"><summary>s</summary>x</details> [x](javascript:window.attacked=1)
+"""
+
+
+def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
+    from threading import Event
+
+    seen = Event()
+
+    def script(exchange):
+        exchange.chunked().text_events([ATTACKS])
+        exchange.pause(seen)
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(script) as server:
+        notebook = open_notebook(*(f"%%together --show {show}\nhello" for show in ("markdown", "text", "code")), server=server)
+        notebook.run(0)
+        notebook.wait_run(0)
+        for number in (1, 2, 3):
+            seen.clear()
+            notebook.run(number)
+            grows(notebook, number, len(ATTACKS) // 2)
+            assert notebook.page.evaluate("window.attacked") is None
+            seen.set()
+            notebook.wait_run(number)
+            if number < 3:
+                notebook.output(number).locator("sub").wait_for()
+        picture(notebook, "attacks")
+        assert notebook.page.evaluate("window.attacked") is None
+        assert notebook.page.evaluate("document.querySelectorAll('[onerror],[ontoggle],[href^=javascript]').length") == 0
