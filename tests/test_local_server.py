@@ -275,7 +275,7 @@ def test_a_chat_streams_in_togethers_form(server):
 
 
 def test_each_event_is_one_token(server):
-    payloads = streamed(server, "completions", max_tokens=20)
+    payloads = streamed(server, "completions", max_tokens=20, logit_bias={"0": -100})
     assert len([payload for payload in payloads if payload["choices"][0]["text"]]) == 20
 
 
@@ -348,6 +348,12 @@ def test_without_a_seed_the_reply_tells_the_seed_that_repeats_it(server):
     first = post(server, "completions", seed=None, max_tokens=40).json()["choices"][0]
     again = post(server, "completions", seed=first["seed"], max_tokens=40).json()["choices"][0]
     assert again["text"] == first["text"]
+
+
+def test_without_a_seed_replies_differ(server):
+    assert (
+        len({post(server, "completions", seed=None, max_tokens=40).json()["choices"][0]["text"] for _ in range(5)}) > 1
+    )
 
 
 def test_what_is_null_or_empty_is_unset(server):
@@ -551,19 +557,22 @@ def raw(server, request):
 
 
 def test_a_body_beyond_the_bound_is_413_and_the_client_sees_it(server):
-    response = requests.post(server.base_url + "/v1/completions", data=b"x" * 10_000_001, timeout=60)
-    error_of(response, 413)
+    connection = connection_to(server)
+    connection.request("POST", "/v1/completions", b"x" * 30_000_000)  # raises if it is cut off while it sends
+    response = connection.getresponse()
+    assert response.status == 413
+    assert b"10000000" in response.read()
+    connection.close()
 
 
-def test_a_body_without_a_usable_length_is_refused(server):
-    for header, status in (
-        (b"Content-Length: x", b"400"),
-        (b"Content-Length: -1", b"400"),
-        (b"Transfer-Encoding: chunked", b"411"),
-    ):
-        assert raw(server, b"POST /v1/completions HTTP/1.1\r\n" + header + b"\r\n\r\n").startswith(
-            b"HTTP/1.1 " + status
-        )
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [(b"Content-Length: x", b"400"), (b"Content-Length: -1", b"400"), (b"Transfer-Encoding: chunked", b"411")],
+)
+def test_a_body_without_a_usable_length_is_refused_and_the_connection_closed(server, header, status):
+    reply = raw(server, b"POST /v1/completions HTTP/1.1\r\n" + header + b"\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nConnection: close\r\n" in reply
 
 
 def test_a_malformed_request_is_an_error_in_json(server):
@@ -660,10 +669,13 @@ def test_requests_are_logged_only_if_asked(own, capfd):
 
 def test_the_first_token_is_at_once_and_the_rate_can_be_changed_while_it_waits(own):
     running = own(tokens_per_second=1e-6)
+    waiting, wait = threading.Event(), running.changed.wait
+    running.changed.wait = lambda seconds: waiting.set() or wait(seconds)
     url = running.base_url + "/v1/completions"
     with requests.post(url, json=asked("completions", stream=True), stream=True, timeout=60) as response:
         lines = (line for line in response.iter_lines(chunk_size=1) if line)
         assert b'"text":' in next(lines)  # the second would come in eleven days
+        assert waiting.wait(60)
         running.tokens_per_second = None
         assert list(lines)[-1] == b"data: [DONE]"
 
@@ -714,6 +726,16 @@ def test_stopping_ends_the_answers_that_run(own):
         list(response.iter_lines())
     with pytest.raises(requests.exceptions.ConnectionError):
         requests.get(running.base_url + "/v1/models", timeout=60)
+
+
+def test_stopping_closes_the_connections_that_wait_for_a_request(own):
+    running = own()
+    connection = connection_to(running)
+    connection.request("GET", "/v1/models")
+    connection.getresponse().read()
+    running.stop()
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_starting_and_stopping_twice_does_nothing_more():

@@ -334,6 +334,19 @@ def test_logit_bias_adds_to_the_log_probability(cats):
     assert counts[" ran"] / counts[" sat"] == pytest.approx(odds, rel=0.2)
 
 
+def test_top_k_and_top_p_go_by_the_odds_after_penalties_and_biases(cats):
+    mat = {str(cats.token_id(" mat")): 5}
+    assert set(first_tokens(cats, "The", draws=200, temperature=5, top_k=1, logit_bias=mat)) == {" mat"}
+    assert set(first_tokens(cats, "The", draws=200, temperature=1, top_p=0.5, logit_bias=mat)) == {" mat"}
+    assert set(first_tokens(cats, "The", draws=200, temperature=1, min_p=0.9, logit_bias=mat)) == {" mat"}
+
+
+def test_temperature_divides_after_the_bias_is_added(cats):
+    counts = first_tokens(cats, "The cat", temperature=2, logit_bias={str(cats.token_id(" ran")): 1})
+    odds = math.e * cats.probability(" ran", "The cat") / cats.probability(" sat", "The cat")
+    assert counts[" ran"] / counts[" sat"] == pytest.approx(math.sqrt(odds), rel=0.2)
+
+
 def test_logit_bias_reaches_a_token_that_never_followed(model):
     token = model.token_id(" zebra") if " zebra" in model.vocabulary else len(model.vocabulary) - 2
     assert token not in model.candidates_after(model.context(tokenize("Alan Turing was"))).ids
@@ -371,6 +384,14 @@ def test_the_unknown_word_is_never_generated(cats):
 )
 def test_extreme_penalties_still_generate(cats, extreme):
     assert pieces(cats, "The cat", max_tokens=20, seed=1, **extreme)[-1].finish_reason
+
+
+def test_a_reward_without_bound_repeats_one_token_for_ever():
+    # Rewards of more than a float holds must not make the odds "not a number".
+    flat = train(["a b c d"], order=1)
+    ids = [piece.id for piece in pieces(flat, "x", max_tokens=30, seed=1, frequency_penalty=-1e308)[:-1]]
+    assert len(ids) == 30
+    assert len(set(ids)) == 1
 
 
 def test_echo_brings_the_prompt_first(model):

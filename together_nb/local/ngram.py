@@ -106,9 +106,10 @@ class NgramModel:
     Notes
     -----
     To generate, not all V tokens are weighed at each place but its *candidates*: every token that
-    followed the last word somewhere in the corpus, and the 64 commonest tokens. What is left out
-    has together a probability of a few per cent after rare words and next to none after common
-    ones, and is what reads worst. If the last word was never seen, the candidates are the whole
+    followed the last word somewhere in the corpus, the end of the text and the 64 commonest tokens.
+    What is left out is what reads worst. In the package's own corpus it has together, on average
+    over the places a text comes by, a probability of 0.2 per cent; where only a rare word is left
+    of the context, up to 19. If the last word was never seen, the candidates are the whole
     vocabulary. Reported probabilities are not changed by this: they are P(w|h), and the likeliest
     64 are always among the candidates.
     """
