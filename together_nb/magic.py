@@ -89,9 +89,14 @@ class TogetherMagics(Magics):
             raise InputError(f"There is no command `%together {name}`.", hint)
 
     def _as_typed(self, cell: str) -> str:
-        """The body without the line end that IPython adds where the cell had none."""
+        """The body without the line end that IPython adds where the cell had none.
+
+        In a terminal blank lines are what ends a cell; there they are no part of it.
+        """
         parent = self._shell.get_parent() if hasattr(self._shell, "get_parent") else {}
         code = ((parent or {}).get("content") or {}).get("code", "")
+        if not code:
+            return cell.rstrip("\n")
         typed_it = code.endswith("\n") and code.endswith(cell)
         return cell if typed_it else cell.removesuffix("\n")
 

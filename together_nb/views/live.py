@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import display
 from ipywidgets import HTML, Accordion, Layout, Output, VBox
 
+from together_nb.completion import count
 from together_nb.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks
 
@@ -162,7 +163,7 @@ class LiveView:
         stream = self._stream
         if stream is None:
             return ""
-        state = f"{stream.chunks:,} chunks" if stream.chunks else "waiting for the first token"
+        state = count(stream.chunks, "chunk") if stream.chunks else "waiting for the first token"
         line = f"{stream.request.model} · {state} · {stream.seconds:.1f} s"
         return f'<span style="opacity:.7;font-size:smaller">{html.escape(line)}</span>'
 
