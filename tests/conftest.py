@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 from together_nb import endpoint, session
 from together_nb.config import settings
 
+# No deadline: it would be a timed assertion.
+hypothesis.settings.register_profile(
+    "together_nb", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("together_nb")
+
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch):
     for name in list(os.environ):
-        if name.startswith("TOGETHER_") and not name.startswith("TOGETHER_NB_") or name.upper().endswith("_PROXY"):
+        ours = name.startswith("TOGETHER_") and not name.startswith("TOGETHER_NB_")
+        if ours or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
@@ -37,3 +45,13 @@ def certificates(monkeypatch, tmp_path):
 def tls(request):
     """Each test with it runs over plain http and over TLS."""
     return request.getfixturevalue("certificates") if request.param == "TLS" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where nothing may be skipped, as in CI, a skip is a failure."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("TOGETHER_NB_NO_SKIP"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may be: {report.longrepr[2]}"
+    return report

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 PATIENCE = 60.0  # seconds; only a hang takes that long
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -72,11 +74,11 @@ class Run:
 
     def repaints(self) -> list[tuple[datetime, str]]:
         """When output widgets were painted, and with what Markdown."""
-        found = []
-        for one in self.of("comm_msg", "comm_open"):
-            for output in one["content"]["data"].get("state", {}).get("outputs") or ():
-                found.append((one["header"]["date"], output["data"]["text/markdown"]))
-        return found
+        return [
+            (one["header"]["date"], output["data"]["text/markdown"])
+            for one in self.of("comm_msg", "comm_open")
+            for output in one["content"]["data"].get("state", {}).get("outputs") or ()
+        ]
 
 
 class Kernel:
@@ -113,5 +115,3 @@ class Kernel:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
-
-

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -75,8 +77,8 @@ class Lab:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError):
-                request = urllib.request.Request(f"{self.url}/api/status?token={TOKEN}")  # noqa: S310
-                with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+                request = urllib.request.Request(f"{self.url}/api/status?token={TOKEN}")
+                with urllib.request.urlopen(request, timeout=5):
                     return
             time.sleep(0.1)
         self.stop()
@@ -151,7 +153,7 @@ class Notebook:
 
 
 def write_notebook(path: Path, *cells: str) -> None:
-    import nbformat.v4 as v4
+    from nbformat import v4
 
     notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -133,11 +133,11 @@ class ScriptedServer:
     def lists(self) -> int:
         return len(self.list_requests)
 
-    def __enter__(self) -> ScriptedServer:
+    def __enter__(self):
         self._start(self._accept)
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind, error, traceback):
         self.stop()
         if error is None and self._failures:
             raise self._failures[0]
@@ -398,12 +398,12 @@ class Exchange:
         while not event.is_set():
             self.wait(_POLL)
             if time.monotonic() > deadline:
-                raise TimeoutError("what the script waits for did not happen")
+                raise AssertionError("what the script waits for did not happen")
 
     def await_close(self, timeout: float | None = None) -> None:
         """Until the client closes the connection, which ends the script; fails after `timeout` seconds."""
         self._connection.watch(3600 if timeout is None else timeout)
-        raise TimeoutError("the client did not close the connection")
+        raise AssertionError("the client did not close the connection")
 
     def end(self) -> bool:
         """End the body; whether the connection can serve again."""

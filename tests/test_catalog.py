@@ -38,7 +38,9 @@ def test_what_is_no_list_of_models_has_none(body):
     assert Catalog.from_json(body).models == ()
 
 
-@pytest.mark.parametrize("pricing", [None, 3, [], {"input": "free"}, {"input": {"a": 1}}, {"input": 0, "output": 0}, {}])
+@pytest.mark.parametrize(
+    "pricing", [None, 3, [], {"input": "free"}, {"input": {"a": 1}}, {"input": 0, "output": 0}, {}]
+)
 def test_an_odd_or_empty_price_is_none_and_costs_nothing_else(pricing):
     listed = Catalog.from_json([{"id": "m", "type": "chat", "pricing": pricing}, ROWS[1]])
     assert listed.models == (Model("m", "chat"), Model("meta/base", "language", price=(0.2, 0.2)))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import DIALECTS, ScriptedServer, answers, endless, replies, silent, silent_after
 from tests.test_transport import KINDS
-from together_nb import stream
+from together_nb import complete, stream
 from together_nb.completion import Usage
 from together_nb.errors import (
     APIConnectionError,
@@ -307,12 +307,11 @@ def test_a_reset_in_mid_stream_is_a_lost_connection():
 
     with ScriptedServer(script) as server:
         answer = opened(server)
-        got = []
+        for _ in TEXTS:
+            next(answer)
+        had.set()
         with pytest.raises(ConnectionLostError) as caught:
-            for chunk in answer:
-                got += texts_of([chunk])
-                if len(got) == len(TEXTS):
-                    had.set()
+            next(answer)
         assert caught.value.completion.text == "".join(TEXTS)
 
 
@@ -600,3 +599,17 @@ def test_a_stream_shows_no_key():
         assert KEY.encode() not in pickle.dumps(completion)
         with pytest.raises(TypeError):
             pickle.dumps(answer)
+
+
+def test_an_answer_that_said_why_it_ended_is_not_waited_on_for_long(monkeypatch):
+    monkeypatch.setattr("together_nb.client._END_SECONDS", 0.05)
+
+    def script(exchange):
+        exchange.chunked().text_events(["whole"])
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.await_close()
+
+    with ScriptedServer(script) as server:
+        done = complete("hello", base_url=server.base_url, model="test/chat", timeout=60)
+        assert server.closed.wait(20)
+    assert (done.text, done.error) == ("whole", "")

@@ -52,7 +52,7 @@ def test_the_tree_is_whole():
 
 
 def test_bad_input_is_a_value_error():
-    with pytest.raises(ValueError, match="^No\\.$"):
+    with pytest.raises(ValueError, match=r"^No\.$"):
         raise InputError("No.")
 
 
@@ -91,11 +91,15 @@ MODELS = ["meta-llama/Llama-3.3-70B-Instruct-Turbo", "openai/gpt-oss-20b", "open
 @pytest.mark.parametrize(
     ("word", "known", "sentence"),
     [
-        ("temprature", ["temperature", "top_p"], "Did you mean temperature?"),
+        ("temprature", ["temperature", "top_p", "literature"], "Did you mean temperature?"),
         ("TEMPERATURE", ["temperature"], "Did you mean temperature?"),
-        ("openai/GPT-OSS-20b", MODELS, "Did you mean openai/gpt-oss-20b or openai/gpt-oss-120b?"),
+        ("openai/GPT-OSS-20b", MODELS, "Did you mean openai/gpt-oss-20b?"),
+        ("openai/gpt-os-20b", MODELS, "Did you mean openai/gpt-oss-20b or openai/gpt-oss-120b?"),
         ("gpt-oss", MODELS, "Did you mean openai/gpt-oss-20b or openai/gpt-oss-120b?"),
         ("meta-llama/Llama-3.3-70B-Instruct", MODELS, "Did you mean meta-llama/Llama-3.3-70B-Instruct-Turbo?"),
+        ("--temp", ["--stop", "--temperature", "--system"], "Did you mean --temperature?"),
+        ("openai/gpt", MODELS, "Did you mean openai/gpt-oss-20b or openai/gpt-oss-120b?"),
+        ("-t", ["--max-tokens", "--temperature"], ""),
         ("ngram", MODELS, "Did you mean local/ngram?"),
         ("zzz", MODELS, ""),
         ("", MODELS, ""),

@@ -66,7 +66,8 @@ def test_a_whole_answer_is_shown_so(name, text, markdown):
 @pytest.mark.parametrize(
     ("name", "text", "markdown"),
     [
-        ("markdown", "```python\nx", "```python\nx"),
+        ("markdown", "**bo", "**bo"),
+        ("markdown", "```python\nx", "```python\nx\n```"),
         ("text", "a_b", "a&#95;b"),
         ("code", "x = 1", "```\nx = 1\n```"),
         ("json", '{"a": ', '```json\n{"a": \n```'),

@@ -85,7 +85,9 @@ def saved_outputs(document):
 def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, theme):
     notebook = open_notebook(notebook=QUICKSTART, theme=theme)
     tag = theme.split()[-1].lower()
-    codes = [number for number, cell in enumerate(json.loads(QUICKSTART.read_text())["cells"]) if cell["cell_type"] == "code"]
+    codes = [
+        number for number, cell in enumerate(json.loads(QUICKSTART.read_text())["cells"]) if cell["cell_type"] == "code"
+    ]
     first, story, *rest = codes
     notebook.run(first)
     notebook.wait_run(first)
@@ -207,7 +209,9 @@ def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
         exchange.done()
 
     with ScriptedServer(script) as server:
-        notebook = open_notebook(*(f"%%together --show {show}\nhello" for show in ("markdown", "text", "code")), server=server)
+        notebook = open_notebook(
+            *(f"%%together --show {show}\nhello" for show in ("markdown", "text", "code")), server=server
+        )
         notebook.run(0)
         notebook.wait_run(0)
         for number in (1, 2, 3):
@@ -221,4 +225,6 @@ def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
                 notebook.output(number).locator("sub").wait_for()
         picture(notebook, "attacks")
         assert notebook.page.evaluate("window.attacked") is None
-        assert notebook.page.evaluate("document.querySelectorAll('[onerror],[ontoggle],[href^=javascript]').length") == 0
+        assert (
+            notebook.page.evaluate("document.querySelectorAll('[onerror],[ontoggle],[href^=javascript]').length") == 0
+        )

@@ -28,7 +28,7 @@ VALUES = {
     "logprobs": ("0", 0),
     "n": ("2", 2),
     "echo": ("true", True),
-    "logit_bias": ('\'{"12": -100}\'', {"12": -100}),
+    "logit_bias": ("'{\"12\": -100}'", {"12": -100}),
     "reasoning_effort": ("low", "low"),
 }
 
@@ -329,7 +329,9 @@ def test_login_refuses_a_key_on_the_line(shell, capsys):
 
 def test_login_forgets_a_key_that_the_server_refuses(shell, capsys, monkeypatch):
     monkeypatch.setattr("together_nb.magic.getpass", lambda _: "key-0123456789-wxyz")
-    with ScriptedServer(answers([]), models=replies(401, {"error": {"message": "Invalid API key provided."}})) as server:
+    with ScriptedServer(
+        answers([]), models=replies(401, {"error": {"message": "Invalid API key provided."}})
+    ) as server:
         settings.base_url = server.base_url
         out = "\n".join(failure(shell, capsys, "%together login"))
     assert "AuthenticationError" in out

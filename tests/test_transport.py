@@ -363,12 +363,17 @@ def test_a_connection_that_breaks_is_told_and_what_came_before_is_delivered(even
     with ScriptedServer(script, tls=tls) as server:
         exchange = exchange_with(server)
         body = b""
-        with pytest.raises(APIConnectionError) as caught:
+
+        def read():
+            nonlocal body
             exchange.open()
             for piece in exchange.pieces():
                 body += piece
                 if body.count(b"\n\n") == events:
                     had.set()
+
+        with pytest.raises(APIConnectionError) as caught:
+            read()
         exchange.close()
         assert body.count(b"\n\n") == events
         assert caught.value.message.startswith(f"The connection to {server.base_url} broke: ")

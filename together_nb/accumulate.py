@@ -27,6 +27,7 @@ class Accumulator:
         self._model = ""
         self._id = ""
         self.chunks = 0
+        self.finished = False
 
     def add(self, chunk: Chunk) -> None:
         """Take one chunk."""
@@ -34,6 +35,8 @@ class Accumulator:
         if parts is None:
             parts = self._choices[chunk.index] = _Parts()
         parts.add(chunk)
+        if chunk.finish_reason:
+            self.finished = self._all_finished()
         if chunk.text or chunk.reasoning:
             self.chunks += 1
         if chunk.usage is not None:
@@ -43,11 +46,9 @@ class Accumulator:
         if chunk.id:
             self._id = chunk.id
 
-    @property
-    def finished(self) -> bool:
-        """Whether each choice that was asked for said why it ended; "" says nothing."""
+    def _all_finished(self) -> bool:
         asked = self._request.sampling.n or 1
-        return sum(bool(parts.finish_reason) for parts in list(self._choices.values())) >= asked
+        return sum(bool(parts.finish_reason) for parts in self._choices.values()) >= asked
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """What has come so far.

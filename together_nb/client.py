@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from together_nb.completion import Chunk, Completion, CompletionRequest
     from together_nb.endpoint import Endpoint
     from together_nb.transport import Exchange
 
+_END_SECONDS = 5.0
 _WHOLE_REPLY_LIMIT = 50_000_000
 _BOM = b"\xef\xbb\xbf"
 
@@ -75,7 +78,7 @@ class CompletionStream:
     def __next__(self) -> Chunk:
         return next(self._chunks)
 
-    def __enter__(self) -> CompletionStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -154,6 +157,9 @@ class CompletionStream:
             for payload in payloads:
                 came = True
                 yield from self._taken(payload)
+                if self._accumulator.finished:
+                    # A count and the terminator may follow, but are not waited for long.
+                    exchange.expect_end(_END_SECONDS)
         except APIConnectionError as error:
             # An answer that said why it ended is whole, whatever became of the connection.
             if not self._accumulator.finished:

@@ -58,6 +58,6 @@ def model_names() -> list[str]:
 
 def _starting(candidates: Iterable[str], line: str, typed: str) -> list[str]:
     """Candidates that go on what is being typed, without what the completer takes for earlier words."""
-    word = "" if line[-1:].isspace() else line.split()[-1]
+    word = "" if line[-1:].isspace() else line.rsplit(maxsplit=1)[-1]
     cut = len(word) - len(typed) if word.endswith(typed) else 0
     return [candidate[cut:] for candidate in candidates if candidate.startswith(word)]

@@ -291,9 +291,9 @@ class Completion:
         """One line of plain text: model · tokens · seconds · tokens/s · cost · why it ended · note."""
         parts = [self.model or self.request.model]
         if self.usage is not None:
-            parts.append(_count(self.usage.completion_tokens, "token"))
+            parts.append(count(self.usage.completion_tokens, "token"))
         else:
-            parts.append(_count(self.chunks, "chunk"))
+            parts.append(count(self.chunks, "chunk"))
         parts.append(f"{self.timings.total:.1f} s")
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.0f} tokens/s")
@@ -381,7 +381,8 @@ def dollars(amount: float) -> str:
     return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.1e}"  # noqa: PLR2004
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """``1 chunk``, ``2 chunks``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -203,7 +203,9 @@ def _top(rows: Any) -> tuple[tuple[str, float], ...]:
     if isinstance(rows, dict):
         pairs = [(_clean(token), float(logprob)) for token, logprob in rows.items() if logprob is not None]
     elif isinstance(rows, list):
-        pairs = [(_clean(row["token"]), float(row["logprob"])) for row in rows if isinstance(row, dict) and "token" in row]
+        pairs = [
+            (_clean(row["token"]), float(row["logprob"])) for row in rows if isinstance(row, dict) and "token" in row
+        ]
     else:
         return ()
     return tuple(sorted(pairs, key=lambda pair: -pair[1]))

@@ -136,12 +136,12 @@ def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
     """
     import difflib  # 3 ms that loading the extension need not wait for
 
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
-    if near:
-        closeness = {name: difflib.SequenceMatcher(None, name, word.lower()).ratio() for name in near}
-        near = [name for name in near if closeness[name] > closeness[near[0]] - 0.1]
-    else:
-        # A model is often typed without its organization: offer those that contain the words.
-        near = [lower for lower in by_lower if word and word.lower() in lower][:count]
+    by_lower, word = {name.lower(): name for name in known}, word.lower()
+    # A model is often typed without its organization, an option without its end. Two letters are in too many names.
+    containing = [lower for lower in by_lower if len(word) > 2 and word in lower]  # noqa: PLR2004
+    near = [lower for lower in containing if lower.startswith(word)][:count]
+    if not near:
+        near = difflib.get_close_matches(word, by_lower, n=count, cutoff=0.6)
+        closeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in near}
+        near = [name for name in near if closeness[name] > closeness[near[0]] - 0.1] or containing[:count]
     return f"Did you mean {' or '.join(by_lower[lower] for lower in near)}?" if near else ""

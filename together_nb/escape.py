@@ -1,6 +1,6 @@
-"""Model text made harmless: for a terminal, for Markdown.
+r"""Model text made harmless: for a terminal, for Markdown.
 
-A model's answer is not trusted. Terminals obey escape sequences (``\\x1b]52;…`` writes the
+A model's answer is not trusted. Terminals obey escape sequences (``\x1b]52;…`` writes the
 clipboard), and Markdown obeys an unclosed fence. Nothing is dropped here: what would be obeyed
 is shown instead.
 """
@@ -17,8 +17,6 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
-# A line of comments: the last one hides all that follows up to its end. In a paragraph it is text.
-_COMMENT = re.compile(r"^[ ]{0,3}(?=<!--).*<!--", re.MULTILINE)
 _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})([^\n]*)")
 
 
@@ -35,14 +33,13 @@ def visible(text: str) -> str:
 
 
 def _code(character: str) -> str:
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+    return f"\\x{ord(character):02x}" if character <= "\xff" else f"\\u{ord(character):04x}"
 
 
 def without_surrogates(text: str) -> str:
-    """`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD.
+    r"""`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD.
 
-    JSON can spell half a character (``"\\ud83d"``); neither UTF-8 nor a socket can carry it.
+    JSON can spell half a character (``"\ud83d"``); neither UTF-8 nor a socket can carry it.
     """
     if _SURROGATE.search(text) is None:
         return text
@@ -101,11 +98,13 @@ def open_fence(markdown: str) -> str:
             fence = _FENCE.match(opened)
             if match and fence and match.group(1).startswith(fence.group(1)) and not match.group(2).strip():
                 opened = ""
-        elif match and not (match.group(1)[0] == "`" and "`" in match.group(2)):
-            opened = line
-        elif line.strip() == "$$" or (line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]):
+        elif _opens_code(match) or (line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]):
             opened = line
     return opened
+
+
+def _opens_code(match: re.Match[str] | None) -> bool:
+    return match is not None and not (match.group(1).startswith("`") and "`" in match.group(2))
 
 
 def closing(opened: str) -> str:
@@ -120,7 +119,4 @@ def balanced(markdown: str) -> str:
     if opened:
         newline = "" if markdown.endswith("\n") else "\n"
         return f"{markdown}{newline}{closing(opened)}"
-    for comment in _COMMENT.finditer(markdown):
-        if "-->" not in markdown[comment.end() :] and not open_fence(markdown[: comment.start()]):
-            return f"{markdown} -->"
     return markdown

@@ -22,7 +22,9 @@ _FIELD = re.compile(
     \}(?!\})""",
     re.VERBOSE,
 )
-_STEP = re.compile(r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]""")
+_STEP = re.compile(
+    r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]"""
+)
 
 
 def fill(text: str, names: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

@@ -76,6 +76,11 @@ def _markdown(text: str) -> str:
     return harmless(balanced(visible(text)))
 
 
+def _text(text: str) -> str:
+    # A completion mostly goes on with a space, which would be a dent before its first line.
+    return literal(text[1:] if text[:1] == " " != text[1:2] else text)
+
+
 def _nothing(text: str) -> str:  # noqa: ARG001  (one signature for all rows)
     return ""
 
@@ -84,7 +89,7 @@ FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
         Format("markdown", "Markdown, drawn as it arrives", _markdown, _markdown, markdown=True),
-        Format("text", "the very characters, nothing interpreted", literal, literal),
+        Format("text", "the very characters, nothing interpreted", _text, _text),
         Format("code", "one block of code", lambda text: fenced(visible(text)), _code),
         Format("json", "one block of JSON, indented at the end", lambda text: fenced(visible(text), "json"), _json),
         Format("none", "nothing; the answer is in the variable", _nothing, _nothing),

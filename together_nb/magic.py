@@ -141,7 +141,9 @@ class TogetherMagics(Magics):
         lines = {
             "server": server,
             "model": model,
-            "key": f"none; `%together login` takes one, or set {KEY_VARIABLE}" if key is None else f"from {key.source}{ending}",
+            "key": f"none; `%together login` takes one, or set {KEY_VARIABLE}"
+            if key is None
+            else f"from {key.source}{ending}",
             "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
             "answers so far": str(len(session.history)),
         }
@@ -195,7 +197,9 @@ class TogetherMagics(Magics):
                 f"No model that writes text has {rest!r} in its name.", "`%together models` alone lists them all."
             )
         left = len(found) - len(rows)
-        note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
+        note = (
+            f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
+        )
         if settings.api_key is None and rows[0].id == LOCAL_MODEL:
             note = "Without a key there is this one; `%together login` brings Together's."
         self._display(*tables.of_models(rows, note))

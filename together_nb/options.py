@@ -95,7 +95,9 @@ def parse(line: str) -> Options | None:
     format_for(given.show, chat=True)
     if given.out is not None and not bindable(given.out):
         raise InputError(f"{given.out!r} cannot be a variable's name.", "Use letters, digits and _: --out answer")
-    sampling = {name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given}
+    sampling = {
+        name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given
+    }
     return Options(given.model, given.api, given.system, given.out, given.show, given.raw, given.dry_run, sampling)
 
 
@@ -124,7 +126,7 @@ def _hyphened(word: str) -> str:
 
 
 def _refuse(word: str) -> NoReturn:
-    option = word.split("=")[0]
+    option = word.partition("=")[0]
     if option.startswith("-"):
         hint = suggestion(option, spellings()) or "`%%together?` shows the options."
         raise InputError(f"There is no option {option}.", hint)

@@ -237,7 +237,9 @@ class SamplingParams:
     )
     n: int | None = _declare("How many answers to generate.", minimum=1, maximum=128, slider=(1, 8, 1))
     echo: bool | None = _declare("Return the prompt too, in front of the answer.")
-    logit_bias: dict[str, float] | None = _declare("Add to the logit of single tokens: a JSON object of token id to bias.")
+    logit_bias: dict[str, float] | None = _declare(
+        "Add to the logit of single tokens: a JSON object of token id to bias."
+    )
     reasoning_effort: str | None = _declare(
         "How long a reasoning model may think.", choices=("low", "medium", "high"), dialects=("chat",)
     )
@@ -275,7 +277,9 @@ def _parameters() -> dict[str, Parameter]:
     declared = {}
     for declaration in fields(SamplingParams):
         kind = next(kind for kind in get_args(hints[declaration.name]) if kind is not type(None))
-        declared[declaration.name] = Parameter(declaration.name, getattr(kind, "__origin__", kind), **declaration.metadata)
+        declared[declaration.name] = Parameter(
+            declaration.name, getattr(kind, "__origin__", kind), **declaration.metadata
+        )
     return declared
 
 

@@ -11,7 +11,14 @@ from together_nb.client import CompletionStream
 from together_nb.completion import CompletionRequest
 from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key, server_root, settings
 from together_nb.endpoint import Endpoint, catalog, known_catalog
-from together_nb.errors import APIConnectionError, AuthenticationError, InputError, MissingKeyError, TogetherError, suggestion
+from together_nb.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    InputError,
+    MissingKeyError,
+    TogetherError,
+    suggestion,
+)
 from together_nb.formats import AUTO
 
 if TYPE_CHECKING:
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
-LOCAL_NOTE = "an n-gram model on this machine; for Together's: %together login"
+LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
@@ -59,14 +66,18 @@ def open_stream(
 
     Parameters are those of `stream`; `filled` names what was filled in in the prompt.
     """
-    if messages is None and not prompt.strip():
+    if messages is not None:
+        messages = _conversation(prompt, messages)
+    elif not isinstance(prompt, str):
+        raise InputError(f"The prompt must be a text, not {type(prompt).__name__}.", "Pass str(…) of it.")
+    elif not prompt.strip():
         raise InputError("The prompt is empty.", "Write it below the line with %%together, or pass a text.")
     request = CompletionRequest(
         prompt=prompt,
         model=(model or "").strip(),
         api=api,
         system=system,
-        messages=None if messages is None else tuple(messages),
+        messages=messages,
         sampling=settings.sampling.updated(sampling),
     )
     request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout)
@@ -102,11 +113,10 @@ def resolved(
         server_root(base or DEFAULT_BASE_URL), key, settings.connect_timeout, _seconds(timeout, settings.timeout)
     )
     model = request.model or settings.chosen_model or ""
-    if not model:
-        if not endpoint.is_together:
-            model = _only_model(endpoint)
-        else:
-            model = LOCAL_MODEL if key is None else DEFAULT_MODEL
+    if not model and not endpoint.is_together:
+        model = _only_model(endpoint)
+    elif not model:
+        model = LOCAL_MODEL if key is None else DEFAULT_MODEL
     if model == LOCAL_MODEL and endpoint.is_together:
         endpoint = _embedded(endpoint)
     if endpoint.is_together and key is None:
@@ -115,6 +125,18 @@ def resolved(
             f"{model} needs an API key, and none is set.", f"{without} `%together login` takes a key."
         )
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
+
+
+def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    if prompt:
+        raise InputError("A prompt and messages were given.", "Put the prompt in the messages, as the last of them.")
+    turns = tuple(messages)
+    if not turns or not all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in turns):
+        raise InputError(
+            "messages must be a list of dicts, and not an empty one.",
+            'One looks like {"role": "user", "content": "Hello"}.',
+        )
+    return turns
 
 
 def standing() -> tuple[str, str]:
@@ -132,7 +154,9 @@ def _seconds(timeout: float | None, default: float) -> float:
     if timeout is None:
         return default
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise InputError(f"timeout must be a number of seconds over 0, not {timeout!r}.", "Leave it out for the default.")
+        raise InputError(
+            f"timeout must be a number of seconds over 0, not {timeout!r}.", "Leave it out for the default."
+        )
     return float(timeout)
 
 
@@ -151,7 +175,9 @@ def _only_model(endpoint: Endpoint) -> str:
     if len(offered) == 1:
         return offered[0]
     some = f" It has {', '.join(offered[:3])}{', …' if len(offered) > 3 else ''}." if offered else ""  # noqa: PLR2004
-    raise InputError(f"{endpoint.root} needs to be told which model to use.{some}", "Add -m MODEL, or set TOGETHER_MODEL.")
+    raise InputError(
+        f"{endpoint.root} needs to be told which model to use.{some}", "Add -m MODEL, or set TOGETHER_MODEL."
+    )
 
 
 def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:

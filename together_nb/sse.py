@@ -143,8 +143,6 @@ def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if len(start) >= len(_BOM) or not _BOM.startswith(start):
             yield start.removeprefix(_BOM)
             start = None
-    if start:
-        yield start
 
 
 def _plain_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

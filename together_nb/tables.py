@@ -32,5 +32,7 @@ def _markdown(rows: list[Model], note: str) -> str:
 def _plain(rows: list[Model], note: str) -> str:
     table = [_COLUMNS, *map(_cells, rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip() for cells in table]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table
+    ]
     return visible("\n".join((*lines, note)).rstrip())

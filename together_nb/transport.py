@@ -150,11 +150,15 @@ class Exchange:
                 return
             yield piece
 
-    def finish(self) -> None:
-        """Take the few bytes that may follow the terminator: the connection can then serve again."""
+    def expect_end(self, seconds: float) -> None:
+        """Put up with no more than `seconds` of silence from now on."""
         with self._lock:
             if self._connection is not None and self._connection.sock is not None:
-                self._connection.sock.settimeout(_LAST_BYTES_TIMEOUT)
+                self._connection.sock.settimeout(seconds)
+
+    def finish(self) -> None:
+        """Take the few bytes that may follow the terminator: the connection can then serve again."""
+        self.expect_end(_LAST_BYTES_TIMEOUT)
         with contextlib.suppress(APIConnectionError):
             for _ in itertools.islice(self.pieces(), _LAST_PIECES):
                 pass

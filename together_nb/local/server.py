@@ -53,7 +53,7 @@ class LocalServer:
         The port is taken.
     """
 
-    def __init__(  # noqa: PLR0913  (each a keyword with a default)
+    def __init__(
         self,
         model: NgramModel | None = None,
         *,

@@ -7,6 +7,7 @@ keeps it short: the cost of a token is the same at the 100th and the 100,000th.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from together_nb.escape import closing, open_fence
 
@@ -74,7 +75,7 @@ class Blocks:
 def _table_head(markdown: str) -> str:
     """The two lines that head the table in which `markdown` ends, or ""."""
     lines = markdown.rpartition("\n\n")[2].split("\n")
-    for first, second in zip(lines, lines[1:]):
+    for first, second in pairwise(lines):
         if "|" in second and _TABLE_RULE.fullmatch(second):
             return f"{first}\n{second}\n"
     return ""
