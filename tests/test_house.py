@@ -19,8 +19,8 @@ ROOT = PACKAGE.parent
 FLOORS = [
     ["version", "errors", "escape", "harmless", "formats", "params", "completion", "accumulate", "catalog", "fill"],
     ["sse", "dialects"],
-    ["config", "transport", "endpoint", "client", "local", "views"],
-    ["session", "options", "tables", "completer"],
+    ["config", "transport", "endpoint", "client", "pump", "interrupts", "local", "views"],
+    ["resolve", "session", "options", "tables", "completer"],
     ["magic"],
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}

@@ -318,3 +318,15 @@ def test_tab_and_help_work_through_the_kernel(kernel):
     shown = kernel.client.get_shell_msg(timeout=60)["content"]["data"]["text/plain"]
     assert "--temperature" in shown
     assert "--dry-run" in shown
+
+
+def test_an_interrupt_before_anything_was_sent_is_told_in_a_line(ask, kernel):
+    with ScriptedServer(silent(), models=silent()) as server:
+        run = ask(server)
+        run.until(lambda one: one["msg_type"] == "execute_input")
+        while not server.list_requests:
+            server.arrived.wait(0.01)
+        kernel.interrupt()
+        run.wait()
+    assert run.error["traceback"] == ["KeyboardInterrupt: stopped by you; nothing was sent."]
+    assert server.requests == []

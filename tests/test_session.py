@@ -23,7 +23,8 @@ from together_nb.errors import (
     MissingKeyError,
     NotFoundError,
 )
-from together_nb.session import LOCAL_NOTE, resolved, standing
+from together_nb.resolve import LOCAL_NOTE, resolved, standing
+from together_nb.session import run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -411,3 +412,41 @@ def test_a_stream_left_half_way_is_kept_nowhere_but_in_the_stream():
         assert server.closed.wait(20)
     assert chunks.completion.text == "Once"
     assert history == []
+
+
+class InterruptedView:
+    """A view in whose `at` Ctrl-C is pressed, twice."""
+
+    def __init__(self, at):
+        self.at = at
+        self.finished = False
+
+    def start(self, stream):
+        self._press("start")
+
+    def write(self, chunks):
+        if chunks:
+            self._press("write")
+
+    def finish(self, completion):
+        self._press("finish")
+        self.finished = True
+
+    def _press(self, where):
+        if where == self.at:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("at", ["start", "write", "finish"])
+def test_ctrl_c_in_any_part_of_drawing_keeps_what_came_and_finishes_the_view(at):
+    view = InterruptedView(at)
+    with ScriptedServer(answers(["a", "b"])) as server:
+        opened = stream("hello", base_url=server.base_url, model="test/chat", api="chat")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run(opened, view)
+    assert caught.value._render_traceback_() == ["KeyboardInterrupt: stopped by you; what came is kept."]
+    assert view.finished
+    assert len(history) == 1
+    assert history[0].text == {"start": "", "write": opened.completion.text, "finish": "ab"}[at]
+    assert [one.name for one in threading.enumerate() if one.name == "together_nb stream"] == []

@@ -47,10 +47,10 @@ def words(line: str, typed: str, commands: Iterable[str]) -> list[str]:
 
 def model_names() -> list[str]:
     """Ids to offer: the server's callable ones, or the two that are known without asking."""
-    from together_nb import session  # brings requests along, so not before it is needed
+    from together_nb import resolve  # brings requests along, so not before it is needed
 
     try:
-        rows = [row.id for row in session.models() if row.writes_text]
+        rows = [row.id for row in resolve.models() if row.writes_text]
     except TogetherError:
         rows = []
     return list(dict.fromkeys((LOCAL_MODEL, *(rows or [DEFAULT_MODEL]))))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Completion
+    from together_nb.options import Options
 
 LAST = "_together"
 
@@ -45,14 +46,21 @@ class TogetherMagics(Magics):
     def run_cell(self, line: str, cell: str) -> None:
         """Send this cell to a language model; the answer streams below."""
         # Imported here, as all that is heavy: loading the extension must not wait for it.
-        from together_nb import options, session
-        from together_nb.fill import fill
-        from together_nb.views import view_for
+        from together_nb import options
+        from together_nb.interrupts import told
 
         given = options.parse(line)
         if given is None:
             print(options.help_text())  # noqa: T201
             return
+        with told("stopped by you; nothing was sent."):
+            self._run(given, cell)
+
+    def _run(self, given: Options, cell: str) -> None:
+        """Ask and draw."""
+        from together_nb import resolve, session
+        from together_nb.fill import fill
+        from together_nb.views import view_for
 
         prompt, system = self._as_typed(cell), given.system
         filled: tuple[str, ...] = ()
@@ -61,7 +69,7 @@ class TogetherMagics(Magics):
             if system is not None:
                 system, more = fill(system, self._shell.user_ns)
                 filled = tuple(dict.fromkeys((*filled, *more)))
-        opened = session.open_stream(
+        opened = resolve.open_stream(
             prompt, model=given.model, api=given.api, system=system, filled=filled, **given.sampling
         )
         if given.dry_run:
@@ -133,9 +141,9 @@ class TogetherMagics(Magics):
 
     def _status(self) -> None:
         """Where it stands: server, model, key, defaults."""
-        from together_nb import session
+        from together_nb import resolve, session
 
-        model, server = session.standing()
+        model, server = resolve.standing()
         key = settings.api_key
         ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
         lines = {

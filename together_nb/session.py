@@ -1,36 +1,26 @@
-"""Runs requests: chooses model, server and dialect, pumps the stream into a view, keeps the history."""
+"""Runs requests: streams into views, keeps the history."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from together_nb.client import CompletionStream
-from together_nb.completion import CompletionRequest
-from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key, server_root, settings
-from together_nb.endpoint import Endpoint, catalog, known_catalog
-from together_nb.errors import (
-    APIConnectionError,
-    AuthenticationError,
-    InputError,
-    MissingKeyError,
-    TogetherError,
-    suggestion,
-)
+from together_nb.errors import TogetherError
 from together_nb.formats import AUTO
+from together_nb.interrupts import put_off, told
+from together_nb.pump import Pump
+from together_nb.resolve import models, open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from together_nb.catalog import Model
+    from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
+
+__all__ = ["View", "complete", "history", "models", "run", "stream"]
 
 REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
-LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
@@ -47,186 +37,6 @@ class View(Protocol):
 
     def finish(self, completion: Completion) -> None:
         """Leave what is to be saved."""
-
-
-def open_stream(
-    prompt: str = "",
-    *,
-    model: str | None = None,
-    api: str = AUTO,
-    system: str | None = None,
-    messages: Iterable[dict[str, Any]] | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,
-    filled: tuple[str, ...] = (),
-    **sampling: Any,
-) -> CompletionStream:
-    """The stream of a request whose model, server and dialect have been chosen; not yet sent.
-
-    Parameters are those of `stream`; `filled` names what was filled in in the prompt.
-    """
-    if messages is not None:
-        messages = _conversation(prompt, messages)
-    elif not isinstance(prompt, str):
-        raise InputError(f"The prompt must be a text, not {type(prompt).__name__}.", "Pass str(…) of it.")
-    elif not prompt.strip():
-        raise InputError("The prompt is empty.", "Write it below the line with %%together, or pass a text.")
-    request = CompletionRequest(
-        prompt=prompt,
-        model=(model or "").strip(),
-        api=api,
-        system=system,
-        messages=messages,
-        sampling=settings.sampling.updated(sampling),
-    )
-    request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout)
-    kept = known_catalog(endpoint)
-    row = None if kept is None else kept.get(request.model)
-    marks = {
-        "price": row.price if row is not None else None,
-        "note": LOCAL_NOTE if request.model == LOCAL_MODEL else "",
-        "filled": filled,
-    }
-    return CompletionStream(request, endpoint, marks)
-
-
-def resolved(
-    request: CompletionRequest,
-    *,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,
-) -> tuple[CompletionRequest, Endpoint]:
-    """`request` with its model and dialect chosen, and the server that it goes to.
-
-    Raises
-    ------
-    MissingKeyError
-        Together's service is asked for a model, and there is no key.
-    InputError
-        The base URL is none, or a server of another kind was given and no model.
-    """
-    base = base_url or settings.chosen_base_url
-    key = Key(api_key, "the argument api_key") if api_key is not None else settings.api_key
-    endpoint = Endpoint(
-        server_root(base or DEFAULT_BASE_URL), key, settings.connect_timeout, _seconds(timeout, settings.timeout)
-    )
-    model = request.model or settings.chosen_model or ""
-    if not model and not endpoint.is_together:
-        model = _only_model(endpoint)
-    elif not model:
-        model = LOCAL_MODEL if key is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and endpoint.is_together:
-        endpoint = _embedded(endpoint)
-    if endpoint.is_together and key is None:
-        without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
-        raise MissingKeyError(
-            f"{model} needs an API key, and none is set.", f"{without} `%together login` takes a key."
-        )
-    return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
-
-
-def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    if prompt:
-        raise InputError("A prompt and messages were given.", "Put the prompt in the messages, as the last of them.")
-    turns = tuple(messages)
-    if not turns or not all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in turns):
-        raise InputError(
-            "messages must be a list of dicts, and not an empty one.",
-            'One looks like {"role": "user", "content": "Hello"}.',
-        )
-    return turns
-
-
-def standing() -> tuple[str, str]:
-    """The model and the server that a request without options would go to; asks nobody."""
-    root = server_root(settings.chosen_base_url or DEFAULT_BASE_URL)
-    model = settings.chosen_model
-    if model is None and Endpoint(root).is_together:
-        model = LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and Endpoint(root).is_together:
-        return model, "the embedded engine, on this machine"
-    return model or "the server's only one, or -m MODEL", root
-
-
-def _seconds(timeout: float | None, default: float) -> float:
-    if timeout is None:
-        return default
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise InputError(
-            f"timeout must be a number of seconds over 0, not {timeout!r}.", "Leave it out for the default."
-        )
-    return float(timeout)
-
-
-def _embedded(endpoint: Endpoint) -> Endpoint:
-    """The embedded engine's server, started if need be. It is never sent a key."""
-    from together_nb.local.server import running_server
-
-    server = running_server()
-    server.tokens_per_second = settings.local_tokens_per_second or None
-    return replace(endpoint, root=server.base_url, key=None)
-
-
-def _only_model(endpoint: Endpoint) -> str:
-    """The model of a server that has one."""
-    offered = [row.id for row in catalog(endpoint).callable()]
-    if len(offered) == 1:
-        return offered[0]
-    some = f" It has {', '.join(offered[:3])}{', …' if len(offered) > 3 else ''}." if offered else ""  # noqa: PLR2004
-    raise InputError(
-        f"{endpoint.root} needs to be told which model to use.{some}", "Add -m MODEL, or set TOGETHER_MODEL."
-    )
-
-
-def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
-    """The dialect: as asked, or by what the request holds and what type the list says the model is."""
-    if request.api != AUTO:
-        return request.api
-    if request.system is not None or request.messages is not None:
-        return "chat"
-    try:
-        row = catalog(endpoint).get(model)
-    except (APIConnectionError, AuthenticationError):
-        raise
-    except TogetherError:
-        row = None  # a server without a list is asked for a chat, as most are
-    return "chat" if row is None else row.api
-
-
-def models(
-    text: str = "", *, base_url: str | None = None, api_key: str | None = None, fresh: bool = False
-) -> list[Model]:
-    """The models of the server in use.
-
-    Parameters
-    ----------
-    text
-        Only those whose id or name contains it.
-    base_url, api_key
-        Another server and key than the settings'.
-    fresh
-        Fetch the list again.
-
-    Returns
-    -------
-    list of Model
-        Rows of every type; `Model.writes_text` tells those that a prompt fits.
-
-    Raises
-    ------
-    TogetherError
-        The list could not be had.
-    """
-    base = base_url or settings.chosen_base_url
-    key = Key(api_key, "the argument api_key") if api_key is not None else settings.api_key
-    endpoint = Endpoint(server_root(base or DEFAULT_BASE_URL), key, settings.connect_timeout, settings.timeout)
-    if endpoint.is_together and key is None:
-        endpoint = _embedded(endpoint)
-    needle = text.lower()
-    rows = catalog(endpoint, fresh=fresh).models
-    return [row for row in rows if needle in row.id.lower() or needle in row.display_name.lower()]
 
 
 def stream(
@@ -356,32 +166,18 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    pump = _Pump(opened)
-    try:
+    pump = Pump(opened)
+    with told("stopped by you; what came is kept."):
         try:
             view.start(opened)
             pump.start()
-            while True:
-                pump.wait(TICK_SECONDS)
-                ended = pump.ended  # looked at first, so that what came before the end is taken below
-                view.write(pump.take())
-                if ended:
-                    break
-                pump.pause(REPAINT_SECONDS)
+            _draw(pump, view)
         except BaseException:
             opened.cancel()
-            pump.join(_STOP_SECONDS)
-            view.write(pump.take())
             raise
         finally:
-            completion = opened.completion
-            keep(completion)
-            view.finish(completion)
-    except KeyboardInterrupt as interrupt:
-        # The cell fails as interrupted, so that Run All stops, and says so in a line.
-        line = "KeyboardInterrupt: stopped by you; what came is kept."
-        interrupt._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
-        raise
+            with put_off():
+                completion = _brought_to_an_end(opened, pump, view, keep)
     if pump.error is not None:
         if isinstance(pump.error, TogetherError):
             pump.error.completion = completion
@@ -389,54 +185,23 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     return completion
 
 
-class _Pump(threading.Thread):
-    """Reads a stream in a thread of its own; another takes what has come."""
+def _draw(pump: Pump, view: View) -> None:
+    """Draw what comes, until the end."""
+    while True:
+        pump.wait(TICK_SECONDS)
+        ended = pump.ended  # looked at first, so that what came before the end is taken below
+        view.write(pump.take())
+        if ended:
+            return
+        pump.pause(REPAINT_SECONDS)
 
-    def __init__(self, opened: CompletionStream) -> None:
-        super().__init__(name="together_nb stream", daemon=True)
-        self.error: BaseException | None = None
-        self._stream = opened
-        self._inbox: deque[Chunk] = deque()
-        self._arrived = threading.Event()
-        self._ended = threading.Event()
 
-    def run(self) -> None:
-        inbox, arrived = self._inbox, self._arrived
-        try:
-            for chunk in self._stream:
-                if chunk.text or chunk.reasoning:
-                    inbox.append(chunk)
-                    if not arrived.is_set():
-                        arrived.set()
-        except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
-            self.error = error
-        finally:
-            self._ended.set()
-            arrived.set()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self._ended.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Until something has come, or the end, or `seconds` have passed."""
-        self._arrived.wait(seconds)
-
-    def pause(self, seconds: float) -> None:
-        """For `seconds`, or until the end."""
-        self._ended.wait(seconds)
-
-    def take(self) -> list[Chunk]:
-        """What has come since it was last taken."""
-        self._arrived.clear()
-        if self._ended.is_set():
-            self._arrived.set()
-        chunks = []
-        while self._inbox:
-            chunks.append(self._inbox.popleft())
-        return chunks
-
-    def join(self, timeout: float | None = None) -> None:
-        if self.ident is not None:
-            super().join(timeout)
+def _brought_to_an_end(
+    opened: CompletionStream, pump: Pump, view: View, keep: Callable[[Completion], None]
+) -> Completion:
+    pump.join(_STOP_SECONDS)
+    view.write(pump.take())
+    completion = opened.completion
+    keep(completion)
+    view.finish(completion)
+    return completion
