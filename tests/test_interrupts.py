@@ -49,3 +49,12 @@ def test_the_innermost_words_are_told():
     with pytest.raises(KeyboardInterrupt) as caught, told("outer"), told("inner"):
         raise KeyboardInterrupt
     assert caught.value._render_traceback_() == ["KeyboardInterrupt: inner"]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with put_off():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)

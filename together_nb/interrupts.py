@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 def put_off() -> Iterator[None]:
     """Let a Ctrl-C that falls into the block be raised at its end.
 
-    Only the main thread is interrupted by Ctrl-C; in another one this does nothing.
+    Only the main thread is interrupted by Ctrl-C; in another one, and where Ctrl-C is ignored or
+    in hands that are not Python's, this does nothing.
 
     Raises
     ------
     KeyboardInterrupt
         At the end of the block, when there was one within.
     """
-    if threading.current_thread() is not threading.main_thread():
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield
         return
     came: list[int] = []
@@ -30,11 +32,11 @@ def put_off() -> Iterator[None]:
     def remember(number: int, _: Any) -> None:
         came.append(number)
 
-    before = signal.signal(signal.SIGINT, remember)
+    signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, usual)
     if came:
         raise KeyboardInterrupt
 
