@@ -613,3 +613,17 @@ def test_an_answer_that_said_why_it_ended_is_not_waited_on_for_long(monkeypatch)
         done = complete("hello", base_url=server.base_url, model="test/chat", timeout=60)
         assert server.closed.wait(20)
     assert (done.text, done.error) == ("whole", "")
+
+
+def test_a_key_that_an_event_repeats_is_not_in_the_error():
+    key = "sk-0123456789-abcdefghijkl"
+
+    def script(exchange):
+        exchange.chunked().text_events(["part"])
+        exchange.event({"error": {"message": f"bad key Bearer {key}, that is {key[:20]}"}})
+
+    with ScriptedServer(script) as server, pytest.raises(StreamError) as caught:
+        complete("hello", base_url=server.base_url, model="test/chat", api_key=key)
+    assert caught.value.message == "The server broke the answer off with an error: bad key Bearer …, that is …."
+    assert key[:12] not in repr(caught.value)
+    assert caught.value.completion.text == "part"

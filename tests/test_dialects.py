@@ -501,3 +501,13 @@ def test_a_recorded_error_in_mid_stream_is_one():
     answer, terminated, message = played("chat-error-midstream")
     assert message == "The server broke the answer off with an error and did not say why."
     assert (answer.text, answer.finish_reason, terminated) == ("", "error", False)
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [{"tokens": 5}, {"tokens": ["x"], "top_logprobs": [[{"token": "x", "logprob": None}]]}, {"content": ["x"]}],
+)
+def test_log_probabilities_in_a_way_of_their_own_do_not_cost_the_text(logprobs):
+    payload = {"choices": [{"index": 0, "delta": {"content": "abc"}, "logprobs": logprobs}]}
+    (chunk,) = DIALECTS["chat"].chunks(payload)
+    assert (chunk.text, chunk.tokens) == ("abc", ())

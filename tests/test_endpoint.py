@@ -108,7 +108,7 @@ def test_a_refused_key_is_told_by_where_it_came_from_and_its_last_letters():
 
 def test_a_server_that_repeats_the_key_does_not_make_the_error_show_it():
     with ScriptedServer(replies(401, {"error": f"Incorrect API key provided: {KEY}."})) as server:
-        assert refused(server).message.endswith("Incorrect API key provided: …cdef.")
+        assert refused(server).message.endswith("Incorrect API key provided: ….")
 
 
 def test_a_redirect_says_where_to_and_is_not_followed():

@@ -158,7 +158,9 @@ def test_a_fence_holds_any_text(text, language):
         ("~~~ `x`\ncode", "~~~ `x`"),
         ("``` not a `fence", ""),
         ("``inline``", ""),
-        ("    ```\nindented code", ""),
+        ("1. a\n\n    ```\n    in a list's item", "    ```"),
+        ("1. a\n   ```\n   x\n    ```\n", ""),
+        ("```\nx\n    ```", "```"),
         ("   ```\ncode", "   ```"),
         ("```\ncode\n```\n```js", "```js"),
         ("```\n``` x", "```"),
@@ -175,7 +177,7 @@ def test_what_is_open_at_the_end_is_found(markdown, opened):
 
 
 @pytest.mark.parametrize(
-    ("opened", "line"), [("```python", "```"), ("~~~~ x", "~~~~"), ("  ````", "````"), ("$$", "$$")]
+    ("opened", "line"), [("```python", "```"), ("~~~~ x", "~~~~"), ("  ````", "  ````"), ("$$", "$$")]
 )
 def test_what_was_opened_is_closed_in_kind(opened, line):
     assert closing(opened) == line

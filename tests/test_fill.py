@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from together_nb.fill import bindable, fill
+from together_nb.fill import fill, variable
 
 
 class Touchy:
@@ -128,11 +128,25 @@ def test_text_outside_the_braces_stays_and_nothing_is_expanded_twice(typed, valu
     assert bool(filled) or sent == typed
 
 
-@pytest.mark.parametrize("name", ["answer", "_x", "größe", "x1", "print", "match"])
-def test_a_variables_name_can_be_bound(name):
-    assert bindable(name)
+@pytest.mark.parametrize(
+    ("name", "spelled"), [("answer", "answer"), ("_x", "_x"), ("größe", "größe"), ("match", "match"), ("\ufb01", "fi")]
+)
+def test_a_variables_name_is_spelled_as_python_does(name, spelled):
+    assert variable(name) == spelled
 
 
-@pytest.mark.parametrize("name", ["", "1x", "a b", "a.b", "a[0]", "a-b", "class", "None", "True", "lambda", " x"])
-def test_another_word_cannot_be_bound(name):
-    assert not bindable(name)
+@pytest.mark.parametrize(
+    "name",
+    ["", "1x", "a b", "a.b", "a[0]", "a-b", "class", "None", "True", "lambda", " x", "print", "In", "Out", "__debug__", "get_ipython"],
+)  # fmt: skip
+def test_another_word_is_no_variables_name(name):
+    assert variable(name) is None
+
+
+def test_a_name_is_looked_up_as_python_spells_it():
+    assert fill("{\ufb01} {\u00b5}", {"fi": 1, "\u03bc": 2}) == ("1 2", ("\ufb01", "\u00b5"))
+
+
+@pytest.mark.parametrize("text", [r"\frac{x}{x}", r"\text{x}", "e^{x}", r"\sqrt{x} + \left{x}"])
+def test_the_arguments_of_a_latex_command_stay_as_typed(text):
+    assert fill(text, {"x": 1}) == (text, ())

@@ -101,3 +101,14 @@ def test_half_a_character_in_json_is_replaced():
 
 def test_only_markdown_is_cut_where_its_blocks_end():
     assert [row.name for row in FORMATS.values() if row.markdown] == ["markdown"]
+
+
+@pytest.mark.parametrize("text", ["[12345678901234567890.123]", '{"a": 1, "a": 2}', '["\\u00e9"]', "[1.0,2]"])
+def test_json_is_never_shown_changed(text):
+    shown = FORMATS["json"].final(text)
+    assert shown.startswith("```json\n")
+    assert "".join(shown.split()) == "```json" + "".join(text.split()) + "```"
+
+
+def test_what_is_no_json_is_said_to_be_none():
+    assert "not valid JSON" in FORMATS["json"].final("[NaN]")

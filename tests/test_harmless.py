@@ -45,6 +45,17 @@ def test_what_does_nothing_is_left_as_it_is(markdown):
         ("[x]:\n  vbscript:a", "[x&#93;:\n  vbscript:a"),
         ("use `<div>` or `x`", "use <code>&#60;div&#62;</code> or `x`"),
         ("$a<b$", "$a< b$"),
+        ("$5 and $10", "&#36;5 and &#36;10"),
+        ('![x](https://a/$" onerror="a()" x="$)', '![x](https://a/&#36;" onerror="a()" x="&#36;)'),
+        ('![x](a.png "$" onerror="a()" x="$")', '![x](a.png "&#36;" onerror="a()" x="&#36;")'),
+        ('![$" onerror="a()" x="$](a.png)', '![&#36;" onerror="a()" x="&#36;](a.png)'),
+        ('![x](https://a/\\begin{a}"b"\\end{a})', '![x](https://a/&#92;begin{a}"b"&#92;end{a})'),
+        ('![x](https://a/\\\\("b"\\\\))', '![x](https://a/&#92;&#92;("b"&#92;&#92;))'),
+        ("@@0@@", "&#64;@0@@"),
+        ("<https://x.org/a>", "https://x.org/a"),
+        ('```$" onmouseover="a()\nx\n```', "<pre><code>x\n</code></pre>\n"),
+        ("```sh\necho $HOME\n```", "<pre><code>echo &#36;HOME\n</code></pre>\n"),
+        ("${a$ b $c}$", "&#36;{a&#36; b &#36;c}&#36;"),
         ("```html\n<p>\n\n*x*\n```\nend", "<pre><code>&#60;p&#62;\n\n&#42;x&#42;\n</code></pre>\n\nend"),
         ("1. a\n   ```\n   <p>\n   ```", "1. a\n   <pre><code>&#60;p&#62;\n   </code></pre>\n"),
     ],
@@ -60,6 +71,25 @@ def test_tags_and_scripts_are_shown_and_not_obeyed(markdown, made):
 def test_no_tag_of_the_models_own_is_left_wherever_it_stands(markdown):
     made = re.sub(PLAIN, "", harmless(markdown))
     assert re.search(r"<[A-Za-z/!?]", made) is None
+
+
+FORMULA = re.compile(r"\$\$[^$\"`]+\$\$|\$[^$\n\"`]+\$")
+
+
+@given(st.lists(st.sampled_from([
+    "$", "$$", "\\", "\\(", "\\)", "\\begin{a}", "\\end{a}", "@@0@@", '"', "`", "```", "\n", "\n\n", "- ", "   ", "text",
+    "![x](https://a/", ")", "{", "}", "x", " ",
+])).map("".join))  # fmt: skip
+def test_what_begins_a_formula_ends_it_and_holds_no_quotation_mark(markdown):
+    made = FORMULA.sub("", harmless(markdown))
+    assert re.search(r"\$|\\\\[()\[\]]|@@\d", made) is None
+
+
+@pytest.mark.parametrize("text", ["](", "`", "``", "~", "$", "](  ", "<", "` `` ", "$a", "[x]: ", "{$", "```\n", "@@"])
+@pytest.mark.timeout(10)
+def test_no_text_takes_longer_than_its_length(text):
+    # Ten seconds of pytest-timeout are thousands of times what it takes, and a fraction of what a square would.
+    harmless(text * (60_000 // len(text)))
 
 
 @given(st.text(alphabet="ab<>`$[]()!/ \n:-", max_size=60))

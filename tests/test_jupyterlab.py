@@ -187,6 +187,17 @@ ATTACKS = """<img src=x onerror="window.attacked=1">
 <img src=x onerror="window.attacked=1">
 - ```
 
+![x](https://127.0.0.1:1/$" onerror="window.attacked=1" x="$)
+![x](a.png "$" onerror="window.attacked=1" x="$")
+![$" onerror="window.attacked=1" x="$](a.png)
+![x](https://127.0.0.1:1/\\begin{a}"onerror="window.attacked=1"x="\\end{a})
+![x](https://127.0.0.1:1/\\\\("onerror="window.attacked=1"x="\\\\))
+[x](https://127.0.0.1:1/$" onmouseover="window.attacked=1" x="$)
+
+```$" onmouseover="window.attacked=1" x="$
+code
+```
+
 [r]: /url "x
 ```html
 "
@@ -226,5 +237,29 @@ def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
         picture(notebook, "attacks")
         assert notebook.page.evaluate("window.attacked") is None
         assert (
-            notebook.page.evaluate("document.querySelectorAll('[onerror],[ontoggle],[href^=javascript]').length") == 0
+            notebook.page.evaluate(
+                "document.querySelectorAll('[onerror],[ontoggle],[onmouseover],[href^=javascript]').length"
+            )
+            == 0
         )
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "1. a\n   ```python\n   print(1)",
+        "1. a\n   ```python\n   print(1)\n    ```\n",
+        "```\nx",
+        "- b\n\n    ```\n    y",
+        "$$\nx",
+    ],
+)
+def test_the_footer_is_no_part_of_what_the_answer_leaves_open(open_notebook, cut):
+    with ScriptedServer(answers([cut], finish="length")) as server:
+        notebook = open_notebook("%%together\nhello", server=server)
+        for number in range(2):
+            notebook.run(number)
+            notebook.wait_run(number)
+        footer = notebook.output(1).locator("sub")
+        footer.wait_for()
+        assert footer.inner_text().startswith("test/chat · ")

@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from tests.servers import ScriptedServer, answers, replies
+from together_nb import history
 from together_nb.config import LOCAL_MODEL, settings
 from together_nb.params import PARAMETERS
 
@@ -204,8 +205,12 @@ def test_control_characters_do_not_reach_the_terminal(shell, capsys):
         ("--reasoning-effort much", "InputError: reasoning_effort must be one of low, medium, high", "How long"),
         ("--api completions --reasoning-effort low", "InputError: reasoning_effort cannot be sent", "Use --api chat"),
         ("--api completions --system x", "InputError: The completions API takes one prompt", "Add --api chat."),
-        ("--out 1x", "InputError: '1x' cannot be a variable's name.", "Use letters"),
-        ("--out class", "InputError: 'class' cannot be a variable's name.", "Use letters"),
+        ("--out 1x", "InputError: '1x' cannot be a variable's name here.", "Use letters"),
+        ("--out class", "InputError: 'class' cannot be a variable's name here.", "Use letters"),
+        ("--out In", "InputError: 'In' cannot be a variable's name here.", "Use letters"),
+        ("--out get_ipython", "InputError: 'get_ipython' cannot be a variable's name here.", "Use letters"),
+        ("--out __builtins__", "InputError: '__builtins__' cannot be a variable's name here.", "Use letters"),
+        ("--out print", "InputError: 'print' cannot be a variable's name here.", "Use letters"),
         ("--model", "InputError: Argument -m/--model: expected one argument.", "`%%together?`"),
         ("stray words", "InputError: 'stray' stands on the line", "The prompt goes below the line"),
         ("--system 'open", "InputError: A quote on the line is not closed.", "The line was: --system 'open"),
@@ -273,7 +278,26 @@ def test_a_reply_that_is_no_stream_is_told_sent_once_and_nothing_is_lost(shell, 
     assert not result.success
     assert message in capsys.readouterr().out
     assert len(server.requests) == 1
-    assert shell.user_ns["_together"].text == kept
+    assert getattr(shell.user_ns.get("_together"), "text", "") == kept
+
+
+def test_a_request_that_gets_nothing_leaves_the_earlier_answer_where_it_is(shell, server):
+    shell.run_cell("%%together -o told\nhello").raise_error()
+    server.script = replies(429, {"error": {"message": "slow down"}})
+    assert not shell.run_cell("%%together -o told\nhello").success
+    assert shell.user_ns["told"].text == shell.user_ns["_together"].text == "The answer."
+    assert len(history) == 1
+
+
+def test_a_name_is_bound_as_python_spells_it(shell, server):
+    shell.run_cell("%%together -o \ufb01\nhello").raise_error()
+    assert shell.run_cell("fi.text").result == "The answer."
+
+
+def test_latex_is_sent_as_typed_though_its_letters_are_names(shell, server):
+    shell.run_cell("x = b = 3").raise_error()
+    shell.run_cell("%%together\n$\\frac{x}{b}^{x}$ {x}").raise_error()
+    assert sent(server)["messages"][0]["content"] == "$\\frac{x}{b}^{x}$ 3"
 
 
 def test_a_model_that_is_gone_gets_the_nearest_ones_named(shell, capsys):

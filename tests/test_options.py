@@ -28,6 +28,9 @@ def test_every_option_of_its_own_is_read():
     assert parse("--model x --out y") == parse("--model=x --out=y") == parse("-mx -oy") == Options("x", out="y")
 
 
+NAMES = "Use letters, digits and _, and no name that Python or IPython needs: --out answer"
+
+
 @pytest.mark.parametrize(
     ("line", "values"),
     [
@@ -124,9 +127,9 @@ def test_unset_among_stops_takes_all_back():
         ("--api chatt", "There is no API called 'chatt'.", "Did you mean chat?"),
         ("--api x", "There is no API called 'x'.", "Use one of: auto, chat, completions, inference."),
         ("--show jsn", "There is no way to show an answer called 'jsn'.", "Did you mean json?"),
-        ("--out 1x", "'1x' cannot be a variable's name.", "Use letters, digits and _: --out answer"),
-        ("--out class", "'class' cannot be a variable's name.", "Use letters, digits and _: --out answer"),
-        ("-o a.b", "'a.b' cannot be a variable's name.", "Use letters, digits and _: --out answer"),
+        ("--out 1x", "'1x' cannot be a variable's name here.", NAMES),
+        ("--out class", "'class' cannot be a variable's name here.", NAMES),
+        ("-o a.b", "'a.b' cannot be a variable's name here.", NAMES),
         ("--system 'open", "A quote on the line is not closed.", "The line was: --system 'open"),
         ("--system don't", "A quote on the line is not closed.", "The line was: --system don't"),
     ],

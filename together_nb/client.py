@@ -127,6 +127,7 @@ class CompletionStream:
             check_status(exchange, self.endpoint, self.request.model)
             yield from self._received(exchange)
         except TogetherError as error:
+            error.reword(self.endpoint.without_key(error.message))
             if not exchange.cancelled:
                 self._ended = perf_counter()
                 self._cut = self._cut or _ending(error)

@@ -50,6 +50,8 @@ class Key:
     __slots__ = ("_value", "source")
 
     def __init__(self, value: str, source: str) -> None:
+        if not isinstance(value, str):
+            raise InputError(f"An API key is a text; {source} holds something else.", "Pass it as a str.")
         value = value.strip()
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
@@ -81,8 +83,11 @@ def server_root(base_url: str) -> str:
         It is no URL, or it is plain http to another host, over which a key and the prompts could
         be read by anyone on the way.
     """
+    if not isinstance(base_url, str):
+        raise InputError(f"A base URL is a text, not {type(base_url).__name__}.", f"One looks like {DEFAULT_BASE_URL}")
     url = base_url.strip()
-    not_one = InputError(f"{url!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
+    # A query may hold a key, so it is not repeated.
+    not_one = InputError(f"{url.partition('?')[0]!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -157,7 +162,7 @@ class Settings(HasTraits):
 
     @api_key.setter
     def api_key(self, value: str | Key | None) -> None:
-        self._key = Key(value, "settings.api_key") if isinstance(value, str) else value
+        self._key = value if value is None or isinstance(value, Key) else Key(value, "settings.api_key")
 
     @property
     def sampling(self) -> SamplingParams:

@@ -101,7 +101,7 @@ class Dialect:
                 text,
                 position if choice.get("index") is None else int(choice["index"]),
                 _clean(thought),
-                () if logprobs is None or not text else _tokens(choice, logprobs, text),
+                () if logprobs is None or not text else _tokens_or_none(choice, logprobs, text),
                 None if reason is None else _clean(reason),
                 usage,
                 model,
@@ -165,6 +165,14 @@ def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
     count = usage.get(name)
     within = usage.get(details)
     return within.get(name) if count is None and isinstance(within, dict) else count
+
+
+def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
+    """The tokens of a choice; none where the server writes them in a way of its own: the text counts."""
+    try:
+        return _tokens(choice, logprobs, text)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ()
 
 
 def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:

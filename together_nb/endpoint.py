@@ -13,6 +13,7 @@ from together_nb.dialects import error_message
 from together_nb.errors import (
     APIResponseError,
     APIStatusError,
+    APITimeoutError,
     AuthenticationError,
     NotFoundError,
     RateLimitError,
@@ -53,6 +54,15 @@ class Endpoint:
         """Whether it is Together's own service."""
         return urlsplit(self.root).hostname in TOGETHER_HOSTS
 
+    def without_key(self, text: str) -> str:
+        """`text` without the key and without long pieces of it: some servers repeat what they refuse."""
+        secret = "" if self.key is None else self.key.reveal()
+        least = 8  # letters; a shorter piece could stand in any word
+        for length in range(len(secret), least - 1, -1):
+            for start in range(len(secret) - length + 1):
+                text = text.replace(secret[start : start + length], "…")
+        return text
+
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """A request to this server, not yet sent."""
         body = None if payload is None else json.dumps(payload).encode()
@@ -83,10 +93,8 @@ def check_status(exchange: Exchange, endpoint: Endpoint, model: str = "") -> Non
     if exchange.status == OK or exchange.cancelled:
         return
     status = exchange.status
-    words = _server_words(exchange.read(_ERROR_BODY_LIMIT))
+    words = endpoint.without_key(_server_words(exchange.read(_ERROR_BODY_LIMIT)))
     exchange.close()
-    if endpoint.key is not None and endpoint.key.ending:  # some servers repeat the key that they refuse
-        words = words.replace(endpoint.key.reveal(), f"…{endpoint.key.ending}")
     said = f" {words}" if words else ""
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         raise APIStatusError(
@@ -176,6 +184,13 @@ def catalog(endpoint: Endpoint, *, fresh: bool = False) -> Catalog:
         exchange.open()
         check_status(exchange, endpoint)
         body = exchange.read(_LIST_LIMIT)
+    except TogetherError as error:
+        error.reword(endpoint.without_key(error.message))
+        if isinstance(error, NotFoundError):
+            _catalogs[_place(endpoint)] = Catalog()  # a server without a list is not asked again
+        if isinstance(error, APITimeoutError):
+            error.hint = "It was asked for its list of models; `--api chat` does without."
+        raise
     finally:
         exchange.close()
     try:

@@ -48,6 +48,11 @@ class TogetherError(Exception):
         self.hint = hint
         self.completion = completion
 
+    def reword(self, message: str) -> None:
+        """Say `message` instead, in all that shows the error."""
+        self.message = message
+        self.args = (message, *self.args[1:])
+
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.hint) if part)
 

@@ -17,7 +17,7 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
-_FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})([^\n]*)")
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^\n]*)")
 
 
 def visible(text: str) -> str:
@@ -95,8 +95,7 @@ def open_fence(markdown: str) -> str:
             if line.rstrip().endswith("$$"):
                 opened = ""
         elif opened:
-            fence = _FENCE.match(opened)
-            if match and fence and match.group(1).startswith(fence.group(1)) and not match.group(2).strip():
+            if match and _closes(match, opened):
                 opened = ""
         elif _opens_code(match) or (line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]):
             opened = line
@@ -107,10 +106,18 @@ def _opens_code(match: re.Match[str] | None) -> bool:
     return match is not None and not (match.group(1).startswith("`") and "`" in match.group(2))
 
 
+def _closes(match: re.Match[str], opened: str) -> bool:
+    fence = _FENCE.match(opened)
+    if fence is None or match.group(2).strip() or not match.group(1).startswith(fence.group(1)):
+        return False
+    # Four spaces make it code, unless both stand in a list's item.
+    return match.start(1) < 4 or fence.start(1) > 0  # noqa: PLR2004
+
+
 def closing(opened: str) -> str:
-    """The line that closes what the line `opened` opened."""
+    """The line that closes what the line `opened` opened, as far indented: it may stand in a list's item."""
     match = _FENCE.match(opened)
-    return match.group(1) if match else "$$"
+    return opened[: match.end(1)] if match else "$$"
 
 
 def balanced(markdown: str) -> str:

@@ -6,8 +6,10 @@ paste unharmed. Nothing is called, no code is run, and what was filled in is not
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
+import unicodedata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
 
 # Single braces only: {{name}} is a template's own.
 _FIELD = re.compile(
-    r"""(?<!\{)\{
+    r"""(?P<tex>\\[A-Za-z]+\*?(?:\{[^{}\n]*\})+|\^\{[^{}\n]*\})  # a command of LaTeX and its arguments
+    |(?<!\{)\{
         (?P<root>[^\W\d]\w*)
         (?P<path>(?:\.[^\W\d]\w*|\[(?:-?\d+|[^\W\d]\w*|'[^'\n]*'|"[^"\n]*")\])*)
     \}(?!\})""",
     re.VERBOSE,
 )
+_IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "_", "_i", "_ih", "_oh", "_dh"})
 _STEP = re.compile(
     r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]"""
 )
@@ -40,6 +44,8 @@ def fill(text: str, names: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     filled: dict[str, None] = {}
 
     def value(match: re.Match[str]) -> str:
+        if match["tex"]:
+            return match.group()
         try:
             found = _look_up(match["root"], match["path"], names)
             # `{open}` and `{json}` mean what they say: functions, classes and modules are no text.
@@ -55,7 +61,7 @@ def fill(text: str, names: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def _look_up(root: str, path: str, names: Mapping[str, Any]) -> Any:
-    found = names[root]
+    found = names[unicodedata.normalize("NFKC", root)]
     for step in _STEP.finditer(path):
         if step["attribute"] is not None:
             if step["attribute"].startswith("_"):
@@ -68,6 +74,13 @@ def _look_up(root: str, path: str, names: Mapping[str, Any]) -> Any:
     return found
 
 
-def bindable(name: str) -> bool:
-    """Whether `name` can be a variable's name."""
-    return name.isidentifier() and not keyword.iskeyword(name)
+def variable(name: str) -> str | None:
+    """`name` as Python spells it, or None where no variable should be called so.
+
+    Besides what is no name at all: keywords, names of Python's own (``print``), and those by which
+    IPython does its work (``In``, ``get_ipython``).
+    """
+    spelled = unicodedata.normalize("NFKC", name)
+    if not spelled.isidentifier() or keyword.iskeyword(spelled) or hasattr(builtins, spelled):
+        return None
+    return None if spelled.startswith("__") or spelled in _IPYTHONS_OWN else spelled

@@ -18,7 +18,8 @@ from together_nb.harmless import harmless
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ONE_BLOCK = re.compile(r"\s*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)\n?[ \t]*\1[`~]*\s*", re.DOTALL)
+_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*")
+_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class Format:
 
 def _one_block(text: str) -> tuple[str, str] | None:
     """Language and code of `text` where it is one fenced block and nothing else."""
-    block = _ONE_BLOCK.fullmatch(text)
-    if block is None or re.search(rf"^[ \t]*{block[1]}", block[3], re.MULTILINE):  # two blocks, and text between
+    first, *code = text.strip().split("\n")
+    opened = _OPENING.fullmatch(first)
+    if opened is None or not code or code[-1].strip() != opened[1]:
         return None
-    return block[2], block[3]
+    if any(line.lstrip().startswith(opened[1]) for line in code[:-1]):  # two blocks, and text between
+        return None
+    return opened[2], "\n".join(code[:-1])
 
 
 def _code(text: str) -> str:
@@ -65,11 +69,20 @@ def _json(text: str) -> str:
     """The answer as indented JSON, or as it came where it is no JSON."""
     _, code = _one_block(text) or ("", text)
     try:
-        value = json.loads(code)
+        indented = json.dumps(json.loads(code, parse_constant=_no_constant), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
-    # Escapes within the JSON have become what they stand for, so this has to be made harmless too.
-    return fenced(visible(json.dumps(value, indent=2, ensure_ascii=False)), "json")
+    # Long numbers, keys given twice and escapes would come out changed: then it stays as it came.
+    same = _without_space(indented) == _without_space(code)
+    return fenced(visible(indented if same else code), "json")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_space(code: str) -> str:
+    return _STRING_OR_SPACE.sub(lambda found: found[1] or "", code)
 
 
 def _markdown(text: str) -> str:

@@ -1,10 +1,14 @@
 """A model's Markdown made harmless: it can say everything and do nothing.
 
 JupyterLab does not sanitize the Markdown of a cell that was run here (seen in 4.6.6: the output is
-trusted, ``<img onerror=…>`` runs, live and after). So nothing of the model's own may reach the
-page as a tag or as a link that is a script. Telling code from text is left to no renderer's
-opinion: whatever could open a tag is spelled in entities, in text and in code alike, so that a
-wrong guess about what is code costs looks and nothing else.
+trusted, ``<img onerror=…>`` runs, live and after). And it takes formulas out before the Markdown is
+read and puts them back raw, so that a quotation mark in a formula in a link's address ends the
+attribute. So nothing of the model's own may reach the page as a tag, as a link that is a script, or
+as a formula that holds more than a formula does.
+
+Telling code from text is left to no renderer's opinion: whatever could open a tag, and whatever
+could begin a formula, is spelled in entities, in text and in code alike. A wrong guess about what
+is code costs looks and nothing else.
 """
 
 from __future__ import annotations
@@ -12,25 +16,31 @@ from __future__ import annotations
 import re
 
 # Only these open a tag: "<" before a space, a digit or "=" is text everywhere.
-_TAG = r"<(?=[A-Za-z/!?])"
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # Tags without attributes that change the look of a word; models write them, in tables above all.
 _PLAIN_TAG = re.compile(r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>", re.IGNORECASE)
-_TAG_OPENER = re.compile(_TAG)
+_AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 # `](` and `]:` are followed by a link's target: only these kinds may stand.
 _TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|[\w./~%#?=+-]*(?:[\s)\"']|$)))")
-_SUSPECT = re.compile(rf"{_TAG}|\](?:\(|:)\s*[^\s)]*[:&\\]")
-# In a formula a space says nothing, and an entity would be shown as it is spelled.
-_FORMULA = re.compile(r"\$\$(?:(?!\n[ \t]*\n).)+?\$\$|\$(?=\S)[^$\n]+?(?<=\S)\$", re.DOTALL)
+# What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
+_DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
+# In code: a tag, a delimiter, or a link that is not plainly harmless. Runs are bounded, so that no
+# text takes longer than its length.
+_SUSPECT = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}[^\s)]{{0,300}}[:&\\])")
+_FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
-_CODE_SPAN = re.compile(r"(?<![`\\])(?P<ticks>`+)(?!`)(?P<code>(?:(?!\n[ \t]*\n).)+?)(?<!`)(?P=ticks)(?!`)", re.DOTALL)
+_CODE_SPAN = re.compile(
+    r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL
+)
 _SPECIAL = re.compile(r"[^\w\s]")
 
 
 def harmless(markdown: str) -> str:
     """`markdown` without tags of its own (but ``<br>`` and such) and without links that are scripts.
 
-    What it would show, it still shows: tags as text, code as code. Code that holds something like
-    a tag is set as HTML of our own, whose every sign is an entity.
+    What it would show, it still shows: tags as text, code as code, formulas as formulas. Code that
+    holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
     """
     if _SUSPECT.search(markdown) is None and _TARGET.search(markdown) is None:
         return markdown
@@ -42,14 +52,12 @@ def harmless(markdown: str) -> str:
         if opened is None:
             text.append(line)
             continue
-        block, closed = _block(opened, lines)
-        if _SUSPECT.search("\n".join((line, *block))) is None:
-            text += [line, *block, *closed]
-            continue
         if text:
             out.append(_text("\n".join(text)))
             text = []
-        out.append(_preformatted(opened, block))
+        block, closed = _block(opened, lines)
+        whole = "\n".join((line, *block, *closed))
+        out.append(whole if _SUSPECT.search(whole) is None else _preformatted(opened, block))
     if text:
         out.append(_text("\n".join(text)))
     return "\n".join(out)
@@ -97,8 +105,33 @@ def _plain(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    text = _FORMULA.sub(lambda formula: _TAG_OPENER.sub("< ", formula.group()), text)
-    return _TARGET.sub("&#93;", _TAG_OPENER.sub("&lt;", text))
+    text = _AUTOLINK.sub(r"\1", text)
+    out: list[str] = []
+    end = 0
+    for formula in _FORMULA.finditer(text):
+        out.append(_words(text[end : formula.start()]))
+        whole = formula.group()
+        # An entity would be shown as it is spelled in a formula, and a space there says nothing.
+        out.append(_TAG.sub("< ", whole) if _is_formula(formula[1] or formula[2]) else _words(whole))
+        end = formula.end()
+    out.append(_words(text[end:]))
+    return "".join(out)
+
+
+def _is_formula(content: str) -> bool:
+    """Whether JupyterLab ends the formula where we do: its braces are paired and no line is blank."""
+    depth = 0
+    for brace in re.findall(r"\\.|[{}]", content):
+        depth += {"{": 1, "}": -1}.get(brace, 0)
+        if depth < 0:
+            return False
+    return depth == 0 and content[-1:] != "\\" and _BLANK_LINE.search(content) is None
+
+
+def _words(text: str) -> str:
+    text = _TAG.sub("&lt;", text)
+    text = _TARGET.sub("&#93;", text)
+    return _DELIMITER.sub(lambda found: _entities(found.group()), text)
 
 
 def _entities(code: str) -> str:

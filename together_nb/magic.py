@@ -77,6 +77,8 @@ class TogetherMagics(Magics):
             return
 
         def keep(completion: Completion) -> None:
+            if not completion.chunks and (completion.error or completion.cancelled):
+                return  # nothing came: what the names hold is worth more
             session.history.append(completion)
             names = {LAST: completion} if given.out is None else {LAST: completion, given.out: completion}
             self._shell.push(names, interactive=given.out is not None)
@@ -87,6 +89,12 @@ class TogetherMagics(Magics):
     @line_magic("together")
     def run_command(self, line: str) -> None:
         """``%together`` [login | logout | models [TEXT]]; alone: where it stands."""
+        from together_nb.interrupts import told
+
+        with told("stopped by you."):
+            self._command(line)
+
+    def _command(self, line: str) -> None:
         name, _, rest = line.strip().partition(" ")
         if not name:
             self._status()

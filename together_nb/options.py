@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from together_nb.config import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.dialects import DIALECTS, dialect_for
 from together_nb.errors import InputError, suggestion
-from together_nb.fill import bindable
+from together_nb.fill import variable
 from together_nb.formats import AUTO, FORMATS, format_for
 from together_nb.params import PARAMETERS, UNSET, Parameter
 
@@ -93,12 +93,16 @@ def parse(line: str) -> Options | None:
         _refuse(unknown[0])
     dialect_for(given.api) if given.api != AUTO else None
     format_for(given.show, chat=True)
-    if given.out is not None and not bindable(given.out):
-        raise InputError(f"{given.out!r} cannot be a variable's name.", "Use letters, digits and _: --out answer")
+    out = None if given.out is None else variable(given.out)
+    if given.out is not None and out is None:
+        raise InputError(
+            f"{given.out!r} cannot be a variable's name here.",
+            "Use letters, digits and _, and no name that Python or IPython needs: --out answer",
+        )
     sampling = {
         name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given
     }
-    return Options(given.model, given.api, given.system, given.out, given.show, given.raw, given.dry_run, sampling)
+    return Options(given.model, given.api, given.system, out, given.show, given.raw, given.dry_run, sampling)
 
 
 def split(line: str) -> Iterator[str]:

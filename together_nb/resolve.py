@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ def open_stream(
 
     Parameters are those of `stream`; `filled` names what was filled in in the prompt.
     """
+    for name, value in (("model", model), ("api", api), ("system", system)):
+        if not isinstance(value, str) and not (value is None and name != "api"):
+            raise InputError(f"{name} must be a text, not {type(value).__name__}.", "Leave it out for the default.")
     if messages is not None:
         messages = _conversation(prompt, messages)
     elif not isinstance(prompt, str):
@@ -114,6 +118,12 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
             "messages must be a list of dicts, and not an empty one.",
             'One looks like {"role": "user", "content": "Hello"}.',
         )
+    try:
+        json.dumps(turns)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The messages cannot be written as JSON: {error}.", "Use texts, numbers, lists and dicts."
+        ) from None
     return turns
 
 

@@ -65,7 +65,7 @@ class Blocks:
         if self._markdown:
             opened = open_fence(sealed)
             if opened:
-                sealed, rest = f"{sealed}\n{closing(opened)}", f"{opened}\n{rest}"
+                sealed, rest = f"{sealed}\n{closing(opened)}", f"{opened.lstrip()}\n{rest}"
             else:
                 rest = _table_head(sealed) + rest
         self.tail = rest
