@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from together_nb.harmless import harmless
 
-PLAIN = r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>|</?(?:pre|code)>"
+PLAIN = r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>|</?(?:pre|code|span)>"
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,32 @@ def test_what_does_nothing_is_left_as_it_is(markdown):
         ("[x]:\n  vbscript:a", "[x&#93;:\n  vbscript:a"),
         ("use `<div>` or `x`", "use <code>&#60;div&#62;</code> or `x`"),
         ("$a<b$", "$a< b$"),
-        ("$5 and $10", "&#36;5 and &#36;10"),
-        ('![x](https://a/$" onerror="a()" x="$)', '![x](https://a/&#36;" onerror="a()" x="&#36;)'),
-        ('![x](a.png "$" onerror="a()" x="$")', '![x](a.png "&#36;" onerror="a()" x="&#36;")'),
-        ('![$" onerror="a()" x="$](a.png)', '![&#36;" onerror="a()" x="&#36;](a.png)'),
-        ('![x](https://a/\\begin{a}"b"\\end{a})', '![x](https://a/&#92;begin{a}"b"&#92;end{a})'),
-        ('![x](https://a/\\\\("b"\\\\))', '![x](https://a/&#92;&#92;("b"&#92;&#92;))'),
+        ("$5 and $10", "<span>&#36;</span>5 and <span>&#36;</span>10"),
+        (
+            '![x](https://a/$" onerror="a()" x="$)',
+            '![x](https://a/<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>)',
+        ),
+        (
+            '![x](a.png "$" onerror="a()" x="$")',
+            '![x](a.png "<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>")',
+        ),
+        ('![$" onerror="a()" x="$](a.png)', '![<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>](a.png)'),
+        (
+            '![x](https://a/\\begin{a}"b"\\end{a})',
+            '![x](https://a/<span>&#92;</span>begin{a}"b"<span>&#92;</span>end{a})',
+        ),
+        (
+            '![x](https://a/\\\\("b"\\\\))',
+            '![x](https://a/<span>&#92;</span><span>&#92;</span>("b"<span>&#92;</span><span>&#92;</span>))',
+        ),
         ("@@0@@", "&#64;@0@@"),
         ("<https://x.org/a>", "https://x.org/a"),
         ('```$" onmouseover="a()\nx\n```', "<pre><code>x\n</code></pre>\n"),
         ("```sh\necho $HOME\n```", "<pre><code>echo &#36;HOME\n</code></pre>\n"),
-        ("${a$ b $c}$", "&#36;{a&#36; b &#36;c}&#36;"),
+        (
+            "${a$ b $c}$",
+            "<span>&#36;</span>{a<span>&#36;</span> b <span>&#36;</span>c}<span>&#36;</span>",
+        ),
         ("```html\n<p>\n\n*x*\n```\nend", "<pre><code>&#60;p&#62;\n\n&#42;x&#42;\n</code></pre>\n\nend"),
         ("1. a\n   ```\n   <p>\n   ```", "1. a\n   <pre><code>&#60;p&#62;\n   </code></pre>\n"),
     ],

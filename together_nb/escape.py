@@ -60,7 +60,17 @@ def literal(text: str) -> str:
 
 
 def _entities(characters: str) -> str:
-    return "".join(f"&#{ord(character)};" for character in characters)
+    return "".join(entity(character) for character in characters)
+
+
+def entity(character: str) -> str:
+    """`character` such that neither Markdown nor MathJax sees in it what it stands for.
+
+    MathJax looks for formulas in the finished page, where an entity is what it spells; but not
+    across elements.
+    """
+    spelled = f"&#{ord(character)};"
+    return f"<span>{spelled}</span>" if character in "$\\" else spelled
 
 
 def _lines(text: str) -> str:

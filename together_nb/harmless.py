@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import re
 
+from together_nb.escape import entity
+
 # Only these open a tag: "<" before a space, a digit or "=" is text everywhere.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # Tags without attributes that change the look of a word; models write them, in tables above all.
@@ -131,7 +133,7 @@ def _is_formula(content: str) -> bool:
 def _words(text: str) -> str:
     text = _TAG.sub("&lt;", text)
     text = _TARGET.sub("&#93;", text)
-    return _DELIMITER.sub(lambda found: _entities(found.group()), text)
+    return _DELIMITER.sub(lambda found: "".join(map(entity, found.group())), text)
 
 
 def _entities(code: str) -> str:
