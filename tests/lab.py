@@ -147,9 +147,13 @@ class Notebook:
         before = self.path.stat().st_mtime_ns
         self.page.keyboard.press("Control+s")
         deadline = time.monotonic() + 20
-        while self.path.stat().st_mtime_ns == before and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            # The server writes the file in place: it may be seen changed and still be half there.
+            with contextlib.suppress(ValueError):
+                if self.path.stat().st_mtime_ns != before:
+                    return json.loads(self.path.read_text())
             time.sleep(0.05)
-        return json.loads(self.path.read_text())
+        raise TimeoutError("the notebook was not saved")
 
 
 def write_notebook(path: Path, *cells: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,10 @@ def open_notebook(browser, tmp_path):
         if notebook is None:
             write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
         else:
-            shutil.copy(notebook, tmp_path / name)
+            document = json.loads(notebook.read_text())
+            for cell in document["cells"]:  # so that what is seen was not there before
+                cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
+            (tmp_path / name).write_text(json.dumps(document))
         environment = {} if server is None else {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
         labs.append(Lab(tmp_path, theme=theme, environment=environment))
         page = browser.new_page(viewport={"width": width, "height": 1000})
@@ -82,7 +84,11 @@ def saved_outputs(document):
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, theme):
+def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, tmp_path, theme):
+    # Slower than it is for a person, so that a busy machine's browser sees it stream too.
+    profile = tmp_path / ".ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("c = get_config()\nc.TogetherMagics.local_tokens_per_second = 8\n")
     notebook = open_notebook(notebook=QUICKSTART, theme=theme)
     tag = theme.split()[-1].lower()
     codes = [
