@@ -204,10 +204,10 @@ class TogetherMagics(Magics):
     def _models(self, rest: str) -> None:
         """List the models that can be asked."""
         from together_nb import session, tables
+        from together_nb.catalog import Catalog
 
         found = session.models(rest)
-        text = [row for row in found if row.writes_text]
-        rows = [row for row in text if row.price] or text
+        rows = Catalog(tuple(found)).callable()
         if not rows:
             raise InputError(
                 f"No model that writes text has {rest!r} in its name.", "`%together models` alone lists them all."

@@ -89,19 +89,15 @@ def resolved(
     InputError
         The base URL is none, or a server of another kind was given and no model.
     """
-    base = base_url or settings.chosen_base_url
-    key = Key(api_key, "the argument api_key") if api_key is not None else settings.api_key
-    endpoint = Endpoint(
-        server_root(base or DEFAULT_BASE_URL), key, settings.connect_timeout, _seconds(timeout, settings.timeout)
-    )
+    endpoint = _named(base_url, api_key, timeout)
     model = request.model or settings.chosen_model or ""
     if not model and not endpoint.is_together:
         model = _only_model(endpoint)
     elif not model:
-        model = LOCAL_MODEL if key is None else DEFAULT_MODEL
+        model = LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
     if model == LOCAL_MODEL and endpoint.is_together:
         endpoint = _embedded(endpoint)
-    if endpoint.is_together and key is None:
+    if endpoint.is_together and endpoint.key is None:
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
         raise MissingKeyError(
             f"{model} needs an API key, and none is set.", f"{without} `%together login` takes a key."
@@ -136,6 +132,13 @@ def standing() -> tuple[str, str]:
     if model == LOCAL_MODEL and Endpoint(root).is_together:
         return model, "the embedded engine, on this machine"
     return model or "the server's only one, or -m MODEL", root
+
+
+def _named(base_url: str | None, api_key: str | None, timeout: float | None = None) -> Endpoint:
+    """The server and the key that the arguments or else the settings name."""
+    root = server_root(base_url or settings.chosen_base_url or DEFAULT_BASE_URL)
+    key = settings.api_key if api_key is None else Key(api_key, "the argument api_key")
+    return Endpoint(root, key, settings.connect_timeout, _seconds(timeout, settings.timeout))
 
 
 def _seconds(timeout: float | None, default: float) -> float:
@@ -207,10 +210,8 @@ def models(
     TogetherError
         The list could not be had.
     """
-    base = base_url or settings.chosen_base_url
-    key = Key(api_key, "the argument api_key") if api_key is not None else settings.api_key
-    endpoint = Endpoint(server_root(base or DEFAULT_BASE_URL), key, settings.connect_timeout, settings.timeout)
-    if endpoint.is_together and key is None:
+    endpoint = _named(base_url, api_key)
+    if endpoint.is_together and endpoint.key is None:
         endpoint = _embedded(endpoint)
     needle = text.lower()
     rows = catalog(endpoint, fresh=fresh).models
