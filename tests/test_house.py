@@ -18,10 +18,10 @@ PACKAGE = Path(together_nb.__file__).parent
 ROOT = PACKAGE.parent
 FLOORS = [
     ["version", "errors", "escape", "harmless", "formats", "params", "completion", "accumulate", "catalog", "fill"],
-    ["sse", "dialects"],
-    ["config", "transport", "endpoint", "client", "pump", "interrupts", "local", "views"],
-    ["resolve", "session", "options", "tables", "completer"],
-    ["magic"],
+    ["sse", "wiretap", "dialects", "continuation"],
+    ["config", "transport", "endpoint", "client", "pump", "interrupts", "frontend", "local", "views"],
+    ["resolve", "session", "background", "recipes", "options", "tables", "completer"],
+    ["magic", "panel"],
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 

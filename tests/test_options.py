@@ -19,7 +19,7 @@ def sampling(line):
 
 def test_an_empty_line_sets_nothing():
     assert parse("") == Options()
-    assert parse("  ") == Options(None, "auto", None, None, "auto", False, False, {})
+    assert parse("  ") == Options(None, "auto", None, None, "auto", False, False, False, {})
 
 
 def test_every_option_of_its_own_is_read():
@@ -166,7 +166,7 @@ def test_the_help_names_every_option_with_what_it_does_and_its_bounds():
 
 def test_the_spellings_are_all_long_options():
     assert spellings() == [
-        "--model", "--api", "--system", "--show", "--out", "--raw", "--dry-run", "--help", "--max-tokens", "--temperature", "--top-p",
+        "--model", "--api", "--system", "--show", "--out", "--background", "--raw", "--dry-run", "--help", "--max-tokens", "--temperature", "--top-p",
         "--top-k", "--min-p", "--repetition-penalty", "--presence-penalty", "--frequency-penalty", "--stop", "--seed", "--logprobs", "--n",
         "--echo", "--logit-bias", "--reasoning-effort",
     ]  # fmt: skip

@@ -428,7 +428,7 @@ class InterruptedView:
         if chunks:
             self._press("write")
 
-    def finish(self, completion):
+    def finish(self, completion, error):
         self._press("finish")
         self.finished = True
 

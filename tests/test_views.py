@@ -107,7 +107,7 @@ def test_the_view_fits_who_watches(shell, show, kind):
     view = view_for(shell, show, chat=True)
     assert type(view) is kind
     if kind is LiveView:
-        view.finish(Completion(CompletionRequest("x")))
+        view.finish(Completion(CompletionRequest("x")), None)
 
 
 def test_a_terminal_shows_the_first_answer_as_it_comes_and_the_others_at_the_end(capsys):
@@ -115,7 +115,7 @@ def test_a_terminal_shows_the_first_answer_as_it_comes_and_the_others_at_the_end
     view.write([Chunk("one", 0), Chunk("two", 1), Chunk(" more", 0)])
     assert capsys.readouterr().out == "one more"
     request = CompletionRequest("x", model="m", api="chat")
-    view.finish(Completion(request, choices=[Choice(0, "one more"), Choice(1, "two")], model="m", chunks=3))
+    view.finish(Completion(request, choices=[Choice(0, "one more"), Choice(1, "two")], model="m", chunks=3), None)
     assert capsys.readouterr().out == "\n\nAnswer 2:\ntwo\n[m · 3 chunks · 0.0 s]\n"
 
 

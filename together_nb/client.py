@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from together_nb.completion import Chunk, Completion, CompletionRequest
     from together_nb.endpoint import Endpoint
     from together_nb.transport import Exchange
+    from together_nb.wiretap import Wiretap
 
 _END_SECONDS = 5.0
 _WHOLE_REPLY_LIMIT = 50_000_000
@@ -63,6 +64,7 @@ class CompletionStream:
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
         self.payload = self.dialect.payload(request)
+        self.wiretap: Wiretap | None = None  # to be set before the first chunk is asked for
         self._marks = marks or {}
         self._exchange = endpoint.exchange("POST", self.dialect.path, self.payload)
         self._accumulator = Accumulator(request)
@@ -142,7 +144,7 @@ class CompletionStream:
             exchange.close()
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
-        pieces = exchange.pieces()
+        pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
         start = _start(pieces)
         text = start.removeprefix(_BOM).lstrip()
         # What the reply is, its first byte tells; content types lie.
@@ -150,6 +152,14 @@ class CompletionStream:
             yield from self._whole(exchange, start)
         else:
             yield from self._streamed(exchange, itertools.chain((start,), pieces))
+
+    def _tapped(self, pieces: Iterator[bytes], wiretap: Wiretap) -> Iterator[bytes]:
+        try:
+            for piece in pieces:
+                wiretap.add(piece, self.seconds)
+                yield piece
+        finally:
+            wiretap.end(self.seconds)
 
     def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
         payloads = Payloads(pieces)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 from together_nb.escape import literal, visible
@@ -107,6 +107,11 @@ class Usage:
     total_tokens: int
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+
+    def plus(self, other: Usage) -> Usage:
+        """Both counts together; a detail that either did not tell is not told."""
+        mine, others = astuple(self), astuple(other)
+        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, others, strict=True)))
 
 
 @dataclass(slots=True)

@@ -58,6 +58,8 @@ class Endpoint:
         """`text` without the key and without long pieces of it: some servers repeat what they refuse."""
         secret = "" if self.key is None else self.key.reveal()
         least = 8  # letters; a shorter piece could stand in any word
+        if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
+            return text
         for length in range(len(secret), least - 1, -1):
             for start in range(len(secret) - length + 1):
                 text = text.replace(secret[start : start + length], "…")

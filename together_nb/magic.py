@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
+from together_nb import frontend
 from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, configurable_traits, mirror, settings
 from together_nb.errors import AuthenticationError, InputError, TogetherError, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from together_nb.background import BackgroundRun
     from together_nb.client import CompletionStream
     from together_nb.completion import Completion
     from together_nb.options import Options
@@ -32,6 +34,7 @@ class TogetherMagics(Magics):
         self.add_traits(**configurable_traits(settings))
         super().__init__(shell)
         self._shell = shell
+        self._runs: dict[str, BackgroundRun] = {}  # what streams in the background, by its cell
         mirror(settings, self)
         self._commands: dict[str, Callable[[str], None]] = {
             "login": self._login,
@@ -58,9 +61,8 @@ class TogetherMagics(Magics):
 
     def _run(self, given: Options, cell: str) -> None:
         """Ask and draw."""
-        from together_nb import resolve, session
+        from together_nb import resolve, session, views
         from together_nb.fill import fill
-        from together_nb.views import view_for
 
         prompt, system = self._as_typed(cell), given.system
         filled: tuple[str, ...] = ()
@@ -80,10 +82,46 @@ class TogetherMagics(Magics):
             if not completion.chunks and (completion.error or completion.cancelled):
                 return  # nothing came: what the names hold is worth more
             session.history.append(completion)
-            names = {LAST: completion} if given.out is None else {LAST: completion, given.out: completion}
+            names = {LAST: completion}
+            if given.out is not None and not given.background:
+                names[given.out] = completion
             self._shell.push(names, interactive=given.out is not None)
 
-        session.run(opened, view_for(self._shell, given.show, chat=opened.dialect.chat), keep)
+        chat = opened.dialect.chat
+        if given.background:
+            self._run_in_background(given, opened, keep)
+        else:
+            session.run(opened, views.view_for(self._shell, given.show, chat=chat), keep)
+
+    def _run_in_background(
+        self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]
+    ) -> None:
+        """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
+        from together_nb import views
+        from together_nb.background import BackgroundRun
+
+        self._end_run_of_this_cell()
+        watched = frontend.has_kernel(self._shell) and frontend.someone_watches(self._shell)
+        returns = watched and frontend.draws_from_threads()
+        view = views.view_for(
+            self._shell, given.show, chat=opened.dialect.chat, stop=opened.cancel if returns else None
+        )
+        run = BackgroundRun(lambda: opened, view, keep)
+        if given.out is not None:
+            self._shell.push({given.out: run})
+        if returns:
+            view.start(opened)  # here, where it is this cell that displays
+            self._runs[frontend.cell(self._shell)] = run.start()
+        else:
+            run.run()
+            run.result()  # raises what it failed with
+
+    def _end_run_of_this_cell(self) -> None:
+        """The answer that this cell streams from an earlier run has lost its place."""
+        earlier = self._runs.pop(frontend.cell(self._shell), None)
+        if earlier is not None:
+            earlier.cancel()
+        self._runs = {cell: run for cell, run in self._runs.items() if not run.done()}
 
     @no_var_expand
     @line_magic("together")
@@ -109,8 +147,7 @@ class TogetherMagics(Magics):
 
         In a terminal blank lines are what ends a cell; there they are no part of it.
         """
-        parent = self._shell.get_parent() if hasattr(self._shell, "get_parent") else {}
-        code = ((parent or {}).get("content") or {}).get("code", "")
+        code = frontend.code_as_sent(self._shell)
         if not code:
             return cell.rstrip("\n")
         typed_it = code.endswith("\n") and code.endswith(cell)
@@ -142,7 +179,7 @@ class TogetherMagics(Magics):
     def _display(self, markdown: str, plain: str) -> None:
         from IPython.display import display
 
-        if getattr(self._shell, "kernel", None) is None:
+        if not frontend.has_kernel(self._shell):
             print(plain)  # noqa: T201  (a terminal shows no Markdown)
         else:
             display({"text/markdown": markdown, "text/plain": plain}, raw=True)

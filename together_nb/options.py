@@ -25,7 +25,7 @@ class Options:
 
     Parameters
     ----------
-    model, api, system, out, show, raw, dry_run
+    model, api, system, out, show, raw, dry_run, background
         As the options of these names.
     sampling
         The sampling parameters that were given; None unsets one that is set elsewhere.
@@ -38,6 +38,7 @@ class Options:
     show: str = AUTO
     raw: bool = False
     dry_run: bool = False
+    background: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
 
 
@@ -60,6 +61,10 @@ def _parser() -> _Parser:
     formats = "; ".join(f"{row.name}: {row.help}" for row in FORMATS.values())
     add("--show", default=AUTO, metavar="HOW", help=f"auto: markdown for a chat, else text; {formats}")
     add("-o", "--out", metavar="NAME", help="bind the answer to this variable (`_together` is always the last one)")
+    add(
+        "-b", "--background", action="store_true",
+        help="return at once: the answer streams on below the cell, with a Stop button (--out: `.result()` waits)",
+    )  # fmt: skip
     add("--raw", action="store_true", help="send the braces as typed: fill in no {name}")
     add("--dry-run", action="store_true", help="show the request and send nothing")
     add("-h", "--help", action="store_true", help="show this help")
@@ -102,7 +107,9 @@ def parse(line: str) -> Options | None:
     sampling = {
         name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given
     }
-    return Options(given.model, given.api, given.system, out, given.show, given.raw, given.dry_run, sampling)
+    return Options(
+        given.model, given.api, given.system, out, given.show, given.raw, given.dry_run, given.background, sampling
+    )
 
 
 def split(line: str) -> Iterator[str]:

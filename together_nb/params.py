@@ -44,6 +44,8 @@ class Parameter:
         The only values, for a str.
     dialects
         The dialects that know it; empty for all.
+    rare
+        Whether it is folded away where room is short.
     source
         Where the facts are from.
     """
@@ -57,6 +59,7 @@ class Parameter:
     slider: tuple[float, float, float] | None = None
     choices: tuple[str, ...] = ()
     dialects: tuple[str, ...] = ()
+    rare: bool = False
     source: str = OPENAPI
 
     @property
@@ -121,6 +124,17 @@ class Parameter:
                     raise
                 raise InputError(f"{self.name} must be {self.expected}, not {_short(text)}.", self.help) from None
         return self.validate(text)
+
+    def spell(self, value: Any) -> tuple[str, ...]:
+        r"""The texts that, typed after the option one by one, stand for `value`; `parse` reads each.
+
+        Only a list has more than one.
+        """
+        if value is None:
+            return (UNSET,)
+        if self.type is list:
+            return tuple(escaped(text) for text in value)
+        return (value,) if self.type is str else (json.dumps(value, ensure_ascii=False),)
 
     def _converted(self, value: Any) -> Any:
         """`value` in the parameter's type, or None where it is of another one."""
@@ -187,6 +201,13 @@ def unescaped(text: str) -> str:
     return "".join(out)
 
 
+def escaped(text: str) -> str:
+    r"""`text` on one line, such that `unescaped` gives it back."""
+    for character, letter in (("\\", "\\"), ("\n", "n"), ("\t", "t"), ("\r", "r")):
+        text = text.replace(character, "\\" + letter)
+    return text
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "…"  # noqa: PLR2004  (fits one line of the message)
@@ -218,30 +239,33 @@ class SamplingParams:
     top_k: int | None = _declare("Choose among this many likeliest tokens.", slider=(1, 100, 1))
     min_p: float | None = _declare(
         "Drop tokens less likely than this share of the likeliest one's probability.",
-        minimum=0, maximum=1, slider=(0, 1, 0.01),
+        minimum=0, maximum=1, slider=(0, 1, 0.01), rare=True,
     )  # fmt: skip
     repetition_penalty: float | None = _declare(
         "Over 1 makes tokens that already occurred less likely.",
         minimum=0, exclusive_minimum=True, slider=(0.5, 2, 0.05),
     )  # fmt: skip
     presence_penalty: float | None = _declare(
-        "Over 0 makes tokens that the answer already used less likely, however often.", slider=(-2, 2, 0.1)
-    )
+        "Over 0 makes tokens that the answer already used less likely, however often.",
+        slider=(-2, 2, 0.1), rare=True,
+    )  # fmt: skip
     frequency_penalty: float | None = _declare(
-        "Over 0 makes tokens less likely the more often the answer used them.", slider=(-2, 2, 0.1)
-    )
-    stop: list[str] | None = _declare("End the answer before this text; may be given several times.")
-    seed: int | None = _declare("The same seed and request give the same answer, as far as the server can.")
+        "Over 0 makes tokens less likely the more often the answer used them.",
+        slider=(-2, 2, 0.1), rare=True,
+    )  # fmt: skip
+    stop: list[str] | None = _declare("End the answer before this text; may be given several times.", rare=True)
+    seed: int | None = _declare("The same seed and request give the same answer, as far as the server can.", rare=True)
     logprobs: int | None = _declare(
-        "Return each token's log-probability and this many alternatives.", minimum=0, maximum=20, slider=(0, 20, 1)
-    )
-    n: int | None = _declare("How many answers to generate.", minimum=1, maximum=128, slider=(1, 8, 1))
-    echo: bool | None = _declare("Return the prompt too, in front of the answer.")
+        "Return each token's log-probability and this many alternatives.",
+        minimum=0, maximum=20, slider=(0, 20, 1), rare=True,
+    )  # fmt: skip
+    n: int | None = _declare("How many answers to generate.", minimum=1, maximum=128, slider=(1, 8, 1), rare=True)
+    echo: bool | None = _declare("Return the prompt too, in front of the answer.", rare=True)
     logit_bias: dict[str, float] | None = _declare(
-        "Add to the logit of single tokens: a JSON object of token id to bias."
+        "Add to the logit of single tokens: a JSON object of token id to bias.", rare=True
     )
     reasoning_effort: str | None = _declare(
-        "How long a reasoning model may think.", choices=("low", "medium", "high"), dialects=("chat",)
+        "How long a reasoning model may think.", choices=("low", "medium", "high"), dialects=("chat",), rare=True
     )
 
     def __post_init__(self) -> None:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["View", "complete", "history", "models", "run", "stream"]
 
 REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
+REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
+
+_drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
@@ -35,8 +38,8 @@ class View(Protocol):
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come since the last call; an empty list says that time has passed."""
 
-    def finish(self, completion: Completion) -> None:
-        """Leave what is to be saved."""
+    def finish(self, completion: Completion, error: BaseException | None) -> None:
+        """Leave what is to be saved. `error` is what it ended with, and is raised by `run` after this."""
 
 
 def stream(
@@ -167,6 +170,7 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
         Ctrl-C or the notebook's ■.
     """
     pump = Pump(opened)
+    _drawn.add(pump)
     with told("stopped by you; what came is kept."):
         try:
             view.start(opened)
@@ -176,6 +180,7 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
             opened.cancel()
             raise
         finally:
+            _drawn.discard(pump)
             with put_off():
                 completion = _brought_to_an_end(opened, pump, view, keep)
     if pump.error is not None:
@@ -193,7 +198,7 @@ def _draw(pump: Pump, view: View) -> None:
         view.write(pump.take())
         if ended:
             return
-        pump.pause(REPAINT_SECONDS)
+        pump.pause(max(REPAINT_SECONDS, len(_drawn) / REPAINTS_IN_ALL))
 
 
 def _brought_to_an_end(
@@ -203,5 +208,5 @@ def _brought_to_an_end(
     view.write(pump.take())
     completion = opened.completion
     keep(completion)
-    view.finish(completion)
+    view.finish(completion, pump.error)
     return completion

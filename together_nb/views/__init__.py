@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from together_nb.formats import format_for
+from together_nb.frontend import has_kernel, someone_watches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from together_nb.session import View
 
 
-def view_for(shell: Any, show: str, *, chat: bool) -> View:
+def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> View:
     """The view that fits the front end behind `shell`.
 
     Parameters
@@ -24,6 +27,8 @@ def view_for(shell: Any, show: str, *, chat: bool) -> View:
         Name of a format.
     chat
         Whether a chat is shown; decides what ``auto`` is.
+    stop
+        Ends the stream, where it runs in the background.
 
     Raises
     ------
@@ -35,20 +40,14 @@ def view_for(shell: Any, show: str, *, chat: bool) -> View:
         from together_nb.views.text import SilentView
 
         return SilentView()
-    if getattr(shell, "kernel", None) is None:
+    if not has_kernel(shell):
         from together_nb.views.text import TerminalView
 
         return TerminalView()
-    if not _someone_watches(shell):
+    if not someone_watches(shell):
         from together_nb.views.text import OnceView
 
         return OnceView(shown.name)
-    from together_nb.views.live import LiveView
+    from together_nb.views.live import BackgroundView, LiveView
 
-    return LiveView(shown)
-
-
-def _someone_watches(shell: Any) -> bool:
-    """Whether a person sees the cell run: nbclient, nbconvert and papermill send ``allow_stdin`` false."""
-    parent = shell.get_parent() if hasattr(shell, "get_parent") else getattr(shell, "parent_header", None)
-    return bool(((parent or {}).get("content") or {}).get("allow_stdin", True))
+    return LiveView(shown) if stop is None else BackgroundView(shown, stop)

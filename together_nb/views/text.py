@@ -21,7 +21,7 @@ class SilentView:
     def write(self, chunks: list[Chunk]) -> None:
         """Nothing to do."""
 
-    def finish(self, completion: Completion) -> None:
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Nothing to do."""
 
 
@@ -37,7 +37,7 @@ class OnceView(SilentView):
     def __init__(self, show: str) -> None:
         self._show = show
 
-    def finish(self, completion: Completion) -> None:
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Display the answer as it is to be saved."""
         from IPython.display import display
 
@@ -65,7 +65,7 @@ class TerminalView(SilentView):
             _write(visible(chunk.text))
         sys.stdout.flush()
 
-    def finish(self, completion: Completion) -> None:
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Write the other answers and the footer."""
         for choice in completion.choices[1:]:
             _write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")

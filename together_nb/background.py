@@ -1,0 +1,95 @@
+"""An answer that streams in a thread while other cells run."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from together_nb import session
+from together_nb.completion import Completion, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.session import View
+
+
+class BackgroundRun(Future[Completion]):
+    """An answer that streams in a thread: a `concurrent.futures.Future` of a `Completion`.
+
+    ``done()`` says whether it has ended; ``result()`` waits for the answer, whole or as far as it
+    came, and raises the `TogetherError` it failed with (which holds what came); ``cancel()`` stops
+    it and keeps what came.
+
+    Parameters
+    ----------
+    open_stream
+        Gives the stream; called in the thread.
+    view
+        What draws it, in the thread.
+    keep
+        Called with the completion before the view's end.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[], CompletionStream],
+        view: View,
+        keep: Callable[[Completion], None] = session.history.append,
+    ) -> None:
+        super().__init__()
+        self.stream: CompletionStream | None = None
+        self._open = open_stream
+        self._view = view
+        self._keep = keep
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self.set_running_or_notify_cancel()
+
+    def start(self) -> BackgroundRun:
+        """Begin, and return at once."""
+        self._thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
+        self._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Run to the end in the calling thread."""
+        try:
+            self.stream = self._open()
+            if self._stopped:  # while the stream was being opened, when there was nothing yet to cancel
+                self.stream.cancel()
+            completion = session.run(self.stream, self._view, self._keep)
+        except BaseException as error:
+            self.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.set_result(completion)
+
+    def cancel(self) -> bool:
+        """Stop it, from any thread; what came is kept. False where it had ended."""
+        if self.done():
+            return False
+        self._stopped = True
+        if self.stream is not None:
+            self.stream.cancel()
+        return True
+
+    def join(self, timeout: float | None = None) -> None:
+        """Until its thread has ended."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    @property
+    def completion(self) -> Completion | None:
+        """What has come so far; None before the request has been made."""
+        return None if self.stream is None else self.stream.completion
+
+    def __repr__(self) -> str:
+        if not self.done():
+            came = "nothing yet" if self.stream is None else count(self.stream.chunks, "chunk")
+            return f"<BackgroundRun: running, {came}; result() waits>"
+        error = self.exception()
+        return f"<BackgroundRun: {f'failed, {error}' if error else self.result()!r}>"

@@ -1,0 +1,140 @@
+"""Text that grows in output widgets, each repaint sending only what is not sealed.
+
+``Output.append_stdout`` would send everything again, and ``with output:`` is not safe with threads
+(ipywidgets #2358); assigning ``outputs`` is both cheap and safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import HTML, Accordion, Layout, Output, VBox
+
+from together_nb.formats import FORMATS, Format
+from together_nb.views.blocks import Blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipywidgets import Widget
+
+    from together_nb.completion import Chunk
+
+
+class GrowingText:
+    """Text that grows in a box of outputs, one for each sealed part and one for the tail.
+
+    Parameters
+    ----------
+    shown
+        How to turn it into Markdown.
+    layout
+        Shared by the outputs: each layout of its own would be one more widget.
+    """
+
+    def __init__(self, shown: Format, layout: Layout) -> None:
+        self._format = shown
+        self._layout = layout
+        self._blocks = Blocks(markdown=shown.markdown)
+        self._tail = self._output("")
+        self.box = VBox([self._tail], layout=layout)
+
+    def add(self, text: str) -> None:
+        """Draw `text` after what is drawn."""
+        sealed = self._blocks.add(text)
+        if sealed:
+            self._tail.outputs = self._rendered(sealed)
+            self._tail = self._output(self._blocks.tail)
+            self.box.children = (*self.box.children, self._tail)
+        else:
+            self._tail.outputs = self._rendered(self._blocks.tail)
+
+    def widgets(self) -> list[Widget]:
+        """All widgets of it."""
+        return [self.box, *self.box.children]
+
+    def _output(self, text: str) -> Output:
+        return Output(outputs=self._rendered(text), layout=self._layout)
+
+    def _rendered(self, text: str) -> tuple[dict[str, Any], ...]:
+        if not text:
+            return ()
+        data = {"text/markdown": self._format.partial(text)}
+        return ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+
+class GrowingAnswers:
+    """All answers to one request, in the order of their numbers; each with its thinking, folded, above it.
+
+    Parameters
+    ----------
+    shown
+        How to turn them into Markdown.
+    several
+        Whether more than one was asked for, so that each has a title.
+    """
+
+    def __init__(self, shown: Format, *, several: bool = False) -> None:
+        self._format = shown
+        self._several = several
+        self._layout = Layout(margin="0", width="auto")
+        self._answers: dict[int, _Answer] = {}
+        self.box = VBox(layout=self._layout)
+
+    def add(self, chunks: list[Chunk]) -> None:
+        """Draw `chunks` after what is drawn, all of a repaint at once."""
+        texts: dict[int, tuple[list[str], list[str]]] = {}
+        for chunk in chunks:
+            text, reasoning = texts.setdefault(chunk.index, ([], []))
+            text.append(chunk.text)
+            reasoning.append(chunk.reasoning)
+        for index, (text, reasoning) in texts.items():
+            self._answer(index).add("".join(text), "".join(reasoning))
+
+    def close(self) -> None:
+        """Take it from the page and the kernel."""
+        close_all((*(widget for answer in self._answers.values() for widget in answer.widgets()), self.box))
+
+    def _answer(self, index: int) -> _Answer:
+        if index not in self._answers:
+            title = f"Answer {index + 1}" if self._several else ""
+            self._answers[index] = _Answer(self._format, self._layout, title)
+            self.box.children = tuple(self._answers[number].box for number in sorted(self._answers))
+        return self._answers[index]
+
+
+class _Answer:
+    """One answer: its thinking, folded, and its text."""
+
+    def __init__(self, shown: Format, layout: Layout, title: str) -> None:
+        self._text = GrowingText(shown, layout)
+        self._layout = layout
+        self._thinking: GrowingText | None = None
+        self._fold: Accordion | None = None
+        self._title = [HTML(f"<b>{title}</b>", layout=layout)] if title else []
+        self.box = VBox([*self._title, self._text.box], layout=layout)
+
+    def add(self, text: str, reasoning: str) -> None:
+        if reasoning:
+            if self._thinking is None:
+                self._thinking = GrowingText(FORMATS["text"], self._layout)
+                self._fold = Accordion(children=[self._thinking.box], selected_index=None, layout=self._layout)
+                self._fold.set_title(0, "Thinking")
+                self.box.children = (*self._title, self._fold, self._text.box)
+            self._thinking.add(reasoning)
+        if text:
+            self._text.add(text)
+
+    def widgets(self) -> list[Widget]:
+        folded = [] if self._thinking is None else [self._fold, *self._thinking.widgets()]
+        return [self.box, *self._title, *folded, *self._text.widgets()]
+
+
+def close_all(widgets: Iterable[Widget]) -> None:
+    """Close widgets with what they bring along: a style and a layout of their own, in ipywidgets 8."""
+    for widget in widgets:
+        for name in ("style", "layout"):
+            own = getattr(widget, name, None)
+            if own is not None:
+                own.close()
+        widget.close()
