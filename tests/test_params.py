@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from together_nb.errors import InputError
-from together_nb.params import PARAMETERS, Parameter, SamplingParams, unescaped
+from together_nb.params import PARAMETERS, UNSET, Parameter, SamplingParams, escaped, unescaped
 
 GOOD = {
     "max_tokens": [1, 512],
@@ -176,6 +176,8 @@ def test_token_ids_as_numbers_are_the_texts_that_json_makes_of_them():
         ("presence_penalty", "-1.5", -1.5),
         ("stop", r"\n\n", ["\n\n"]),
         ("stop", "true", ["true"]),
+        ("echo", "true", True),
+        ("echo", "false", False),
         ("logit_bias", '{"1": -1}', {"1": -1}),
         ("reasoning_effort", "low", "low"),
     ],
@@ -185,16 +187,12 @@ def test_a_typed_value_is_read(name, text, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("stop", ""), ("logit_bias", "{"), ("logit_bias", "1"), ("logit_bias", "[" * 100_000)]
+    ("name", "text"),
+    [("stop", ""), ("logit_bias", "{"), ("logit_bias", "1"), ("logit_bias", "[" * 100_000), ("echo", "1"), ("echo", "yes")],
 )
 def test_a_typed_value_that_does_not_fit_is_refused(name, text):
     with pytest.raises(InputError, match=f"^{name} must be "):
         PARAMETERS[name].parse(text)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_unset_can_be_typed(name):
-    assert PARAMETERS[name].parse("unset") is None
 
 
 @pytest.mark.parametrize(
@@ -211,6 +209,60 @@ def test_stop_understands_backslash_n_and_leaves_other_backslashes(typed, meant)
 @given(st.text(alphabet="\\nrt\n\t\rab"))
 def test_any_text_can_be_typed_with_doubled_backslashes(text):
     assert unescaped(text.replace("\\", "\\\\")) == text
+
+
+@given(st.text() | st.text(alphabet="\\nrt\n\t\rab"))
+def test_an_escaped_text_is_on_one_line_and_is_read_as_what_it_was(text):
+    assert not set(escaped(text)) & set("\n\t\r")
+    assert unescaped(escaped(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "texts"),
+    [
+        ("max_tokens", 200, ("200",)),
+        ("temperature", 0, ("0.0",)),
+        ("seed", 2**64, ("18446744073709551616",)),
+        ("stop", ["\n\n", "C:\\new", "it's"], (r"\n\n", r"C:\\new", "it's")),
+        ("stop", [], ()),
+        ("echo", False, ("false",)),
+        ("logit_bias", {"50256": -100}, ('{"50256": -100}',)),
+        ("reasoning_effort", "low", ("low",)),
+    ],
+)
+def test_a_value_is_spelled_as_one_would_type_it(name, value, texts):
+    assert PARAMETERS[name].spell(PARAMETERS[name].validate(value)) == texts
+
+
+def values(parameter):
+    """Any value that fits."""
+    low, high = parameter.minimum, parameter.maximum
+    kinds = {
+        int: st.integers(low, high),
+        float: st.floats(low, high, exclude_min=parameter.exclusive_minimum, allow_nan=False, allow_infinity=False),
+        bool: st.booleans(),
+        list: st.lists(st.text(min_size=1).filter(lambda text: text != UNSET)),
+        dict: st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False)),
+        str: st.sampled_from(parameter.choices) if parameter.choices else st.text(),
+    }
+    return kinds[parameter.type]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS.values(), ids=PARAMETERS)
+@given(data=st.data())
+def test_what_is_spelled_is_read_as_what_it_was(parameter, data):
+    value = parameter.validate(data.draw(values(parameter)))
+    read = [parameter.parse(text) for text in parameter.spell(value)]
+    if parameter.type is list:
+        assert [text for one in read for text in one] == value
+    else:
+        assert [(type(one), one) for one in read] == [(type(value), value)]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS.values(), ids=PARAMETERS)
+def test_unset_is_spelled_and_read_as_such(parameter):
+    assert parameter.spell(None) == (UNSET,)
+    assert parameter.parse(UNSET) is None
 
 
 def test_an_unknown_parameter_is_refused_and_the_nearest_named():

@@ -13,21 +13,25 @@ from together_nb.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from together_nb.background import BackgroundRun
     from together_nb.catalog import Model
     from together_nb.client import CompletionStream
     from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Token, Usage
     from together_nb.config import settings
     from together_nb.errors import TogetherError
+    from together_nb.panel import Panel
     from together_nb.params import SamplingParams
     from together_nb.session import complete, history, models, stream
 
 __all__ = [
+    "BackgroundRun",
     "Choice",
     "Chunk",
     "Completion",
     "CompletionRequest",
     "CompletionStream",
     "Model",
+    "Panel",
     "SamplingParams",
     "TogetherError",
     "Token",
@@ -43,12 +47,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "BackgroundRun": "background",
     "Choice": "completion",
     "Chunk": "completion",
     "Completion": "completion",
     "CompletionRequest": "completion",
     "CompletionStream": "client",
     "Model": "catalog",
+    "Panel": "panel",
     "SamplingParams": "params",
     "TogetherError": "errors",
     "Token": "completion",
@@ -76,7 +82,16 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from together_nb.magic import TogetherMagics
 
     unload_ipython_extension(shell)
-    shell.register_magics(TogetherMagics(shell))
+    shell.register_magics(TogetherMagics(shell, {"panel": _open_panel}))
+
+
+def _open_panel(_: str) -> None:
+    """``%together panel``."""
+    from IPython.display import display
+
+    from together_nb.panel import Panel
+
+    display(Panel())
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

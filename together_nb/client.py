@@ -114,11 +114,15 @@ class CompletionStream:
         return (perf_counter() if self._ended is None else self._ended) - self._started
 
     @property
+    def first_token(self) -> float | None:
+        """Seconds from the request to the first piece of text or thinking; None before it."""
+        return None if self._first is None or self._started is None else self._first - self._started
+
+    @property
     def completion(self) -> Completion:
         """What has come so far."""
-        first = None if self._first is None or self._started is None else self._first - self._started
         return self._accumulator.completion(
-            Timings(first, self.seconds), cancelled=self.cancelled, error=self._cut, **self._marks
+            Timings(self.first_token, self.seconds), cancelled=self.cancelled, error=self._cut, **self._marks
         )
 
     def _run(self) -> Generator[Chunk, None, None]:

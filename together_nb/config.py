@@ -13,7 +13,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from traitlets import Float, HasTraits, TraitType, Unicode, link, validate
+from traitlets import Bunch, Float, HasTraits, TraitType, Unicode, link, validate
 
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
@@ -66,6 +66,16 @@ class Key:
     def ending(self) -> str:
         """Its last four characters, or fewer where that would be too much of it."""
         return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
+
+    def blanked(self, text: str) -> str:
+        """`text` without the key and without long pieces of it."""
+        secret, least = self._value, 8  # letters; a shorter piece could stand in any word
+        if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
+            return text
+        for length in range(len(secret), least - 1, -1):
+            for start in range(len(secret) - length + 1):
+                text = text.replace(secret[start : start + length], "…")
+        return text
 
     def __repr__(self) -> str:
         return f"<API key from {self.source}>"
@@ -163,6 +173,8 @@ class Settings(HasTraits):
     @api_key.setter
     def api_key(self, value: str | Key | None) -> None:
         self._key = value if value is None or isinstance(value, Key) else Key(value, "settings.api_key")
+        # That it changed can be observed, as of a trait; the key itself is not told.
+        self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
 
     @property
     def sampling(self) -> SamplingParams:
@@ -178,6 +190,13 @@ class Settings(HasTraits):
     def chosen_model(self) -> str | None:
         """The model set here or in the environment, or None."""
         return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
+
+    def copy(self) -> Settings:
+        """Settings of their own with the values of these, but for the key."""
+        twin = Settings()
+        for name in self.trait_names():
+            setattr(twin, name, getattr(self, name))
+        return twin
 
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in sorted(self.trait_names()) if getattr(self, name) is not None}

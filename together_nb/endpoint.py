@@ -56,14 +56,7 @@ class Endpoint:
 
     def without_key(self, text: str) -> str:
         """`text` without the key and without long pieces of it: some servers repeat what they refuse."""
-        secret = "" if self.key is None else self.key.reveal()
-        least = 8  # letters; a shorter piece could stand in any word
-        if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
-            return text
-        for length in range(len(secret), least - 1, -1):
-            for start in range(len(secret) - length + 1):
-                text = text.replace(secret[start : start + length], "…")
-        return text
+        return text if self.key is None else self.key.blanked(text)
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """A request to this server, not yet sent."""

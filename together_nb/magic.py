@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from together_nb.completion import Completion
     from together_nb.options import Options
 
-LAST = "_together"
-
 
 @magics_class
 class TogetherMagics(Magics):
@@ -28,9 +26,16 @@ class TogetherMagics(Magics):
 
     Its traits are those of `together_nb.settings`: ``%config TogetherMagics.temperature = 0.7``
     holds for every cell that does not say otherwise.
+
+    Parameters
+    ----------
+    shell
+        The running IPython.
+    commands
+        What other doors add to ``%together``: each is called with what stands after its name.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, commands: dict[str, Callable[[str], None]] | None = None) -> None:
         self.add_traits(**configurable_traits(settings))
         super().__init__(shell)
         self._shell = shell
@@ -40,6 +45,7 @@ class TogetherMagics(Magics):
             "login": self._login,
             "logout": self._logout,
             "models": self._models,
+            **(commands or {}),
         }
         shell.set_hook("complete_command", self._complete_cell, str_key="%%together")
         shell.set_hook("complete_command", self._complete_line, str_key="%together")
@@ -82,7 +88,7 @@ class TogetherMagics(Magics):
             if not completion.chunks and (completion.error or completion.cancelled):
                 return  # nothing came: what the names hold is worth more
             session.history.append(completion)
-            names = {LAST: completion}
+            names = {session.LAST: completion}
             if given.out is not None and not given.background:
                 names[given.out] = completion
             self._shell.push(names, interactive=given.out is not None)
@@ -93,9 +99,7 @@ class TogetherMagics(Magics):
         else:
             session.run(opened, views.view_for(self._shell, given.show, chat=chat), keep)
 
-    def _run_in_background(
-        self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]
-    ) -> None:
+    def _run_in_background(self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]) -> None:
         """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
         from together_nb import views
         from together_nb.background import BackgroundRun
@@ -126,7 +130,7 @@ class TogetherMagics(Magics):
     @no_var_expand
     @line_magic("together")
     def run_command(self, line: str) -> None:
-        """``%together`` [login | logout | models [TEXT]]; alone: where it stands."""
+        """``%together`` [login | logout | models [TEXT] | panel]; alone: where it stands."""
         from together_nb.interrupts import told
 
         with told("stopped by you."):
@@ -264,6 +268,7 @@ COMMANDS = """%together COMMAND
   login                 take a key, unseen and unsaved
   logout                forget it
   models [TEXT]         the models that can be asked, and their prices
+  panel                 sliders, a live answer, its tokens, its events, in widgets
 """
 
 

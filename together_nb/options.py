@@ -13,7 +13,7 @@ from together_nb.dialects import DIALECTS, dialect_for
 from together_nb.errors import InputError, suggestion
 from together_nb.fill import variable
 from together_nb.formats import AUTO, FORMATS, format_for
-from together_nb.params import PARAMETERS, UNSET, Parameter
+from together_nb.params import PARAMETERS, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,9 +151,6 @@ def _value(parameter: Parameter, given: Any) -> Any:
     if parameter.type is list:
         values = [parameter.parse(text) for text in given]
         return None if None in values else [text for value in values for text in value]
-    if parameter.type is bool:
-        value = {"true": True, "false": False, UNSET: None}.get(given.lower(), given)
-        return parameter.validate(value)
     return parameter.parse(given)
 
 

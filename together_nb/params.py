@@ -114,9 +114,11 @@ class Parameter:
         """
         if text == UNSET:
             return None
+        if self.type is bool:
+            return self.validate({"true": True, "false": False}.get(text.lower(), text))
         if self.type is list:
             return self.validate(unescaped(text))
-        if self.type in (int, float, dict):
+        if self.type in (int, float, bool, dict):
             try:
                 return self.validate(json.loads(text))
             except (ValueError, RecursionError) as error:
@@ -128,7 +130,7 @@ class Parameter:
     def spell(self, value: Any) -> tuple[str, ...]:
         r"""The texts that, typed after the option one by one, stand for `value`; `parse` reads each.
 
-        Only a list has more than one.
+        Only a list has more than one. A text ``unset`` in it cannot be said so.
         """
         if value is None:
             return (UNSET,)

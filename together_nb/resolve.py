@@ -62,6 +62,18 @@ def open_stream(
         messages=messages,
         sampling=settings.sampling.updated(sampling),
     )
+    return open_request(request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled)
+
+
+def open_request(
+    request: CompletionRequest,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    filled: tuple[str, ...] = (),
+) -> CompletionStream:
+    """As `open_stream`, for a request that is made already."""
     request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout)
     kept = known_catalog(endpoint)
     row = None if kept is None else kept.get(request.model)
@@ -123,10 +135,10 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
     return turns
 
 
-def standing() -> tuple[str, str]:
-    """The model and the server that a request without options would go to; asks nobody."""
-    root = server_root(settings.chosen_base_url or DEFAULT_BASE_URL)
-    model = settings.chosen_model
+def standing(model: str | None = None, base_url: str | None = None) -> tuple[str, str]:
+    """The model and the server that a request with these options would go to; asks nobody."""
+    root = server_root(base_url or settings.chosen_base_url or DEFAULT_BASE_URL)
+    model = model or settings.chosen_model
     if model is None and Endpoint(root).is_together:
         model = LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
     if model == LOCAL_MODEL and Endpoint(root).is_together:
@@ -158,6 +170,13 @@ def _embedded(endpoint: Endpoint) -> Endpoint:
     server = running_server()
     server.tokens_per_second = settings.local_tokens_per_second or None
     return replace(endpoint, root=server.base_url, key=None)
+
+
+def is_embedded(opened: CompletionStream) -> bool:
+    """Whether it goes to the embedded engine, whose address means nothing to another process."""
+    from together_nb.local.server import running_server
+
+    return opened.request.model == LOCAL_MODEL and opened.endpoint.root == running_server().base_url
 
 
 def _only_model(endpoint: Endpoint) -> str:

@@ -22,6 +22,7 @@ REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, an
 REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
+LAST = "_together"  # the user's variable that holds the last answer
 
 _drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
 
@@ -188,6 +189,15 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
             pump.error.completion = completion
         raise pump.error
     return completion
+
+
+def keep_in_place(completion: Completion, before: Completion | None = None) -> None:
+    """Add an answer to `history`, or put it where the part stands that it goes on from."""
+    place = next((number for number, kept in enumerate(history) if kept is before), None)
+    if place is None:
+        history.append(completion)
+    else:
+        history[place] = completion
 
 
 def _draw(pump: Pump, view: View) -> None:

@@ -130,11 +130,11 @@ class _Answer:
         return [self.box, *self._title, *folded, *self._text.widgets()]
 
 
-def close_all(widgets: Iterable[Widget]) -> None:
-    """Close widgets with what they bring along: a style and a layout of their own, in ipywidgets 8."""
+def close_all(widgets: Iterable[Widget], shared: Layout | None = None) -> None:
+    """Close widgets with what they bring along: a style and a layout of their own, but not a `shared` one."""
     for widget in widgets:
         for name in ("style", "layout"):
             own = getattr(widget, name, None)
-            if own is not None:
+            if own is not None and own is not shared:
                 own.close()
         widget.close()

@@ -1,0 +1,243 @@
+"""The Compare tab: one parameter over several values, or several models, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import Button, Dropdown, Text
+
+from together_nb import session
+from together_nb.background import BackgroundRun
+from together_nb.errors import InputError, TogetherError
+from together_nb.formats import AUTO, format_for
+from together_nb.frontend import draws_from_threads
+from together_nb.panel.parts import Shown, box, close_tree, explained, note, row, said
+from together_nb.panel.status import State
+from together_nb.params import PARAMETERS
+from together_nb.views.growing import GrowingAnswers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.completion import Chunk, Completion
+
+MODEL = "model"
+MOST = 8  # columns; more are too narrow to be read
+_EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."
+_STATUS_SECONDS = 0.5
+
+
+class CompareTab:
+    """Columns that stream at once, each with a Stop of its own.
+
+    Parameters
+    ----------
+    opened
+        Gives the stream of the panel's request with some values changed.
+    changed
+        Called, from any thread, when an answer has been added to the history.
+    """
+
+    title = "Compare"
+
+    def __init__(self, opened: Callable[[dict[str, Any]], CompletionStream], changed: Callable[[], None]) -> None:
+        self._opened = opened
+        self._changed = changed
+        self.columns: list[Column] = []
+        names = [name for name, parameter in PARAMETERS.items() if parameter.type is not dict]
+        self.vary = explained(
+            Dropdown(description="vary", options=[*names, MODEL], value="temperature"),
+            "What differs between the columns",
+        )
+        self.values = explained(
+            Text(description="over", continuous_update=False, placeholder="values with commas between them"),
+            f"Values with commas between them, at most {MOST}; unset is one too",
+        )
+        self.go = Button(description="Compare", icon="columns", tooltip="Ask once for each value")
+        self.stop_all = Button(description="Stop all", icon="stop", disabled=True, tooltip="End all; what came is kept")
+        self._wrong = Shown(note("wrong"))
+        self._empty = note("empty", _EMPTY)
+        self._row = row("columns-scroll", self._empty)
+        self.box = box(
+            "page", row("compare-head", self.vary, self.values, self.go, self.stop_all), self._wrong.widget, self._row
+        )
+        self.vary.observe(lambda _: self._suggest(), names="value")
+        self.go.on_click(lambda _: self.compare())
+        self.stop_all.on_click(lambda _: self.stop())
+        self._suggest()
+
+    @property
+    def running(self) -> bool:
+        """Whether any column streams."""
+        return any(not column.run.done() for column in self.columns)
+
+    def compare(self) -> None:
+        """Ask once for each value."""
+        self.clear()
+        try:
+            wanted = self._wanted()
+        except InputError as error:
+            self._wrong.set(said(f"{error.message} {error.hint}"))
+            return
+        name = self.vary.value
+        self.columns = [
+            Column(
+                f"{name} = {typed}" if name != MODEL else typed,
+                lambda value=value: self._opened({name: value}),
+                self._ended,
+            )
+            for typed, value in wanted
+        ]
+        self._row.children = tuple(column.box for column in self.columns)
+        self._tell_buttons()
+        for column in list(self.columns):
+            column.begin()
+
+    def stop(self) -> None:
+        """End all columns."""
+        for column in self.columns:
+            column.stop()
+
+    def clear(self) -> None:
+        """End all columns and take them away."""
+        old, self.columns = self.columns, []
+        self._wrong.set("")
+        self._row.children = (self._empty,)
+        for column in old:
+            column.close()
+        self._tell_buttons()
+
+    def show(self) -> None:
+        """Nothing to catch up with: columns are drawn all the time."""
+
+    def hide(self) -> None:
+        """As `show`."""
+
+    def _wanted(self) -> list[tuple[str, Any]]:
+        """The values, as typed and as sent."""
+        name = self.vary.value
+        typed = list(dict.fromkeys(text.strip() for text in self.values.value.split(",") if text.strip()))
+        if not typed:
+            raise InputError("There is no value to compare.", "Type some, with commas between them.")
+        if len(typed) > MOST:
+            raise InputError(f"{len(typed)} columns are more than fit side by side.", f"Take at most {MOST}.")
+        return [(text, text if name == MODEL else PARAMETERS[name].parse(text)) for text in typed]
+
+    def _suggest(self) -> None:
+        """Values worth a look."""
+        name = self.vary.value
+        parameter = PARAMETERS.get(name)
+        if parameter is None:
+            self.values.value = ""
+            self.values.placeholder = "ids of models, with commas between them"
+            return
+        values: list[Any] = list(parameter.choices) or ([False, True] if parameter.type is bool else [])
+        if parameter.slider is not None:
+            low, high, _ = parameter.slider
+            values = [low, (low + high) / 2, high]
+            values = [int(value) for value in values] if parameter.type is int else values
+        self.values.value = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+    def _ended(self, completion: Completion | None) -> None:
+        if completion is not None:
+            self._changed()
+        self._tell_buttons()
+
+    def _tell_buttons(self) -> None:
+        running = self.running
+        if self.stop_all.disabled == running:
+            self.stop_all.disabled = not running
+
+
+class Column:
+    """One answer among several: a `View` of its own.
+
+    Parameters
+    ----------
+    title
+        What is different here.
+    opened
+        Gives its stream.
+    ended
+        Called, in its thread, when it has ended, with the completion if one came.
+    """
+
+    def __init__(
+        self, title: str, opened: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
+    ) -> None:
+        self.completion: Completion | None = None
+        self._told = 0.0
+        self._ended = ended
+        self._stream: CompletionStream | None = None
+        self._growing: GrowingAnswers | None = None
+        self._error = Shown(note("error"))
+        self._status = Shown(note("help", State.WAITING.value))
+        self._stop = Button(icon="stop", tooltip=f"Stop {title}")
+        self._stop.on_click(lambda _: self.stop())
+        self._inner = box("end-inner")
+        self.box = box(
+            "column",
+            row("column-head", note("column-title", title), self._stop),
+            box("end", self._inner),
+            self._error.widget,
+            self._status.widget,
+        )
+        self.run = BackgroundRun(opened, self, self._keep)
+        self.run.add_done_callback(self._done)
+
+    def begin(self) -> None:
+        """Stream, in a thread where what it draws is shown."""
+        if draws_from_threads():
+            self.run.start()
+        else:
+            self.run.run()
+
+    def stop(self) -> None:
+        """End it; what came is kept."""
+        self.run.cancel()
+
+    def close(self) -> None:
+        """End it and take it from the page."""
+        self._ended = lambda _: None
+        self.run.cancel()
+        self.run.join(2.0)
+        if self._growing is not None:
+            self._growing.close()
+        self._inner.children = ()
+        close_tree(self.box)
+
+    def start(self, stream: CompletionStream) -> None:
+        """It is asked for."""
+        self._stream = stream
+        several = (stream.request.sampling.n or 1) > 1
+        self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
+        self._inner.children = (self._growing.box,)
+
+    def write(self, chunks: list[Chunk]) -> None:
+        """Draw what has come; the line below follows twice a second."""
+        if self._growing is not None and chunks:
+            self._growing.add(chunks)
+        stream = self._stream
+        if stream is not None and stream.chunks and stream.seconds - self._told >= _STATUS_SECONDS:
+            self._told = stream.seconds
+            self._status.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
+
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`_done` tells it)
+        """Show how it ended."""
+        self.completion = completion
+        self._status.set(said(completion.footer()))
+
+    def _keep(self, completion: Completion) -> None:
+        if completion.chunks or not (completion.error or completion.cancelled):
+            session.history.append(completion)
+
+    def _done(self, run: BackgroundRun) -> None:  # type: ignore[override]
+        error = run.exception()
+        self._stop.disabled = True
+        if error is not None:
+            words = f"{error.message} {error.hint}" if isinstance(error, TogetherError) else repr(error)
+            self._error.set(said(words))
+            if self.completion is None:
+                self._status.set(State.FAILED.value)
+        self._ended(self.completion)

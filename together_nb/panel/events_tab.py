@@ -1,0 +1,75 @@
+"""The Events tab: the stream's lines as they came over the wire, with the moment of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from together_nb.completion import count
+from together_nb.panel.parts import Shown, box, note, row, said
+from together_nb.panel.pieces import Pieces
+from together_nb.wiretap import KEPT, Line, Wiretap
+
+if TYPE_CHECKING:
+    from together_nb.client import CompletionStream
+
+_EMPTY = "The lines that the server sends appear here as they come: data: …, and at last data: [DONE]."
+_PER = 20
+
+
+class EventsTab:
+    """The last lines; drawn while it is seen."""
+
+    title = "Events"
+
+    def __init__(self) -> None:
+        self._stream: CompletionStream | None = None
+        self._wiretap: Wiretap | None = None
+        self._drawn = 0
+        self._seen = False
+        self._pieces = Pieces("lines", _PER, KEPT // _PER)
+        self._head = Shown(note("help", _EMPTY))
+        self.box = box("page", self._head.widget, row("end", self._pieces.box))
+
+    def start(self) -> None:
+        """Begin anew."""
+        self._stream = self._wiretap = None
+        self._drawn = 0
+        self._pieces.clear()
+        self._head.set(said(_EMPTY))
+
+    def opened(self, stream: CompletionStream) -> None:
+        """Listen to a stream, which has not begun."""
+        self.start()
+        self._stream, self._wiretap = stream, Wiretap()
+        stream.wiretap = self._wiretap
+
+    def write(self) -> None:
+        """Draw what has come."""
+        if not self._seen or self._wiretap is None or self._stream is None:
+            return
+        lines = self._wiretap.since(self._drawn)
+        if lines:
+            self._drawn = lines[-1].number
+            self._pieces.add([self._row(line, self._stream) for line in lines])
+            self._head.set(said(self._words()))
+
+    def show(self) -> None:
+        """It is seen from now on."""
+        self._seen = True
+        self.write()
+
+    def hide(self) -> None:
+        """It is not seen."""
+        self._seen = False
+
+    def _words(self) -> str:
+        shown = min(self._drawn, KEPT)
+        kept = f"{count(self._drawn, 'line')}, the last {shown} kept" if self._drawn > shown else count(shown, "line")
+        return f"{kept}; seconds since the request was sent. A blank line ends an event."
+
+    def _row(self, line: Line, stream: CompletionStream) -> str:
+        # A server may repeat what it was sent.
+        text = stream.endpoint.without_key(line.text)
+        field, colon, value = text.partition(":")
+        named = f"<b>{said(field)}</b>{colon}{said(value)}" if colon and field == "data" else said(text)
+        return f"<p><time>{line.seconds:.3f}</time><code>{named or '&nbsp;'}</code></p>"

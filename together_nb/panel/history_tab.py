@@ -1,0 +1,71 @@
+"""The History tab: the session's answers, the newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipywidgets import HTML
+
+from together_nb import session
+from together_nb.panel.parts import Shown, box, said
+
+if TYPE_CHECKING:
+    from together_nb.completion import Completion, CompletionRequest
+
+_SHOWN = 30
+_LONGEST = 4000  # characters of an answer; the whole is in `together_nb.history`
+_EMPTY = '<div class="tnb-empty">The answers of this session are listed here.</div>'
+
+
+class HistoryTab:
+    """The last answers, of the panel and of cells alike; drawn while it is seen."""
+
+    title = "History"
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._shown = Shown(HTML(_EMPTY))
+        self.box = box("page", self._shown.widget)
+
+    def changed(self) -> None:
+        """An answer has come."""
+        if self._seen:
+            self._shown.set(_html(session.history))
+
+    def show(self) -> None:
+        """It is seen from now on."""
+        self._seen = True
+        self.changed()
+
+    def hide(self) -> None:
+        """It is not seen."""
+        self._seen = False
+
+
+def _html(history: list[Completion]) -> str:
+    if not history:
+        return _EMPTY
+    last = list(enumerate(history))[-_SHOWN:]
+    left = len(history) - len(last)
+    more = f'<div class="tnb-help">{left} earlier in together_nb.history</div>' if left else ""
+    return "".join(_row(number, completion) for number, completion in reversed(last)) + more
+
+
+def _row(number: int, completion: Completion) -> str:
+    prompt = _prompt(completion.request)
+    return (
+        f'<details class="tnb-past"><summary><b>history[{number}]</b> {said(_cut(" ".join(prompt.split()), 90))}'
+        f"<small>{said(completion.footer())}</small></summary>"
+        f"<h4>Prompt</h4><pre>{said(_cut(prompt, _LONGEST))}</pre>"
+        f"<h4>Answer</h4><pre>{said(_cut(completion.text, _LONGEST))}</pre></details>"
+    )
+
+
+def _prompt(request: CompletionRequest) -> str:
+    if request.messages is None:
+        return request.prompt
+    return "\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in request.messages)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

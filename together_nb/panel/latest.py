@@ -1,0 +1,53 @@
+"""Work that must not be waited for, and of which only the newest matters."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Latest:
+    """Does the job that was asked for last, in a thread that lives as long as there is one.
+
+    Parameters
+    ----------
+    name
+        Of the thread.
+    threaded
+        False does each job at once, in the calling thread.
+    """
+
+    def __init__(self, name: str, *, threaded: bool = True) -> None:
+        self._name = name
+        self._threaded = threaded
+        self._lock = threading.Lock()
+        self._job: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do `job` when the one under way has ended, unless a newer one comes."""
+        if not self._threaded:
+            job()
+            return
+        with self._lock:
+            self._job = job
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def drop(self) -> None:
+        """Forget the job that has not begun."""
+        with self._lock:
+            self._job = None
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                job, self._job = self._job, None
+                if job is None:
+                    self._thread = None
+                    return
+            job()

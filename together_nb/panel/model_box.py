@@ -1,0 +1,116 @@
+"""The model: free text, the server's callable models to choose from, and what is known of the one chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import Button, Combobox
+
+from together_nb import config, resolve
+from together_nb.catalog import Catalog, Model
+from together_nb.config import LOCAL_MODEL
+from together_nb.errors import TogetherError
+from together_nb.panel.parts import Shown, box, explained, note, row, said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.config import Settings
+    from together_nb.panel.latest import Latest
+
+
+class ModelBox:
+    """A box for the model's id, with the list of those that can be asked.
+
+    Parameters
+    ----------
+    settings
+        Whose `model` is shown and set.
+    worker
+        Loads the list, so that nobody waits for it.
+    listed
+        Called, in the worker's thread, when the list has come or failed.
+    """
+
+    def __init__(self, settings: Settings, worker: Latest, listed: Callable[[], Any]) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._listed = listed
+        self._catalog: Catalog | None = None
+        self._box = explained(
+            Combobox(description="model", ensure_option=False, continuous_update=False),
+            "Type any model's id, or a part of it to choose from the list",
+        )
+        self._clear = Button(icon="times", tooltip="Take the default model, and show the whole list")
+        self._clear.add_class("tnb-unset-button")
+        self._about = Shown(note("help"))
+        self.box = box("model", row("parameter-head", self._box, self._clear), self._about.widget)
+        self._box.observe(self._typed, names="value")
+        self._clear.on_click(lambda _: setattr(settings, "model", None))
+        settings.observe(self._draw, names="model")
+        settings.observe(self.load, names="base_url")
+        config.settings.observe(self.load, names="api_key")
+        self._draw()
+        self.load()
+
+    def close(self) -> None:
+        """Let go of the settings."""
+        self._settings.unobserve(self._draw, names="model")
+        self._settings.unobserve(self.load, names="base_url")
+        config.settings.unobserve(self.load, names="api_key")
+
+    def load(self, _: Any = None) -> None:
+        """Get the server's list, in the worker's thread."""
+        self._about.set("Reading the server's list of models …")
+        self._worker.do(self._load)
+
+    def _load(self) -> None:
+        try:
+            self._catalog = Catalog(tuple(resolve.models(base_url=self._settings.base_url)))
+        except TogetherError as error:
+            self._catalog = None
+            self._box.options = ()
+            self._about.set(said(f"No list of models: {error.message} Any id can be typed."))
+        else:
+            self._box.options = tuple(sorted((row.id for row in self._catalog.callable()), key=str.lower))
+            self._draw()
+        self._listed()
+
+    def _typed(self, change: dict[str, Any]) -> None:
+        typed = change["new"].strip() or None
+        if typed != self._settings.model:
+            self._settings.model = typed
+
+    def _draw(self, _: Any = None) -> None:
+        chosen = self._settings.model or ""
+        if self._box.value != chosen:
+            self._box.value = chosen
+        try:
+            standing, server = resolve.standing(chosen, self._settings.base_url)
+        except TogetherError as error:  # the environment names a server that is none
+            self._about.set(said(str(error)))
+            return
+        placeholder = standing if chosen == "" else ""
+        if self._box.placeholder != placeholder:
+            self._box.placeholder = placeholder
+        if self._catalog is not None:
+            self._about.set(said(self._words(standing, server, self._catalog)))
+
+    def _words(self, model: str, server: str, catalog: Catalog) -> str:
+        """What is known of a model, in a line."""
+        known = catalog.get(model)
+        offered = len(catalog.callable())
+        if known is not None:
+            return " · ".join((*_facts(known), f"{offered} to choose from" if offered > 1 else server))
+        if model == LOCAL_MODEL:
+            return server
+        return f"Not in the server's list of {offered}. {catalog.nearest(model)}".strip()
+
+
+def _facts(model: Model) -> list[str]:
+    facts = [model.type or "of no stated type"]
+    if model.context_length:
+        facts.append(f"{model.context_length:,} tokens of context")
+    if model.price:
+        facts.append(f"${model.price[0]:.2f} in, ${model.price[1]:.2f} out per million")
+    return facts

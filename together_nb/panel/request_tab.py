@@ -1,0 +1,74 @@
+"""The Request tab: what Generate would send, and the same call as a cell, as Python and as curl."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ipywidgets import HTML
+
+from together_nb import config, recipes
+from together_nb.errors import TogetherError
+from together_nb.panel.parts import Shown, box, said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.panel.latest import Latest
+
+_TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
+
+
+class RequestTab:
+    """The request as it now stands; drawn while it is seen.
+
+    Parameters
+    ----------
+    worker
+        Works it out: the server may have to be asked for its models first.
+    opened
+        Gives the stream that Generate would begin.
+    """
+
+    title = "Request"
+
+    def __init__(self, worker: Latest, opened: Callable[[], CompletionStream]) -> None:
+        self._worker = worker
+        self._opened = opened
+        self._seen = False
+        self._shown = Shown(HTML())
+        self.box = box("page", self._shown.widget)
+
+    def changed(self) -> None:
+        """The request is another one now."""
+        if self._seen:
+            self._worker.do(self._draw)
+
+    def show(self) -> None:
+        """It is seen from now on."""
+        self._seen = True
+        self.changed()
+
+    def hide(self) -> None:
+        """It is not seen."""
+        self._seen = False
+
+    def _draw(self) -> None:
+        try:
+            self._shown.set(_html(self._opened()))
+        except TogetherError as error:
+            self._shown.set(f'<div class="tnb-empty">{said(error.message)} {said(error.hint)}</div>')
+
+
+def _html(opened: CompletionStream) -> str:
+    url = f"POST {opened.endpoint.root}{opened.dialect.path}"
+    payload = json.dumps(opened.payload, indent=2, ensure_ascii=False)
+    texts = {url: payload}
+    texts |= {_TITLES[name]: text for name, text in recipes.recipes(opened, config.settings.sampling).items()}
+    # Tabbing to a text and Ctrl+A would take the whole page: a click takes the text whole.
+    return "".join(
+        f"<section><h4>{said(title)}</h4>"
+        f'<pre tabindex="0" role="group" aria-label="{said(title)}">{said(opened.endpoint.without_key(text))}</pre></section>'
+        for title, text in texts.items()
+    )

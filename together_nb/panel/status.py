@@ -1,0 +1,97 @@
+"""The status line: a state that is read out, and figures that are not."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from together_nb.completion import Completion, count, dollars
+from together_nb.panel.parts import Shown, note, row, said
+
+if TYPE_CHECKING:
+    from together_nb.client import CompletionStream
+
+
+class State(Enum):
+    """What the panel does, in the words that are shown and read out."""
+
+    READY = "Ready"
+    WAITING = "Waiting for the first token"
+    ANSWERING = "Answering"
+    DONE = "Done"
+    CUT = "Cut at its limit"
+    STOPPED = "Stopped"
+    LOST = "Connection lost"
+    FAILED = "Failed"
+
+    @property
+    def running(self) -> bool:
+        """Whether an answer is under way."""
+        return self in (State.WAITING, State.ANSWERING)
+
+    @classmethod
+    def after(cls, completion: Completion) -> State:
+        """The state in which an answer leaves the panel."""
+        if completion.cancelled:
+            return cls.STOPPED
+        if completion.error:
+            return cls.LOST if completion.error == "connection lost" else cls.FAILED
+        return cls.CUT if completion.truncated else cls.DONE
+
+
+class StatusLine:
+    """State, tokens, tokens a second, time to the first token, cost."""
+
+    def __init__(self) -> None:
+        # All states stand in the live region from the start, and a class shows one of them: the region
+        # itself must not be drawn anew, or nobody hears of the change.
+        states = "".join(f'<span class="tnb-is-{state.name.lower()}">{state.value}</span>' for state in State)
+        self._state = note("state")
+        self._state.value = f'<span role="status" aria-live="polite">{states}</span>'
+        self._figures = Shown(note("figures"))
+        self.box = row("status", self._state, self._figures.widget)
+        self.state = State.READY
+        self._state.add_class("tnb-now-ready")
+
+    def to(self, state: State) -> None:
+        """Show and say `state`."""
+        if state is not self.state:
+            kept = [name for name in self._state._dom_classes if not name.startswith("tnb-now-")]  # noqa: SLF001
+            self._state._dom_classes = (*kept, f"tnb-now-{state.name.lower()}")  # noqa: SLF001  (one message, not two)
+            self.state = state
+
+    def clear(self) -> None:
+        """Show no figures."""
+        self._figures.set("")
+
+    def streaming(self, stream: CompletionStream, before: Completion | None) -> None:
+        """The figures of an answer that streams, `before` being the part that it goes on from."""
+        chunks, seconds = stream.chunks, stream.seconds
+        first = stream.first_token
+        parts = [(count(chunks + (before.chunks if before else 0), "chunk"), "so far")]
+        if first is not None and chunks > 1 and seconds > first:
+            parts.append((f"{(chunks - 1) / (seconds - first):.0f}", "chunks/s"))
+        self._draw([*parts, (_seconds(first), "to the first token"), (f"{seconds:.1f} s", "in all")])
+
+    def ended(self, completion: Completion) -> None:
+        """The figures of an answer that has ended; the server's count where it gave one."""
+        usage, rate, timings = completion.usage, completion.tokens_per_second, completion.timings
+        counted = count(completion.chunks, "chunk") if usage is None else count(usage.completion_tokens, "token")
+        parts = [(counted, "")]
+        if rate is not None:
+            parts.append((f"{rate:.0f}", "tokens/s"))
+        parts += [(_seconds(timings.first_token), "to the first token"), (f"{timings.total:.1f} s", "in all")]
+        if completion.cost is not None:
+            parts.append((dollars(completion.cost), ""))
+        self._draw(parts)
+
+    def _draw(self, parts: list[tuple[str, str]]) -> None:
+        self._figures.set(
+            "".join(
+                f"<span><b>{said(value)}</b>{' ' if unit else ''}{said(unit)}</span>" for value, unit in parts if value
+            )
+        )
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f} s"

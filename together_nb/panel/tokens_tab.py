@@ -1,0 +1,99 @@
+"""The Tokens tab: each token shaded by its probability, with what else could have stood there."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from ipywidgets import HTML, Button
+
+from together_nb.panel.parts import Shown, box, note, row, said
+from together_nb.panel.pieces import Pieces
+from together_nb.views.tokens import CSS, summary, tokens_html
+
+if TYPE_CHECKING:
+    from together_nb.completion import Chunk, Token
+    from together_nb.config import Settings
+
+_ALTERNATIVES = 5
+_KEPT = 5000  # tokens; beyond, a page of as many radio buttons is slow and nobody points at the first
+_LEGEND = 'likely <span class="tnb-scale"></span> unlikely · point at a token, or Tab to the text and go on with the arrow keys'
+
+
+class TokensTab:
+    """The tokens of the answer; drawn while it is seen.
+
+    Parameters
+    ----------
+    settings
+        Where log-probabilities are asked for.
+    """
+
+    title = "Tokens"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tokens: list[Token] = []
+        self._drawn = 0
+        self._seen = False
+        self._group = ""
+        per = 40
+        self._pieces = Pieces("tokens-text", per, _KEPT // per)
+        self._head = Shown(note("help"))
+        self._ask = Button(description=f"Ask for {_ALTERNATIVES} alternatives", icon="check")
+        self._ask.on_click(lambda _: setattr(settings, "logprobs", _ALTERNATIVES))
+        self._empty = Shown(note("empty"))
+        self._none = box("none", self._empty.widget, self._ask)
+        self._strip = box("tokens", row("tokens-scroll", self._pieces.box), HTML("<span class='tnb-strip'></span>"))
+        self.box = box("page", HTML(f"<style>{CSS}</style>"), self._none, self._head.widget, self._strip)
+        settings.observe(self._draw_empty, names="logprobs")
+        self.start()
+
+    def close(self) -> None:
+        """Let go of the settings."""
+        self._settings.unobserve(self._draw_empty, names="logprobs")
+
+    def start(self, tokens: list[Token] | None = None) -> None:
+        """Begin a text, with tokens that are there already or none."""
+        self._tokens, self._drawn = list(tokens or ()), 0
+        self._group = f"tnb-{uuid.uuid4().hex[:8]}"
+        self._pieces.clear()
+        self._draw()
+
+    def write(self, chunks: list[Chunk]) -> None:
+        """Take the first answer's tokens."""
+        came = [token for chunk in chunks if not chunk.index for token in chunk.tokens]
+        if came:
+            self._tokens += came
+            self._draw()
+
+    def show(self) -> None:
+        """It is seen from now on."""
+        self._seen = True
+        self._draw()
+
+    def hide(self) -> None:
+        """It is not seen."""
+        self._seen = False
+
+    def _draw(self) -> None:
+        if not self._seen:
+            return
+        new, self._drawn = self._tokens[self._drawn :][-_KEPT:], len(self._tokens)
+        # One inline element with a line break in it is fine; the strip wants the label to hold its tip.
+        self._pieces.add([f'<span class="tnb-tokens-part">{tokens_html([token], self._group)}</span>' for token in new])
+        left_out = f" · the last {_KEPT:,} are shown" if self._drawn > _KEPT else ""
+        self._head.set(f"{said(summary(self._tokens))}{left_out}<br>{_LEGEND}" if self._tokens else "")
+        self._draw_empty()
+
+    def _draw_empty(self, _: object = None) -> None:
+        """Say how there come to be tokens here."""
+        asked = self._settings.logprobs is not None
+        words = (
+            "The next answer's tokens appear here, where the server tells their probabilities."
+            if asked
+            else "With logprobs set, the server tells how likely each token was, and what else it might have been."
+        )
+        self._empty.set(said(words))
+        for widget, hidden in ((self._none, bool(self._tokens)), (self._ask, asked), (self._strip, not self._tokens)):
+            (widget.add_class if hidden else widget.remove_class)("tnb-hidden")
