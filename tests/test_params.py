@@ -188,7 +188,14 @@ def test_a_typed_value_is_read(name, text, value):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("stop", ""), ("logit_bias", "{"), ("logit_bias", "1"), ("logit_bias", "[" * 100_000), ("echo", "1"), ("echo", "yes")],
+    [
+        ("stop", ""),
+        ("logit_bias", "{"),
+        ("logit_bias", "1"),
+        ("logit_bias", "[" * 100_000),
+        ("echo", "1"),
+        ("echo", "yes"),
+    ],
 )
 def test_a_typed_value_that_does_not_fit_is_refused(name, text):
     with pytest.raises(InputError, match=f"^{name} must be "):

@@ -36,7 +36,7 @@ PROMPTS = [
     "ends in blanks  ",
     "ends in a line of blanks\n  ",
     "a\ttab,\\n a \\backslash\\ and a last one \\",
-    "it's \"quoted\", '''thrice''' and \"\"\"thrice\"\"\"",
+    'it\'s "quoted", \'\'\'thrice\'\'\' and """thrice"""',
     '{hero} {"a": {"b": [1]}} {{x}} {prompt_text} {',
     "%%timeit\n!ls $HOME `pwd` $(date)\n%cd ..",
     "!ls",
@@ -204,7 +204,9 @@ def test_every_sampling_parameter_arrives_unchanged(shell, server, api):
 ])  # fmt: skip
 def test_a_conversation_arrives_unchanged_and_its_cell_is_python(shell, server, messages):
     opened = call("", messages=messages, system="Be brief.", temperature=0)
-    assert as_cell(opened, settings.sampling).startswith("# A cell holds one prompt, and this is a conversation.\nfrom ")
+    assert as_cell(opened, settings.sampling).startswith(
+        "# A cell holds one prompt, and this is a conversation.\nfrom "
+    )
     assert pasted_everywhere(shell, server, opened)
 
 
@@ -234,6 +236,25 @@ def test_the_cell_reads_as_one_would_type_it(server):
         '%%together -m test/chat --api chat --system "You\'re brief." --temperature 0.7 --stop \\n --stop "the end" --raw\n'
         "Tell me of {hero}."
     )
+
+
+CARRIED = [
+    "Tell me a story",
+    "\n\n  Tell me",
+    "a\ttab  ",
+    "\\n 'it' \"is\" '''",
+    '{"a": 1} {hero}',
+    "%%timeit\n!ls",
+    "what?",
+    "Grüße, 你好, 👩\u200d👩\u200d👧\xa0!",
+    "well... >>> so",
+]
+
+
+@pytest.mark.parametrize("prompt", CARRIED)
+def test_what_a_cell_carries_is_one_cell_with_the_prompt_as_typed(server, prompt):
+    raw = " --raw" if "{" in prompt else ""
+    assert as_cell(call(prompt), settings.sampling) == f"%%together -m test/chat --api chat{raw}\n{prompt}"
 
 
 def test_what_a_cell_does_not_carry_is_filled_in_from_the_cell_before_it(server):
@@ -298,7 +319,11 @@ def test_the_key_is_in_none_of_them(server, options):
     settings.api_key = KEY
     prompts = [call(prompt, **options) for prompt in ("hello", "hello\n")]
     conversation = call("", messages=[{"role": "user", "content": "Hi"}])
-    for opened in (*prompts, conversation, open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat")):
+    for opened in (
+        *prompts,
+        conversation,
+        open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat"),
+    ):
         texts = recipes(opened, settings.sampling)
         assert set(texts) == {"cell", "python", "curl"}
         assert not any(KEY[start : start + 8] in str(texts) for start in range(len(KEY) - 7))
@@ -345,10 +370,14 @@ def read(text):
 
 
 NASTY = st.text(
-    st.sampled_from("ab'\"\\ \t\n\r-={}#$?!%>.:[]ntxu\xa0\u3000\x0b\x0c\x1c\x85\u2028é你\ud83d") | st.characters(), max_size=12
+    st.sampled_from("ab'\"\\ \t\n\r-={}#$?!%>.:[]ntxu\xa0\u3000\x0b\x0c\x1c\x85\u2028é你\ud83d") | st.characters(),
+    max_size=12,
 )
 NASTY_PROMPT = st.lists(
-    NASTY | st.sampled_from([">>> ", "... ", "In [1]: ", "   ...: ", "[nav] ", "{hero}", "{prompt_text}", "'''", "%%together"]),
+    NASTY
+    | st.sampled_from(
+        [">>> ", "... ", "In [1]: ", "   ...: ", "[nav] ", "{hero}", "{prompt_text}", "'''", "%%together"]
+    ),
     min_size=1,
     max_size=5,
 ).map("\n".join)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def can_go_on(completion: Completion) -> bool:
     """Whether the answer ended before its end (at its limit, stopped, lost), and there is a text to go on from."""
     cut = completion.truncated or completion.cancelled or bool(completion.error)
-    return cut and len(completion.choices) == 1 and bool(completion.text)
+    return cut and len(completion.choices) == 1 and bool(_answered(completion))
 
 
 def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
@@ -30,16 +30,25 @@ def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
     dialect
         The one that its request was spoken in.
     """
-    request, text = completion.request, completion.text
-    if request.sampling.echo:
-        text = text.removeprefix(request.prompt)
+    request, text = completion.request, _answered(completion)
     # Of several answers none could be told to be the one that goes on; and the prompt is not wanted twice.
     sampling = request.sampling.updated({"n": None, "echo": None})
     if not dialect.chat:
         return replace(request, prompt=request.prompt + text, sampling=sampling)
-    said = {"role": "assistant", "content": text}
-    turns = request.messages or ({"role": "user", "content": request.prompt},)
+    *turns, last = request.messages or ({"role": "user", "content": request.prompt},)
+    if last["role"] == "assistant" and isinstance(last.get("content"), str):  # it was a continuation itself
+        said = {**last, "content": last["content"] + text}
+    else:
+        turns, said = [*turns, last], {"role": "assistant", "content": text}
     return replace(request, prompt="", messages=(*turns, said), sampling=sampling)
+
+
+def _answered(completion: Completion) -> str:
+    """The text without the prompt, where that is echoed in front of it."""
+    text, prompt = completion.text, completion.request.prompt
+    if not completion.request.sampling.echo:
+        return text
+    return "" if prompt.startswith(text) else text.removeprefix(prompt)
 
 
 def joined(before: Completion, after: Completion) -> Completion:
@@ -61,6 +70,8 @@ def joined(before: Completion, after: Completion) -> Completion:
         after,
         request=before.request,
         choices=[whole],
+        model=after.model or before.model,
+        id=after.id or before.id,
         usage=before.usage.plus(after.usage) if counted else None,  # type: ignore[union-attr, arg-type]
         timings=Timings(
             first if first is not None else after.timings.first_token, before.timings.total + after.timings.total

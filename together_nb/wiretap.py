@@ -46,7 +46,7 @@ class Wiretap:
     def __init__(self, kept: int = KEPT) -> None:
         self.count = 0
         self._lines: deque[Line] = deque(maxlen=kept)
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._begun = ""  # of the line that has no end yet
         self._left_out = 0  # characters of it that are too many
         self._after_return = False
@@ -70,6 +70,7 @@ class Wiretap:
     def end(self, seconds: float) -> None:
         """No more bytes come: what has no line end is a line too."""
         with self._lock:
+            self._go_on(self._decode(b"", final=True))  # of a character that was cut
             if self._begun:
                 self._keep(seconds)
 

@@ -11,7 +11,7 @@ from together_nb.background import BackgroundRun
 from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO, format_for
 from together_nb.frontend import draws_from_threads
-from together_nb.panel.parts import Shown, box, close_tree, explained, note, row, said
+from together_nb.panel.parts import Shown, box, close_tree, explained, icon_button, note, row, said
 from together_nb.panel.status import State
 from together_nb.params import PARAMETERS
 from together_nb.views.growing import GrowingAnswers
@@ -173,7 +173,7 @@ class Column:
         self._growing: GrowingAnswers | None = None
         self._error = Shown(note("error"))
         self._status = Shown(note("help", State.WAITING.value))
-        self._stop = Button(icon="stop", tooltip=f"Stop {title}")
+        self._stop = icon_button("stop-button", f"Stop {title}")
         self._stop.on_click(lambda _: self.stop())
         self._inner = box("end-inner")
         self.box = box(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import Button, Dropdown, FloatSlider, IntSlider, Text, Textarea
+from ipywidgets import Dropdown, FloatSlider, IntSlider, Text, Textarea
 
 from together_nb.errors import InputError
-from together_nb.panel.parts import box, explained, note, row, said
+from together_nb.panel.parts import box, explained, hide, icon_button, note, row, said
 from together_nb.params import PARAMETERS, UNSET, Parameter
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ class ParameterControl:
         self._settings = settings
         self._drawing = False
         self._field = explained(_field(parameter), f"{parameter.help} ({parameter.expected})")
-        self._unset = Button(icon="times", tooltip=f"Unset {parameter.name}")
-        self._unset.add_class("tnb-unset-button")
+        self._unset = icon_button("unset-button", f"Unset {parameter.name}")
         self._slider = _slider(parameter)
         self._wrong = note("wrong")
         sliders: list[Widget] = [] if self._slider is None else [self._slider]
@@ -90,7 +89,7 @@ class ParameterControl:
             self._drawing = False
         if self._wrong.value:
             self._wrong.value = ""
-        (self.box.add_class if value is None else self.box.remove_class)("tnb-unset")
+        hide(self.box, hidden=value is None, by="tnb-unset")
 
 
 def controls(settings: Settings) -> list[ParameterControl]:

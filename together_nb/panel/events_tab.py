@@ -62,6 +62,10 @@ class EventsTab:
         """It is not seen."""
         self._seen = False
 
+    def close(self) -> None:
+        """Take the lines from the kernel."""
+        self._pieces.close()
+
     def _words(self) -> str:
         shown = min(self._drawn, KEPT)
         kept = f"{count(self._drawn, 'line')}, the last {shown} kept" if self._drawn > shown else count(shown, "line")

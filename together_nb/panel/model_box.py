@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import Button, Combobox
+from ipywidgets import Combobox
 
 from together_nb import config, resolve
 from together_nb.catalog import Catalog, Model
 from together_nb.config import LOCAL_MODEL
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Shown, box, explained, note, row, said
+from together_nb.panel.parts import Shown, box, explained, icon_button, note, row, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,7 @@ class ModelBox:
             Combobox(description="model", ensure_option=False, continuous_update=False),
             "Type any model's id, or a part of it to choose from the list",
         )
-        self._clear = Button(icon="times", tooltip="Take the default model, and show the whole list")
-        self._clear.add_class("tnb-unset-button")
+        self._clear = icon_button("unset-button", "Unset model", "Take the default model, and show the whole list")
         self._about = Shown(note("help"))
         self.box = box("model", row("parameter-head", self._box, self._clear), self._about.widget)
         self._box.observe(self._typed, names="value")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
-from ipywidgets import HTML, Accordion, Button, Dropdown, Tab, Textarea
+from ipywidgets import HTML, Button, Dropdown, Tab, Textarea
 
 from together_nb import config, frontend, resolve, session
 from together_nb.background import BackgroundRun
@@ -23,7 +23,7 @@ from together_nb.panel.events_tab import EventsTab
 from together_nb.panel.history_tab import HistoryTab
 from together_nb.panel.latest import Latest
 from together_nb.panel.model_box import ModelBox
-from together_nb.panel.parts import box, close_tree, explained, row
+from together_nb.panel.parts import Fold, box, close_tree, explained, row
 from together_nb.panel.request_tab import RequestTab
 from together_nb.panel.status import State, StatusLine
 from together_nb.panel.style import LOST, PLACE, STYLE
@@ -126,10 +126,8 @@ class Panel:
     def _laid_out(self) -> Any:
         common = [control.box for control in self._controls if not control.parameter.rare]
         rare = [control.box for control in self._controls if control.parameter.rare]
-        more = Accordion([box("parameters", *rare)], selected_index=None)
-        more.set_title(0, "More parameters")
-        chat = Accordion([self.system], selected_index=0 if self.system.value else None)
-        chat.set_title(0, "System prompt")
+        more = Fold("More parameters", box("parameters", *rare))
+        chat = Fold("System prompt", self.system, opened=bool(self.system.value))
         root = box(
             "panel",
             HTML(f"<style>{STYLE}</style>"),
@@ -139,12 +137,12 @@ class Panel:
                     "main",
                     row("top", self._model.box, self.api),
                     self.prompt,
-                    chat,
+                    chat.box,
                     row("buttons", self._generate, self._stop, self._go_on, self._clear),
                     self._status.box,
                     self._tab,
                 ),
-                box("side", box("parameters", *common), more),
+                box("side", box("parameters", *common), more.box),
             ),
         )
         root.add_class("together-nb-panel")
@@ -223,7 +221,7 @@ class Panel:
         self._lister.drop()
         self.settings.unobserve(self._request_changed, names=["model", "base_url", *PARAMETERS])
         self.settings.unobserve(self._setting_without_key, names=["model", "stop"])
-        for part in (*self._controls, self._model, self._tokens):
+        for part in (*self._controls, self._model, self._tokens, self._events):
             part.close()
         self._answer.clear()
         for cell, panel in list(_open.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import HTML, Box, VBox
+from ipywidgets import HTML, Box, Button, ToggleButton, VBox
 
 from together_nb.escape import visible
 from together_nb.views.growing import close_all
@@ -58,6 +58,48 @@ def _within(widget: Widget) -> Iterator[Widget]:
     for child in children:
         yield from _within(child)
     yield widget
+
+
+def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
+    """A button that shows a sign, drawn by the style sheet, and is called `name` by who reads it out.
+
+    An icon of the front end's would be read out in the place of the name.
+    """
+    made = Button(description=name, tooltip=help or name)
+    made.add_class("tnb-icon")
+    made.add_class(f"tnb-{kind}")
+    return made
+
+
+class Fold:
+    """What is folded away below a button. Unlike ipywidgets' Accordion it is opened by keyboard too.
+
+    Parameters
+    ----------
+    name
+        What stands on the button.
+    inner
+        What is folded.
+    opened
+        Whether it is open at first.
+    """
+
+    def __init__(self, name: str, inner: Widget, *, opened: bool = False) -> None:
+        self._inner = inner
+        self.button = ToggleButton(opened, description=name, tooltip=f"Show or hide: {name}")
+        self.button.add_class("tnb-fold-button")
+        self.button.observe(lambda _: self._draw(), names="value")
+        self.box = box("fold", self.button, inner)
+        self._draw()
+
+    def _draw(self) -> None:
+        hide(self._inner, hidden=not self.button.value)
+        hide(self.button, hidden=not self.button.value, by="tnb-closed")
+
+
+def hide(widget: Widget, *, hidden: bool, by: str = "tnb-hidden") -> None:
+    """Give a widget a class that hides it, or what it holds, or take the class away."""
+    (widget.add_class if hidden else widget.remove_class)(by)
 
 
 class Shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from together_nb.panel.status import State
+from together_nb.views.tokens import CSS
 
 LOST = "The panel of together_nb stood here. Run this cell again to have it back."
 
@@ -12,15 +13,16 @@ _STYLE = """
 .together-nb-panel .tnb-columns { display: grid; grid-template-columns: minmax(0, 1fr) 270px; gap: 22px; overflow: visible; }
 @container (max-width: 760px) {
   .together-nb-panel .tnb-columns { grid-template-columns: minmax(0, 1fr); gap: 12px; }
-  .together-nb-panel .tnb-parameters { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); }
 }
 .together-nb-panel .tnb-main, .together-nb-panel .tnb-side { gap: 8px; overflow: visible; min-width: 0; }
 .together-nb-panel .tnb-parameters { display: grid; gap: 6px 22px; overflow: visible; }
 
+.together-nb-panel > .widget-html { display: none; }
+
 /* Fields: the name before or above the box, the box as wide as there is room */
 .together-nb-panel .jupyter-widgets { margin-left: 0; margin-right: 0; }
 .together-nb-panel .widget-inline-hbox { width: auto; min-width: 0; flex: 1 1 auto; overflow: visible; }
-.together-nb-panel .widget-label { width: auto; min-width: 0; padding: 0; margin-right: 8px; text-align: left;
+.together-nb-panel .widget-label { width: auto; min-width: 0; padding: 0; margin-right: 6px; text-align: left;
   font-family: var(--jp-code-font-family, monospace); font-size: 12px; color: var(--jp-ui-font-color1, #212121); overflow: visible; }
 .together-nb-panel input, .together-nb-panel textarea, .together-nb-panel select {
   color: var(--jp-ui-font-color1, #212121) !important; background-color: var(--jp-layout-color1, #fff) !important; }
@@ -44,7 +46,6 @@ _STYLE = """
 .together-nb-panel .tnb-tall .tnb-parameter-head { align-items: flex-start; }
 .together-nb-panel .tnb-unset-button { flex: 0 0 22px; width: 22px; min-width: 22px; padding: 0; background: none; box-shadow: none;
   color: var(--jp-ui-font-color2, #616161); }
-.together-nb-panel .tnb-unset-button i { margin: 0; }
 .together-nb-panel .tnb-unset .tnb-unset-button { visibility: hidden; }
 .together-nb-panel .widget-slider { width: auto; height: 20px; margin: 0 26px 0 6px; }
 .together-nb-panel .widget-slider .widget-label, .together-nb-panel .widget-slider .widget-readout { display: none; }
@@ -55,6 +56,16 @@ _STYLE = """
 .together-nb-panel .widget-html-content { white-space: normal; overflow-wrap: anywhere; align-self: auto; }
 .together-nb-panel .tnb-wrong:has(> .widget-html-content:empty), .together-nb-panel .tnb-error:has(> .widget-html-content:empty),
 .together-nb-panel .tnb-help:has(> .widget-html-content:empty) { display: none; }
+
+/* What is folded away */
+.together-nb-panel .tnb-fold { gap: 4px; overflow: visible; }
+.together-nb-panel .tnb-fold-button { width: auto; align-self: flex-start; padding: 0 8px 0 0; margin-left: 0; text-align: left; background: none; box-shadow: none; border: 0;
+  color: var(--jp-ui-font-color1, #212121); }
+.together-nb-panel .tnb-fold-button::before { content: "▾" / ""; display: inline-block; width: 1.3em; }
+.together-nb-panel .tnb-fold-button.tnb-closed::before { content: "▸" / ""; }
+.together-nb-panel .tnb-icon { font-size: 0; line-height: 1; }
+.together-nb-panel .tnb-icon::before { content: "×" / ""; font-size: 16px; line-height: 26px; }
+.together-nb-panel .tnb-stop-button::before { content: "■" / ""; font-size: 12px; }
 
 /* Buttons and the status line */
 .together-nb-panel .tnb-buttons { display: flex; flex-wrap: wrap; gap: 8px; overflow: visible; }
@@ -104,6 +115,8 @@ STATES
 .together-nb-panel .tnb-tokens > .widget-html { position: absolute; bottom: 0; left: 0; right: 0; height: var(--tnb-strip); }
 .together-nb-panel .tnb-tokens-scroll { display: block; height: 100%; overflow: auto; padding: 2px; }
 .together-nb-panel .tnb-tokens-text { display: block; overflow: visible; font-size: 14px; }
+.together-nb-panel .tnb-tokens-scroll, .together-nb-panel .tnb-tokens-scroll * { position: static; }
+.together-nb-panel .tnb-tokens-scroll .tnb-tip, .together-nb-panel .tnb-token > input { position: absolute; }
 .together-nb-panel .tnb-tokens-text .widget-html, .together-nb-panel .tnb-tokens-text .widget-html-content {
   display: inline; white-space: pre-wrap; line-height: 1.9; font-size: 14px; }
 .together-nb-panel .tnb-tokens-text .widget-label { display: none; }
@@ -140,7 +153,14 @@ STATES
 .together-nb-panel .tnb-column-title { flex: 1 1 auto; min-width: 0; }
 .together-nb-panel .tnb-column-title > .widget-html-content { font-weight: 600; font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
 .together-nb-panel .tnb-column-head .jupyter-button { flex: 0 0 26px; width: 26px; padding: 0; }
-.together-nb-panel .tnb-column-head .jupyter-button i { margin: 0; }
+
+/* Narrow: what was at the side stands below, in as many columns as have room for the longest name */
+@container (max-width: 760px) {
+  .together-nb-panel .tnb-parameters { grid-template-columns: repeat(auto-fill, minmax(212px, 1fr)); gap: 6px 12px; }
+  .together-nb-panel .tnb-parameter:has(.widget-slider) .widget-text input { flex-basis: 58px; width: 58px; }
+  .together-nb-panel .tnb-status { min-height: 46px; }
+  .together-nb-panel .tnb-state { flex-basis: 100%; }
+}
 
 /* Its kernel is gone: one sentence in its own place */
 .together-nb-panel.jupyter-widgets-disconnected > * { display: none; }
@@ -161,5 +181,5 @@ _STATES = "\n".join(
     f".together-nb-panel .tnb-now-{name} .tnb-is-{name} {{ display: inline; }}"
     for name in (state.name.lower() for state in State)
 )
-STYLE = _STYLE.replace("STATES", _STATES).replace("LOST", LOST)
+STYLE = CSS + _STYLE.replace("STATES", _STATES).replace("LOST", LOST)
 PLACE = _PLACE.replace("LOST", LOST)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, Button
 
-from together_nb.panel.parts import Shown, box, note, row, said
+from together_nb.panel.parts import Shown, box, hide, note, row, said
 from together_nb.panel.pieces import Pieces
-from together_nb.views.tokens import CSS, summary, tokens_html
+from together_nb.views.tokens import summary, tokens_html
 
 if TYPE_CHECKING:
     from together_nb.completion import Chunk, Token
@@ -45,12 +45,13 @@ class TokensTab:
         self._empty = Shown(note("empty"))
         self._none = box("none", self._empty.widget, self._ask)
         self._strip = box("tokens", row("tokens-scroll", self._pieces.box), HTML("<span class='tnb-strip'></span>"))
-        self.box = box("page", HTML(f"<style>{CSS}</style>"), self._none, self._head.widget, self._strip)
+        self.box = box("page", self._none, self._head.widget, self._strip)
         settings.observe(self._draw_empty, names="logprobs")
         self.start()
 
     def close(self) -> None:
-        """Let go of the settings."""
+        """Let go of the settings, and take the tokens from the kernel."""
+        self._pieces.close()
         self._settings.unobserve(self._draw_empty, names="logprobs")
 
     def start(self, tokens: list[Token] | None = None) -> None:
@@ -80,8 +81,7 @@ class TokensTab:
         if not self._seen:
             return
         new, self._drawn = self._tokens[self._drawn :][-_KEPT:], len(self._tokens)
-        # One inline element with a line break in it is fine; the strip wants the label to hold its tip.
-        self._pieces.add([f'<span class="tnb-tokens-part">{tokens_html([token], self._group)}</span>' for token in new])
+        self._pieces.add([tokens_html([token], self._group) for token in new])
         left_out = f" · the last {_KEPT:,} are shown" if self._drawn > _KEPT else ""
         self._head.set(f"{said(summary(self._tokens))}{left_out}<br>{_LEGEND}" if self._tokens else "")
         self._draw_empty()
@@ -96,4 +96,4 @@ class TokensTab:
         )
         self._empty.set(said(words))
         for widget, hidden in ((self._none, bool(self._tokens)), (self._ask, asked), (self._strip, not self._tokens)):
-            (widget.add_class if hidden else widget.remove_class)("tnb-hidden")
+            hide(widget, hidden=hidden)

@@ -34,8 +34,8 @@ CSS = """
 .tnb-token > input:checked ~ .tnb-tip { display: block; }
 .tnb-token:hover > .tnb-tip { display: block; z-index: 3; }
 .tnb-token > input:focus-visible ~ .tnb-tip { display: block; z-index: 2; }
-.tnb-tip ol { list-style: none; margin: 4px 0 0; padding: 0; columns: 15em; column-gap: 20px; }
-.tnb-tip li { display: grid; grid-template-columns: minmax(4em, 1fr) 5em 4.5em; gap: 8px; align-items: center;
+.tnb-tip ol { list-style: none; margin: 4px 0 0; padding: 0; columns: 14em; column-gap: 20px; }
+.tnb-tip li { display: grid; grid-template-columns: minmax(5.5em, 1fr) 3.5em 4em; gap: 6px; align-items: center;
   break-inside: avoid; font-variant-numeric: tabular-nums; }
 .tnb-tip code { white-space: pre; overflow: hidden; text-overflow: ellipsis; background: none; padding: 0;
   color: inherit; font-family: var(--jp-code-font-family, monospace); }
@@ -74,8 +74,11 @@ def _token(token: Token, group: str) -> str:
     probability = math.exp(min(token.logprob, 0.0)) if token.logprob is not None else 1.0
     kind = "tnb-token" if known else "tnb-token tnb-unknown"
     said = html.escape(_said(token))
+    # JupyterLab would take the arrow keys for its own, and select another cell.
+    keys = 'data-lm-suppress-shortcuts="true"'
     return (
-        f'<label class="{kind}" style="--p:{probability:.3f}"><input type="radio" name="{group}" aria-label="{said}">'
+        f'<label class="{kind}" style="--p:{probability:.3f}">'
+        f'<input type="radio" name="{group}" aria-label="{said}" {keys}>'
         f"<i>{html.escape(shown)}</i>{_tip(token)}</label>"
     )
 
