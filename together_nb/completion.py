@@ -111,7 +111,7 @@ class Usage:
     def plus(self, other: Usage) -> Usage:
         """Both counts together; a detail that either did not tell is not told."""
         mine, others = astuple(self), astuple(other)
-        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, others, strict=True)))
+        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, others, strict=True)))  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)

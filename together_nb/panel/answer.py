@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from together_nb.errors import TogetherError
 from together_nb.formats import AUTO, format_for
-from together_nb.panel.parts import Shown, box, note, said
+from together_nb.panel.parts import Page, Shown, box, note, said
 from together_nb.views.growing import GrowingAnswers
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EMPTY = "The answer appears here, as it is written."
 
 
-class AnswerTab:
+class AnswerTab(Page):
     """The live answer. It is drawn while it is seen, and caught up with when it is seen again."""
 
     title = "Answer"
@@ -26,7 +26,7 @@ class AnswerTab:
         self._error = Shown(note("error"))
         self._growing: GrowingAnswers | None = None
         self._behind: list[Chunk] = []
-        self._seen = True
+        self.seen = True
         self._inner = box("end-inner", self._empty)
         self.box = box("page", box("end", self._inner), self._error.widget)
 
@@ -44,9 +44,13 @@ class AnswerTab:
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come."""
         self._behind += chunks
-        if self._seen and self._behind and self._growing is not None:
+        if self.seen and self._behind and self._growing is not None:
             self._growing.add(self._behind)
             self._behind = []
+
+    def catch_up(self) -> None:
+        """Draw what came meanwhile."""
+        self.write([])
 
     def fail(self, error: BaseException) -> None:
         """Say what went wrong, and what to do."""
@@ -66,12 +70,3 @@ class AnswerTab:
         if self._growing is not None:
             self._growing.close()
             self._growing = None
-
-    def show(self) -> None:
-        """It is seen from now on."""
-        self._seen = True
-        self.write([])
-
-    def hide(self) -> None:
-        """It is not seen."""
-        self._seen = False

@@ -11,13 +11,14 @@ from together_nb.background import BackgroundRun
 from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO, format_for
 from together_nb.frontend import draws_from_threads
-from together_nb.panel.parts import Shown, box, close_tree, explained, icon_button, note, row, said
+from together_nb.panel.parts import Page, Shown, box, close_tree, explained, icon_button, note, row, said
 from together_nb.panel.status import State
 from together_nb.params import PARAMETERS
 from together_nb.views.growing import GrowingAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
@@ -28,21 +29,23 @@ _EMPTY = "Choose what to vary and over which values; the answers to the prompt a
 _STATUS_SECONDS = 0.5
 
 
-class CompareTab:
+class CompareTab(Page):
     """Columns that stream at once, each with a Stop of its own.
 
     Parameters
     ----------
-    opened
-        Gives the stream of the panel's request with some values changed.
+    opener
+        Some values → what gives the stream of the panel's request as it stands now, with these changed.
     changed
         Called, from any thread, when an answer has been added to the history.
     """
 
     title = "Compare"
 
-    def __init__(self, opened: Callable[[dict[str, Any]], CompletionStream], changed: Callable[[], None]) -> None:
-        self._opened = opened
+    def __init__(
+        self, opener: Callable[[dict[str, Any]], Callable[[], CompletionStream]], changed: Callable[[], None]
+    ) -> None:
+        self._opener = opener
         self._changed = changed
         self.columns: list[Column] = []
         names = [name for name, parameter in PARAMETERS.items() if parameter.type is not dict]
@@ -80,15 +83,7 @@ class CompareTab:
         except InputError as error:
             self._wrong.set(said(f"{error.message} {error.hint}"))
             return
-        name = self.vary.value
-        self.columns = [
-            Column(
-                f"{name} = {typed}" if name != MODEL else typed,
-                lambda value=value: self._opened({name: value}),
-                self._ended,
-            )
-            for typed, value in wanted
-        ]
+        self.columns = [Column(title, opened, self._ended) for title, opened in wanted]
         self._row.children = tuple(column.box for column in self.columns)
         self._tell_buttons()
         for column in list(self.columns):
@@ -108,21 +103,17 @@ class CompareTab:
             column.close()
         self._tell_buttons()
 
-    def show(self) -> None:
-        """Nothing to catch up with: columns are drawn all the time."""
-
-    def hide(self) -> None:
-        """As `show`."""
-
-    def _wanted(self) -> list[tuple[str, Any]]:
-        """The values, as typed and as sent."""
+    def _wanted(self) -> list[tuple[str, Callable[[], CompletionStream]]]:
+        """The title of each column, and what gives its stream."""
         name = self.vary.value
         typed = list(dict.fromkeys(text.strip() for text in self.values.value.split(",") if text.strip()))
         if not typed:
             raise InputError("There is no value to compare.", "Type some, with commas between them.")
         if len(typed) > MOST:
             raise InputError(f"{len(typed)} columns are more than fit side by side.", f"Take at most {MOST}.")
-        return [(text, text if name == MODEL else PARAMETERS[name].parse(text)) for text in typed]
+        values = typed if name == MODEL else [PARAMETERS[name].parse(text) for text in typed]
+        titles = typed if name == MODEL else [f"{name} = {text}" for text in typed]
+        return [(title, self._opener({name: value})) for title, value in zip(titles, values, strict=True)]
 
     def _suggest(self) -> None:
         """Values worth a look."""
@@ -232,7 +223,7 @@ class Column:
         if completion.chunks or not (completion.error or completion.cancelled):
             session.history.append(completion)
 
-    def _done(self, run: BackgroundRun) -> None:  # type: ignore[override]
+    def _done(self, run: Future[Completion]) -> None:
         error = run.exception()
         self._stop.disabled = True
         if error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from together_nb.completion import count
-from together_nb.panel.parts import Shown, box, note, row, said
+from together_nb.panel.parts import Page, Shown, box, note, row, said
 from together_nb.panel.pieces import Pieces
 from together_nb.wiretap import KEPT, Line, Wiretap
 
@@ -16,7 +16,7 @@ _EMPTY = "The lines that the server sends appear here as they come: data: …, a
 _PER = 20
 
 
-class EventsTab:
+class EventsTab(Page):
     """The last lines; drawn while it is seen."""
 
     title = "Events"
@@ -25,7 +25,6 @@ class EventsTab:
         self._stream: CompletionStream | None = None
         self._wiretap: Wiretap | None = None
         self._drawn = 0
-        self._seen = False
         self._pieces = Pieces("lines", _PER, KEPT // _PER)
         self._head = Shown(note("help", _EMPTY))
         self.box = box("page", self._head.widget, row("end", self._pieces.box))
@@ -45,7 +44,7 @@ class EventsTab:
 
     def write(self) -> None:
         """Draw what has come."""
-        if not self._seen or self._wiretap is None or self._stream is None:
+        if not self.seen or self._wiretap is None or self._stream is None:
             return
         lines = self._wiretap.since(self._drawn)
         if lines:
@@ -53,14 +52,9 @@ class EventsTab:
             self._pieces.add([self._row(line, self._stream) for line in lines])
             self._head.set(said(self._words()))
 
-    def show(self) -> None:
-        """It is seen from now on."""
-        self._seen = True
+    def catch_up(self) -> None:
+        """Draw what came meanwhile."""
         self.write()
-
-    def hide(self) -> None:
-        """It is not seen."""
-        self._seen = False
 
     def close(self) -> None:
         """Take the lines from the kernel."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ipywidgets import HTML
 
 from together_nb import session
-from together_nb.panel.parts import Shown, box, said
+from together_nb.panel.parts import Page, Shown, box, said
 
 if TYPE_CHECKING:
     from together_nb.completion import Completion, CompletionRequest
@@ -17,29 +17,23 @@ _LONGEST = 4000  # characters of an answer; the whole is in `together_nb.history
 _EMPTY = '<div class="tnb-empty">The answers of this session are listed here.</div>'
 
 
-class HistoryTab:
+class HistoryTab(Page):
     """The last answers, of the panel and of cells alike; drawn while it is seen."""
 
     title = "History"
 
     def __init__(self) -> None:
-        self._seen = False
         self._shown = Shown(HTML(_EMPTY))
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
         """An answer has come."""
-        if self._seen:
-            self._shown.set(_html(session.history))
+        if self.seen:
+            self.catch_up()
 
-    def show(self) -> None:
-        """It is seen from now on."""
-        self._seen = True
-        self.changed()
-
-    def hide(self) -> None:
-        """It is not seen."""
-        self._seen = False
+    def catch_up(self) -> None:
+        """Draw the list anew."""
+        self._shown.set(_html(session.history))
 
 
 def _html(history: list[Completion]) -> str:

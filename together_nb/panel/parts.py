@@ -50,13 +50,14 @@ def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's ow
 
 def close_tree(root: Widget) -> None:
     """Close a widget and all that it holds."""
-    close_all(list(_within(root)))
+    close_all(list(within(root)))
 
 
-def _within(widget: Widget) -> Iterator[Widget]:
+def within(widget: Widget) -> Iterator[Widget]:
+    """What a widget holds, and the widget itself after it."""
     children: Iterable[Widget] = getattr(widget, "children", ())
     for child in children:
-        yield from _within(child)
+        yield from within(child)
     yield widget
 
 
@@ -100,6 +101,36 @@ class Fold:
 def hide(widget: Widget, *, hidden: bool, by: str = "tnb-hidden") -> None:
     """Give a widget a class that hides it, or what it holds, or take the class away."""
     (widget.add_class if hidden else widget.remove_class)(by)
+
+
+class Page:
+    """What one tab holds. What is not seen need not be drawn: it is caught up with when it is.
+
+    Attributes
+    ----------
+    title : str
+        What stands on the tab.
+    box : Widget
+        What it holds.
+    seen : bool
+        Whether its tab is the one in front.
+    """
+
+    title = ""
+    box: Widget
+    seen = False
+
+    def show(self, *, seen: bool) -> None:
+        """Its tab has come to the front, or has left it."""
+        self.seen = seen
+        if seen:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Draw what has changed while it was not seen."""
+
+    def close(self) -> None:
+        """Let go of what outlives the widgets."""
 
 
 class Shown:

@@ -9,7 +9,7 @@ from ipywidgets import HTML
 
 from together_nb import config, recipes
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Shown, box, said
+from together_nb.panel.parts import Page, Shown, box, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
 
 
-class RequestTab:
+class RequestTab(Page):
     """The request as it now stands; drawn while it is seen.
 
     Parameters
@@ -36,23 +36,17 @@ class RequestTab:
     def __init__(self, worker: Latest, opened: Callable[[], CompletionStream]) -> None:
         self._worker = worker
         self._opened = opened
-        self._seen = False
         self._shown = Shown(HTML())
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
         """The request is another one now."""
-        if self._seen:
-            self._worker.do(self._draw)
+        if self.seen:
+            self.catch_up()
 
-    def show(self) -> None:
-        """It is seen from now on."""
-        self._seen = True
-        self.changed()
-
-    def hide(self) -> None:
-        """It is not seen."""
-        self._seen = False
+    def catch_up(self) -> None:
+        """Work the request out, in the worker's thread."""
+        self._worker.do(self._draw)
 
     def _draw(self) -> None:
         try:

@@ -64,7 +64,7 @@ _STYLE = """
 .together-nb-panel .tnb-fold-button::before { content: "▾" / ""; display: inline-block; width: 1.3em; }
 .together-nb-panel .tnb-fold-button.tnb-closed::before { content: "▸" / ""; }
 .together-nb-panel .tnb-icon { font-size: 0; line-height: 1; }
-.together-nb-panel .tnb-icon::before { content: "×" / ""; font-size: 16px; line-height: 26px; }
+.together-nb-panel .tnb-icon::before { content: "\\d7" / ""; font-size: 16px; line-height: 26px; }
 .together-nb-panel .tnb-stop-button::before { content: "■" / ""; font-size: 12px; }
 
 /* Buttons and the status line */

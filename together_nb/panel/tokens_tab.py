@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, Button
 
-from together_nb.panel.parts import Shown, box, hide, note, row, said
+from together_nb.panel.parts import Page, Shown, box, hide, note, row, said
 from together_nb.panel.pieces import Pieces
 from together_nb.views.tokens import summary, tokens_html
 
@@ -20,7 +20,7 @@ _KEPT = 5000  # tokens; beyond, a page of as many radio buttons is slow and nobo
 _LEGEND = 'likely <span class="tnb-scale"></span> unlikely · point at a token, or Tab to the text and go on with the arrow keys'
 
 
-class TokensTab:
+class TokensTab(Page):
     """The tokens of the answer; drawn while it is seen.
 
     Parameters
@@ -35,7 +35,6 @@ class TokensTab:
         self._settings = settings
         self._tokens: list[Token] = []
         self._drawn = 0
-        self._seen = False
         self._group = ""
         per = 40
         self._pieces = Pieces("tokens-text", per, _KEPT // per)
@@ -68,17 +67,12 @@ class TokensTab:
             self._tokens += came
             self._draw()
 
-    def show(self) -> None:
-        """It is seen from now on."""
-        self._seen = True
+    def catch_up(self) -> None:
+        """Draw what came meanwhile."""
         self._draw()
 
-    def hide(self) -> None:
-        """It is not seen."""
-        self._seen = False
-
     def _draw(self) -> None:
-        if not self._seen:
+        if not self.seen:
             return
         new, self._drawn = self._tokens[self._drawn :][-_KEPT:], len(self._tokens)
         self._pieces.add([tokens_html([token], self._group) for token in new])
@@ -88,7 +82,7 @@ class TokensTab:
 
     def _draw_empty(self, _: object = None) -> None:
         """Say how there come to be tokens here."""
-        asked = self._settings.logprobs is not None
+        asked = self._settings.sampling.logprobs is not None
         words = (
             "The next answer's tokens appear here, where the server tells their probabilities."
             if asked

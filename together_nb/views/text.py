@@ -21,7 +21,7 @@ class SilentView:
     def write(self, chunks: list[Chunk]) -> None:
         """Nothing to do."""
 
-    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
+    def finish(self, completion: Completion, error: BaseException | None) -> None:
         """Nothing to do."""
 
 

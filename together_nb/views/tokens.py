@@ -128,4 +128,4 @@ def _percent(logprob: float) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{number:.2f}".replace("-", "−")
+    return f"{number:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,239 @@
+"""One answer at a time: begun, stopped, gone on with, and drawn into the tabs."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from IPython.core.getipython import get_ipython
+
+from together_nb import frontend, session
+from together_nb.background import BackgroundRun
+from together_nb.continuation import joined
+from together_nb.panel.status import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.completion import Chunk, Completion
+    from together_nb.panel.answer import AnswerTab
+    from together_nb.panel.events_tab import EventsTab
+    from together_nb.panel.status import StatusLine
+    from together_nb.panel.tokens_tab import TokensTab
+
+_STATUS_SECONDS = 0.25
+_STOP_SECONDS = 2.0
+
+
+class Runs:
+    """The answer that streams, or that streamed last.
+
+    Parameters
+    ----------
+    status, answer, tokens, events
+        What it is drawn into.
+    changed
+        Called, with the lock held and from any thread, when the state is another one.
+    kept
+        Called so with an answer that has ended and is kept.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held while anything is drawn, by a click or by an answer's thread.
+    last : Completion or None
+        The answer that is shown, once it has ended.
+    """
+
+    def __init__(
+        self,
+        status: StatusLine,
+        answer: AnswerTab,
+        tokens: TokensTab,
+        events: EventsTab,
+        changed: Callable[[], None],
+        kept: Callable[[Completion], None],
+    ) -> None:
+        self.lock = threading.RLock()
+        self.last: Completion | None = None
+        self.status, self.answer, self.tokens, self.events = status, answer, tokens, events
+        self._changed = changed
+        self._kept = kept
+        self._run: BackgroundRun | None = None
+        self._view: _View | None = None
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        return self.status.state
+
+    @property
+    def completion(self) -> Completion | None:
+        """The answer that is shown, as far as it has come."""
+        run, view = self._run, self._view
+        came = None if run is None else run.completion
+        if came is None or view is None:
+            return self.last
+        return came if view.before is None else joined(view.before, came)
+
+    def begin(self, open_stream: Callable[[], CompletionStream], before: Completion | None = None) -> None:
+        """Stream an answer in place of what there is, or on from `before`, which is shown.
+
+        Parameters
+        ----------
+        open_stream
+            Gives the stream; called in the answer's own thread.
+        before
+            The part that it goes on from.
+        """
+        view = _View(self, before)
+        run = BackgroundRun(open_stream, view, view.keep)
+        with self.lock:
+            self._abandon()
+            if before is None:
+                self.last = None
+                self.answer.start()
+                self.tokens.start()
+            self.answer.forgive()
+            self._run, self._view = run, view
+            self.status.clear()
+            self.to(State.WAITING)
+        run.add_done_callback(lambda _: self._ended(run, view))
+        if frontend.draws_from_threads():
+            run.start()
+        else:  # a click itself is the only place from where what is drawn is shown
+            with suppress(KeyboardInterrupt):  # the notebook's ■ ended it, and the panel says so
+                run.run()
+
+    def stop(self) -> None:
+        """End it; what came is kept."""
+        run = self._run
+        if run is not None and run.cancel() and run.stream is None:
+            # The server may be a while telling its models, and nothing has been asked of one yet.
+            with self.lock:
+                self._abandon()
+                self.to(State.STOPPED)
+
+    def clear(self) -> None:
+        """End it and take it away."""
+        with self.lock:
+            self._abandon()
+            self.last = None
+            self.answer.clear()
+            self.tokens.start()
+            self.events.start()
+            self.status.clear()
+            self.to(State.READY)
+
+    def close(self) -> None:
+        """End it, its threads too."""
+        with self.lock:
+            run = self._abandon()
+        if run is not None:
+            run.join(_STOP_SECONDS)
+
+    def fail(self, error: BaseException) -> None:
+        """Say what went wrong where the answer would stand."""
+        with self.lock:
+            self.answer.fail(error)
+
+    def to(self, state: State) -> None:
+        """Be in another state."""
+        self.status.to(state)
+        self._changed()
+
+    def _abandon(self) -> BackgroundRun | None:
+        """Stop what streams, and let nothing more of it come here."""
+        run, self._run, self._view = self._run, None, None
+        if run is not None:
+            run.cancel()
+        return run
+
+    def shows(self, view: _View) -> bool:
+        """Whether `view` is that of the run under way: a late token of an older one is drawn nowhere."""
+        return self._view is view
+
+    def _ended(self, run: BackgroundRun, view: _View) -> None:
+        error, whole = run.exception(), view.whole
+        with self.lock:
+            if not self.shows(view):
+                return
+            self._run = self._view = None
+            state = State.FAILED
+            if whole is not None:
+                self.last = whole
+                self.status.ended(whole)
+                state = State.after(whole)
+                if whole.chunks:
+                    self._kept(whole)
+            elif view.before is not None:
+                self.status.ended(view.before)
+            if view.came is not None:
+                state = State.after(view.came)
+            if error is not None:
+                self.answer.fail(error)
+                state = state if state is State.LOST else State.FAILED
+            self.to(state)
+
+
+class _View:
+    """Draws one run, as long as it is the one that is shown.
+
+    Attributes
+    ----------
+    came : Completion or None
+        What this run brought, once it has ended.
+    whole : Completion or None
+        The same with what was before it, where anything came.
+    """
+
+    def __init__(self, runs: Runs, before: Completion | None) -> None:
+        self.before = before
+        self.came: Completion | None = None
+        self.whole: Completion | None = None
+        self._runs = runs
+        self._stream: CompletionStream | None = None
+        self._told = 0.0
+
+    def start(self, stream: CompletionStream) -> None:
+        """The stream is open."""
+        self._stream = stream
+        runs = self._runs
+        with runs.lock:
+            if runs.shows(self):
+                runs.answer.opened(stream)
+                runs.events.opened(stream)
+
+    def write(self, chunks: list[Chunk]) -> None:
+        """Draw what has come."""
+        runs, stream = self._runs, self._stream
+        with runs.lock:
+            if stream is None or not runs.shows(self):
+                return
+            if chunks and runs.state is State.WAITING:
+                runs.to(State.ANSWERING)
+            runs.answer.write(chunks)
+            runs.tokens.write(chunks)
+            runs.events.write()
+            if stream.seconds - self._told >= _STATUS_SECONDS:
+                self._told = stream.seconds
+                runs.status.streaming(stream, self.before)
+
+    def keep(self, completion: Completion) -> None:
+        """Keep what came in the history; what goes on from a part takes its place."""
+        self.came = completion
+        if not completion.chunks and (completion.error or completion.cancelled):
+            return  # nothing came
+        whole = self.whole = completion if self.before is None else joined(self.before, completion)
+        session.keep_in_place(whole, self.before)
+        shell = get_ipython()
+        if shell is not None:
+            shell.push({session.LAST: whole}, interactive=False)
+
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`Runs` shows it)
+        """Draw the last lines."""
+        with self._runs.lock:
+            if self._runs.shows(self):
+                self._runs.events.write()
