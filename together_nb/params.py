@@ -118,7 +118,7 @@ class Parameter:
             return self.validate({"true": True, "false": False}.get(text.lower(), text))
         if self.type is list:
             return self.validate(unescaped(text))
-        if self.type in (int, float, bool, dict):
+        if self.type in (int, float, dict):
             try:
                 return self.validate(json.loads(text))
             except (ValueError, RecursionError) as error:

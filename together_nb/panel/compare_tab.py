@@ -162,18 +162,11 @@ class Column:
         self._ended = ended
         self._stream: CompletionStream | None = None
         self._growing: GrowingAnswers | None = None
-        self._error = Shown(note("error"))
-        self._status = Shown(note("help", State.WAITING.value))
+        self._foot = Shown(note("help", State.WAITING.value))
         self._stop = icon_button("stop-button", f"Stop {title}")
         self._stop.on_click(lambda _: self.stop())
-        self._inner = box("end-inner")
-        self.box = box(
-            "column",
-            row("column-head", note("column-title", title), self._stop),
-            box("end", self._inner),
-            self._error.widget,
-            self._status.widget,
-        )
+        self._end = row("end")
+        self.box = box("column", note("column-title", title), self._stop, self._end, self._foot.widget)
         self.run = BackgroundRun(opened, self, self._keep)
         self.run.add_done_callback(self._done)
 
@@ -195,7 +188,7 @@ class Column:
         self.run.join(2.0)
         if self._growing is not None:
             self._growing.close()
-        self._inner.children = ()
+        self._end.children = ()
         close_tree(self.box)
 
     def start(self, stream: CompletionStream) -> None:
@@ -203,7 +196,7 @@ class Column:
         self._stream = stream
         several = (stream.request.sampling.n or 1) > 1
         self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
-        self._inner.children = (self._growing.box,)
+        self._end.children = (self._growing.box,)
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come; the line below follows twice a second."""
@@ -212,12 +205,12 @@ class Column:
         stream = self._stream
         if stream is not None and stream.chunks and stream.seconds - self._told >= _STATUS_SECONDS:
             self._told = stream.seconds
-            self._status.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
+            self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`_done` tells it)
         """Show how it ended."""
         self.completion = completion
-        self._status.set(said(completion.footer()))
+        self._foot.set(said(completion.footer()))
 
     def _keep(self, completion: Completion) -> None:
         if completion.chunks or not (completion.error or completion.cancelled):
@@ -228,7 +221,6 @@ class Column:
         self._stop.disabled = True
         if error is not None:
             words = f"{error.message} {error.hint}" if isinstance(error, TogetherError) else repr(error)
-            self._error.set(said(words))
-            if self.completion is None:
-                self._status.set(State.FAILED.value)
+            came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
+            self._foot.set(f'<span class="tnb-failed">{said(words)}</span>{came}')
         self._ended(self.completion)

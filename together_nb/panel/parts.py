@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Box, Button, ToggleButton, VBox
@@ -16,23 +17,29 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
+@cache
+def _plain() -> HTML:
+    """Its layout and style are those of all parts, which the style sheet dresses: each of their own would be a widget."""
+    return HTML()
+
+
 def box(name: str, *children: Widget) -> VBox:
     """A box that the style sheet knows by `name`."""
-    made = VBox(children)
+    made = VBox(children, layout=_plain().layout)
     made.add_class(f"tnb-{name}")
     return made
 
 
 def row(name: str, *children: Widget) -> Box:
     """As `box`, its children side by side."""
-    made = Box(children)
+    made = Box(children, layout=_plain().layout)
     made.add_class(f"tnb-{name}")
     return made
 
 
 def note(name: str, text: str = "") -> HTML:
     """A line of text that the style sheet knows by `name`."""
-    made = HTML(said(text))
+    made = HTML(said(text), layout=_plain().layout, style=_plain().style)
     made.add_class(f"tnb-{name}")
     return made
 
@@ -50,7 +57,7 @@ def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's ow
 
 def close_tree(root: Widget) -> None:
     """Close a widget and all that it holds."""
-    close_all(list(within(root)))
+    close_all(list(within(root)), (_plain().layout, _plain().style))
 
 
 def within(widget: Widget) -> Iterator[Widget]:
@@ -66,7 +73,7 @@ def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
 
     An icon of the front end's would be read out in the place of the name.
     """
-    made = Button(description=name, tooltip=help or name)
+    made = Button(description=name, tooltip=help or name, layout=_plain().layout)
     made.add_class("tnb-icon")
     made.add_class(f"tnb-{kind}")
     return made

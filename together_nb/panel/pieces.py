@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, Layout
 
-from together_nb.panel.parts import box
+from together_nb.panel.parts import box, close_tree
 from together_nb.views.growing import close_all
 
 if TYPE_CHECKING:
@@ -49,16 +49,16 @@ class Pieces:
             left = [*self.box.children, *added]
             gone = [] if self._kept is None else left[: -self._kept]
             self.box.children = left[len(gone) :]
-            close_all(gone, self._layout)
+            close_all(gone, (self._layout,))
 
     def clear(self) -> None:
         """Take all away."""
         gone, self._last = self.box.children, []
         self.box.children = ()
-        close_all(gone, self._layout)
+        close_all(gone, (self._layout,))
 
     def close(self) -> None:
         """Take it from the kernel."""
         self.clear()
-        close_all([self.box])
+        close_tree(self.box)
         self._layout.close()

@@ -147,12 +147,12 @@ STATES
 .together-nb-panel .tnb-compare-head .jupyter-button { width: auto; padding: 0 10px; }
 .together-nb-panel .tnb-columns-scroll { display: flex; gap: 12px; overflow-x: auto; align-items: stretch; }
 .together-nb-panel .tnb-column { flex: 1 1 0; min-width: 170px; overflow: hidden; border: 1px solid var(--jp-border-color2, #e0e0e0);
-  border-radius: 3px; padding: 4px 8px; }
-.together-nb-panel .tnb-column > .tnb-end { flex: 1 1 0; min-height: 0; }
-.together-nb-panel .tnb-column-head { display: flex; align-items: center; overflow: visible; flex: 0 0 auto; }
-.together-nb-panel .tnb-column-title { flex: 1 1 auto; min-width: 0; }
+  border-radius: 3px; padding: 4px 8px; display: grid; grid-template: auto minmax(0, 1fr) auto / minmax(0, 1fr) 26px; }
+.together-nb-panel .tnb-column > .tnb-end, .together-nb-panel .tnb-column > .tnb-help { grid-column: 1 / -1; }
+.together-nb-panel .tnb-column-title { min-width: 0; height: auto; }
 .together-nb-panel .tnb-column-title > .widget-html-content { font-weight: 600; font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
-.together-nb-panel .tnb-column-head .jupyter-button { flex: 0 0 26px; width: 26px; padding: 0; }
+.together-nb-panel .tnb-column > .jupyter-button { width: 26px; padding: 0; }
+.together-nb-panel .tnb-failed { color: var(--jp-error-color0, #b71c1c); }
 
 /* Narrow: what was at the side stands below, in as many columns as have room for the longest name */
 @container (max-width: 760px) {

@@ -130,11 +130,11 @@ class _Answer:
         return [self.box, *self._title, *folded, *self._text.widgets()]
 
 
-def close_all(widgets: Iterable[Widget], shared: Layout | None = None) -> None:
-    """Close widgets with what they bring along: a style and a layout of their own, but not a `shared` one."""
+def close_all(widgets: Iterable[Widget], shared: Iterable[Widget] = ()) -> None:
+    """Close widgets with what they bring along: a style and a layout of their own, but none of the `shared`."""
     for widget in widgets:
         for name in ("style", "layout"):
             own = getattr(widget, name, None)
-            if own is not None and own is not shared:
+            if own is not None and own not in shared:
                 own.close()
         widget.close()
