@@ -12,6 +12,7 @@ import sys
 import threading
 import types
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -461,7 +462,8 @@ def test_a_server_that_is_not_there_is_told_of():
         click(panel, "Generate")
         rest()
         assert (state(panel), history) == (State.FAILED, [])
-        assert "refused" in words(page(panel, "Answer"))
+        assert f"Nothing answers at {server.base_url}." in words(page(panel, "Answer"))
+        assert "Check the base URL, and that the server is running." in words(page(panel, "Answer"))
 
 
 def test_an_answer_that_breaks_off_stays_and_why_stands_below_it():
@@ -582,7 +584,7 @@ def test_closing_ends_the_threads_that_await_the_list_of_models(monkeypatch, str
         panel.close()
         try:
             for thread in ours():
-                thread.join(5)
+                thread.join(PATIENCE)
             assert ours() == []
         finally:
             over.set()
@@ -606,13 +608,20 @@ def left_behind(server):
     """What there is of threads, connections, descriptors and widgets, once nothing is under way."""
     rest()
     gc.collect()
-    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    return threading.active_count(), len(server._live), descriptors, len(living())
+    descriptors = Path("/proc/self/fd")
+    descriptors_open = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
+    return threading.active_count(), len(server._live), descriptors_open, len(living())
 
 
-@pytest.mark.parametrize(("name", "times"), [("Generate", 100), ("Compare", 20)])
-def test_many_runs_one_after_the_other_leave_no_more_than_one(name, times):
-    with ScriptedServer(answers(["Once", " upon", "\n\na time"])) as server, opened(server, logprobs=1) as panel:
+@pytest.mark.parametrize(("name", "times", "at_once"), [("Generate", 100, 1), ("Compare", 20, 3)])
+def test_many_runs_one_after_the_other_leave_no_more_than_one(name, times, at_once):
+    arrived = threading.Barrier(at_once)
+
+    def script(exchange):
+        arrived.wait(PATIENCE)
+        answers(["Once", " upon", "\n\na time"])(exchange)
+
+    with ScriptedServer(script) as server, opened(server, logprobs=1) as panel:
         rest()
 
         def run():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Box, Button, ToggleButton, VBox
 
 from together_nb.escape import visible
-from together_nb.views.growing import close_all
+from together_nb.views.shared import button_style, close_all, html_style, plain_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,31 +16,25 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
-@cache
-def _plain() -> HTML:
-    """Its layout and style are those of all parts, which the style sheet dresses: each of their own would be a widget."""
-    return HTML()
+def _dressed(*names: str) -> dict[str, Any]:
+    """What a part is made with, so that the style sheet knows it by these names."""
+    # `add_class` would be a message more for each.
+    return {"layout": plain_layout(), "_dom_classes": tuple(f"tnb-{name}" for name in names)}
 
 
 def box(name: str, *children: Widget) -> VBox:
     """A box that the style sheet knows by `name`."""
-    made = VBox(children, layout=_plain().layout)
-    made.add_class(f"tnb-{name}")
-    return made
+    return VBox(children, **_dressed(name))
 
 
 def row(name: str, *children: Widget) -> Box:
     """As `box`, its children side by side."""
-    made = Box(children, layout=_plain().layout)
-    made.add_class(f"tnb-{name}")
-    return made
+    return Box(children, **_dressed(name))
 
 
 def note(name: str, text: str = "") -> HTML:
     """A line of text that the style sheet knows by `name`."""
-    made = HTML(said(text), layout=_plain().layout, style=_plain().style)
-    made.add_class(f"tnb-{name}")
-    return made
+    return HTML(said(text), style=html_style(), **_dressed(name))
 
 
 def said(text: str) -> str:
@@ -57,7 +50,7 @@ def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's ow
 
 def close_tree(root: Widget) -> None:
     """Close a widget and all that it holds."""
-    close_all(list(within(root)), (_plain().layout, _plain().style))
+    close_all(list(within(root)))
 
 
 def within(widget: Widget) -> Iterator[Widget]:
@@ -73,10 +66,7 @@ def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
 
     An icon of the front end's would be read out in the place of the name.
     """
-    made = Button(description=name, tooltip=help or name, layout=_plain().layout)
-    made.add_class("tnb-icon")
-    made.add_class(f"tnb-{kind}")
-    return made
+    return Button(description=name, tooltip=help or name, style=button_style(), **_dressed("icon", kind))
 
 
 class Fold:

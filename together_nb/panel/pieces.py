@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipywidgets import HTML, Layout
+from ipywidgets import HTML
 
 from together_nb.panel.parts import box, close_tree
-from together_nb.views.growing import close_all
+from together_nb.views.shared import close_all, html_style, plain_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,6 @@ class Pieces:
     def __init__(self, name: str, per: int, kept: int | None = None) -> None:
         self._per = per
         self._kept = kept
-        self._layout = Layout(margin="0", width="auto")
         self._last: list[str] = []
         self.box = box(name)
 
@@ -44,21 +43,20 @@ class Pieces:
         added = []
         for start in range(room, len(parts), self._per):
             self._last = list(parts[start : start + self._per])
-            added.append(HTML("".join(self._last), layout=self._layout))
+            added.append(HTML("".join(self._last), layout=plain_layout(), style=html_style()))
         if added:
             left = [*self.box.children, *added]
             gone = [] if self._kept is None else left[: -self._kept]
             self.box.children = left[len(gone) :]
-            close_all(gone, (self._layout,))
+            close_all(gone)
 
     def clear(self) -> None:
         """Take all away."""
         gone, self._last = self.box.children, []
         self.box.children = ()
-        close_all(gone, (self._layout,))
+        close_all(gone)
 
     def close(self) -> None:
         """Take it from the kernel."""
         self.clear()
         close_tree(self.box)
-        self._layout.close()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import HTML, Accordion, Layout, Output, VBox
+from ipywidgets import HTML, Accordion, Output, VBox
 
 from together_nb.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks
+from together_nb.views.shared import close_all, snug_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ipywidgets import Widget
 
     from together_nb.completion import Chunk
@@ -28,16 +27,13 @@ class GrowingText:
     ----------
     shown
         How to turn it into Markdown.
-    layout
-        Shared by the outputs: each layout of its own would be one more widget.
     """
 
-    def __init__(self, shown: Format, layout: Layout) -> None:
+    def __init__(self, shown: Format) -> None:
         self._format = shown
-        self._layout = layout
         self._blocks = Blocks(markdown=shown.markdown)
         self._tail = self._output("")
-        self.box = VBox([self._tail], layout=layout)
+        self.box = VBox([self._tail], layout=snug_layout())
 
     def add(self, text: str) -> None:
         """Draw `text` after what is drawn."""
@@ -54,7 +50,7 @@ class GrowingText:
         return [self.box, *self.box.children]
 
     def _output(self, text: str) -> Output:
-        return Output(outputs=self._rendered(text), layout=self._layout)
+        return Output(outputs=self._rendered(text), layout=snug_layout())
 
     def _rendered(self, text: str) -> tuple[dict[str, Any], ...]:
         if not text:
@@ -77,9 +73,8 @@ class GrowingAnswers:
     def __init__(self, shown: Format, *, several: bool = False) -> None:
         self._format = shown
         self._several = several
-        self._layout = Layout(margin="0", width="auto")
         self._answers: dict[int, _Answer] = {}
-        self.box = VBox(layout=self._layout)
+        self.box = VBox(layout=snug_layout())
 
     def add(self, chunks: list[Chunk]) -> None:
         """Draw `chunks` after what is drawn, all of a repaint at once."""
@@ -98,27 +93,29 @@ class GrowingAnswers:
     def _answer(self, index: int) -> _Answer:
         if index not in self._answers:
             title = f"Answer {index + 1}" if self._several else ""
-            self._answers[index] = _Answer(self._format, self._layout, title)
-            self.box.children = tuple(self._answers[number].box for number in sorted(self._answers))
+            inner = VBox(layout=snug_layout()) if self._several else self.box
+            self._answers[index] = _Answer(self._format, inner, title)
+            if self._several:
+                self.box.children = tuple(self._answers[number].box for number in sorted(self._answers))
         return self._answers[index]
 
 
 class _Answer:
-    """One answer: its thinking, folded, and its text."""
+    """One answer in a box: its thinking, folded, and its text."""
 
-    def __init__(self, shown: Format, layout: Layout, title: str) -> None:
-        self._text = GrowingText(shown, layout)
-        self._layout = layout
+    def __init__(self, shown: Format, box: VBox, title: str) -> None:
+        self._text = GrowingText(shown)
         self._thinking: GrowingText | None = None
         self._fold: Accordion | None = None
-        self._title = [HTML(f"<b>{title}</b>", layout=layout)] if title else []
-        self.box = VBox([*self._title, self._text.box], layout=layout)
+        self._title = [HTML(f"<b>{title}</b>", layout=snug_layout())] if title else []
+        self.box = box
+        self.box.children = (*self._title, self._text.box)
 
     def add(self, text: str, reasoning: str) -> None:
         if reasoning:
             if self._thinking is None:
-                self._thinking = GrowingText(FORMATS["text"], self._layout)
-                self._fold = Accordion(children=[self._thinking.box], selected_index=None, layout=self._layout)
+                self._thinking = GrowingText(FORMATS["text"])
+                self._fold = Accordion(children=[self._thinking.box], selected_index=None, layout=snug_layout())
                 self._fold.set_title(0, "Thinking")
                 self.box.children = (*self._title, self._fold, self._text.box)
             self._thinking.add(reasoning)
@@ -128,13 +125,3 @@ class _Answer:
     def widgets(self) -> list[Widget]:
         folded = [] if self._thinking is None else [self._fold, *self._thinking.widgets()]
         return [self.box, *self._title, *folded, *self._text.widgets()]
-
-
-def close_all(widgets: Iterable[Widget], shared: Iterable[Widget] = ()) -> None:
-    """Close widgets with what they bring along: a style and a layout of their own, but none of the `shared`."""
-    for widget in widgets:
-        for name in ("style", "layout"):
-            own = getattr(widget, name, None)
-            if own is not None and own not in shared:
-                own.close()
-        widget.close()

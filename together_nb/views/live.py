@@ -12,7 +12,8 @@ from ipywidgets import HTML, Button, HBox, Layout, VBox
 from together_nb.completion import count
 from together_nb.errors import TogetherError
 from together_nb.escape import fenced, visible
-from together_nb.views.growing import GrowingAnswers, close_all
+from together_nb.views.growing import GrowingAnswers
+from together_nb.views.shared import close_all, snug_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +39,8 @@ class LiveView:
 
     def __init__(self, shown: Format) -> None:
         self._format = shown
-        self._layout = Layout(margin="0", width="auto")
-        self._status = HTML(layout=self._layout)
-        self._root = VBox(self._below(), layout=self._layout)
+        self._status = HTML(layout=snug_layout())
+        self._root = VBox(self._below(), layout=snug_layout())
         self._answers: GrowingAnswers | None = None
         self._stream: CompletionStream | None = None
         self._told = 0.0
