@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -49,6 +50,49 @@ def certificates(monkeypatch, tmp_path):
 def tls(request):
     """Each test with it runs over plain http and over TLS."""
     return request.getfixturevalue("certificates") if request.param == "TLS" else None
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from tests.lab import CHROMIUM_FLAGS, chromium
+
+    path = chromium()
+    if path is None:
+        pytest.skip("no chromium on this machine; install the distribution's, or name one in TOGETHER_NB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_notebook(browser, tmp_path):
+    """Open a notebook in a server of its own: cells after one that loads the extension, or those of a file."""
+    from tests.lab import Lab, Notebook, write_notebook
+
+    labs = []
+
+    def start(*cells, notebook=None, width=1200, server=None, **options):
+        name = "lesson.ipynb"
+        if notebook is None:
+            write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
+        else:
+            document = json.loads(notebook.read_text())
+            for cell in document["cells"]:  # so that what is seen was not there before
+                cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
+            (tmp_path / name).write_text(json.dumps(document))
+        environment = {} if server is None else {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+        labs.append(Lab(tmp_path, environment=environment, **options))
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        return Notebook(page, labs[-1], name)
+
+    yield start
+    for lab in labs:
+        lab.stop()
+    for context in browser.contexts:
+        context.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,10 +11,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -41,22 +39,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Lab:
-    """A JupyterLab server over a folder."""
+class Server:
+    """A server of Jupyter's, in a process of its own, over a folder.
 
-    def __init__(self, folder: Path, *, theme: str = "JupyterLab Light", environment: dict[str, str] | None = None):
+    Parameters
+    ----------
+    folder
+        Where the notebooks are, and all that it writes.
+    command
+        What runs it, after the interpreter, but for the port.
+    environment
+        Added to its own, and so to the kernels'.
+    """
+
+    def __init__(self, folder: Path, *command: str, environment: dict[str, str] | None = None):
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}"
-        settings = folder / ".lab-settings" / "@jupyterlab" / "apputils-extension"
-        settings.mkdir(parents=True, exist_ok=True)
-        quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
-        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-        (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-        self._log = (folder / ".lab.log").open("w")
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-        command += [f"--port={self.url.rsplit(':', 1)[1]}", f"--IdentityProvider.token={TOKEN}"]
+        self._log = (folder / ".server.log").open("w")
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, *command, "--no-browser", f"--port={self.url.rsplit(':', 1)[1]}"],
             cwd=folder,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -77,12 +78,17 @@ class Lab:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError):
-                request = urllib.request.Request(f"{self.url}/api/status?token={TOKEN}")
-                with urllib.request.urlopen(request, timeout=5):
-                    return
+                self._ask()
+                return
             time.sleep(0.1)
         self.stop()
-        raise RuntimeError("JupyterLab did not start:\n" + (self.folder / ".lab.log").read_text()[-3000:])
+        raise RuntimeError("it did not start:\n" + (self.folder / ".server.log").read_text()[-3000:])
+
+    def _ask(self) -> None:
+        """Raise OSError while it does not answer."""
+        request = urllib.request.Request(f"{self.url}/api/status?token={TOKEN}")
+        with urllib.request.urlopen(request, timeout=START_SECONDS):
+            pass
 
     def stop(self) -> None:
         self.process.terminate()
@@ -94,18 +100,75 @@ class Lab:
         self._log.close()
 
 
+class Lab(Server):
+    """JupyterLab, or Notebook 7, which is made of the same."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        theme: str = "JupyterLab Light",
+        environment: dict[str, str] | None = None,
+        module: str = "jupyterlab",
+        widget_state: bool = False,
+    ):
+        self.page = "lab/tree" if module == "jupyterlab" else "notebooks"
+        settings = folder / ".lab-settings"
+        written = {
+            "@jupyterlab/apputils-extension/notification": {
+                "fetchNews": "false",
+                "checkForUpdates": False,
+                "doNotDisturbMode": True,
+            },
+            "@jupyterlab/apputils-extension/themes": {"theme": theme},
+            "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": widget_state},
+        }
+        for name, values in written.items():
+            path = settings / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        token = f"--IdentityProvider.token={TOKEN}"
+        super().__init__(folder, "-m", module, "--allow-root", "--ip=127.0.0.1", token, environment=environment)
+
+    def wait_connected(self) -> None:
+        """Until a page is connected to an idle kernel."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
+                if any(one["connections"] and one["execution_state"] == "idle" for one in json.load(reply)):
+                    return
+            time.sleep(0.1)
+        raise TimeoutError("no kernel was connected")
+
+
+class Voila(Server):
+    """A notebook as an app."""
+
+    def __init__(self, folder: Path, name: str, *, theme: str = "light", environment: dict[str, str] | None = None):
+        super().__init__(folder, "-m", "voila", name, f"--theme={theme}", environment=environment)
+
+    def _ask(self) -> None:
+        # Whoever asks for the page has the notebook run.
+        socket.create_connection(("127.0.0.1", int(self.url.rsplit(":", 1)[1])), 1).close()
+
+
 class Notebook:
     """A notebook open in the browser."""
 
     def __init__(self, page: Any, lab: Lab, name: str):
         self.page = page
         self.path = lab.folder / name
-        page.goto(f"{lab.url}/lab/tree/{name}?token={TOKEN}&reset")
+        page.goto(f"{lab.url}/{lab.page}/{name}?token={TOKEN}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        # The indicator in the toolbar says idle before the kernel is connected; the status bar does not.
-        page.wait_for_function(
-            "document.querySelector('#jp-main-statusbar')?.textContent.includes('| Idle')", timeout=60_000
-        )
+        # The indicator in the toolbar says idle before the kernel is connected. The status bar does not,
+        # and where there is none, the server knows.
+        if lab.page == "notebooks":
+            lab.wait_connected()
+            self.wait_idle()
+        else:
+            page.wait_for_function(
+                "document.querySelector('#jp-main-statusbar')?.textContent.includes('| Idle')", timeout=60_000
+            )
         page.keyboard.press("Escape")
 
     def wait_idle(self, seconds: float = 60) -> None:
@@ -162,3 +225,11 @@ def write_notebook(path: Path, *cells: str) -> None:
     notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path.write_text(json.dumps(notebook))
+
+
+def picture(page: Any, name: str) -> None:
+    """Leave a picture of the page, where pictures are wanted."""
+    folder = os.environ.get("TOGETHER_NB_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))

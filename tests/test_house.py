@@ -212,6 +212,32 @@ seen["config tells of it"] = "typical_p" in said.getvalue()
 seen["default"] = together_nb.stream("Hi").payload["typical_p"]
 seen["keyword"] = together_nb.stream("Hi", typical_p=0.5).payload["typical_p"]
 seen["keyword refused"] = refusal(lambda: together_nb.stream("Hi", typical_p=2))
+
+import threading
+from ipywidgets import HTML, FloatSlider, Tab, Text
+from together_nb.panel.parts import within
+
+def the(kind, among):
+    (found,) = [one for one in among if isinstance(one, kind)]
+    return found
+
+settings.base_url, settings.model = "http://127.0.0.1:9", "m"
+panel = together_nb.Panel(prompt="Hi", api="chat")
+field = the(Text, [one for one in within(panel.widget) if getattr(one, "description", "") == "typical_p"])
+control = list(within(the(object, [one for one in within(panel.widget) if "tnb-parameter" in one._dom_classes and field in within(one)])))
+slider, tab = the(FloatSlider, control), the(Tab, within(panel.widget))
+seen["field"], seen["slider"] = field.value, [slider.value, slider.min, slider.max, slider.step]
+seen["help beside it"] = any("Keep to the typical." in one.value for one in control if isinstance(one, HTML))
+field.value = "2"
+seen["refused beside it"] = any(one.value == "typical_p must be a number from 0 to 1, not 2." for one in control if isinstance(one, HTML))
+slider.value = 0.75
+seen["field after its slider"] = field.value
+tab.selected_index = [tab.get_title(number) for number in range(len(tab.children))].index("Request")
+for thread in threading.enumerate():
+    if thread.name.startswith("together_nb "):
+        thread.join()
+seen["request"] = "&quot;typical_p&quot;: 0.75" in the(HTML, within(tab.children[tab.selected_index])).value
+panel.close()
 print(json.dumps(seen))
 """
 REFUSED = "typical_p must be a number from 0 to 1, not 2."
@@ -248,6 +274,12 @@ def test_adding_a_parameter_is_one_line(tmp_path):
         "default": 0.25,
         "keyword": 0.5,
         "keyword refused": REFUSED,
+        "field": "0.25",
+        "slider": [0.25, 0.0, 1.0, 0.01],
+        "help beside it": True,
+        "refused beside it": True,
+        "field after its slider": "0.75",
+        "request": True,
     }
 
 

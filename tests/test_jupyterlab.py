@@ -6,12 +6,11 @@ With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, write_notebook
+from tests.lab import picture
 from tests.servers import ScriptedServer, answers, silent_after
 
 pytestmark = pytest.mark.browser
@@ -19,52 +18,6 @@ pytestmark = pytest.mark.browser
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MARKDOWN = "# Title\n\nSome **bold** text.\n\n```python\nprint('hello')\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    if path is None:
-        pytest.skip("no chromium on this machine; install the distribution's, or name one in TOGETHER_NB_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def open_notebook(browser, tmp_path):
-    """Open a notebook in a JupyterLab of its own."""
-    labs = []
-
-    def start(*cells, notebook=None, width=1200, theme="JupyterLab Light", server=None):
-        name = "lesson.ipynb"
-        if notebook is None:
-            write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
-        else:
-            document = json.loads(notebook.read_text())
-            for cell in document["cells"]:  # so that what is seen was not there before
-                cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
-            (tmp_path / name).write_text(json.dumps(document))
-        environment = {} if server is None else {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
-        labs.append(Lab(tmp_path, theme=theme, environment=environment))
-        page = browser.new_page(viewport={"width": width, "height": 1000})
-        return Notebook(page, labs[-1], name)
-
-    yield start
-    for lab in labs:
-        lab.stop()
-    for context in browser.contexts:
-        context.close()
-
-
-def picture(notebook, name):
-    folder = os.environ.get("TOGETHER_NB_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        notebook.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 def grows(notebook, cell, longer_than):
@@ -100,13 +53,13 @@ def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, tm
     notebook.run(story)
     length = grows(notebook, story, 80)
     assert running(notebook, story)
-    picture(notebook, f"quickstart-streaming-{tag}")
+    picture(notebook.page, f"quickstart-streaming-{tag}")
     assert grows(notebook, story, length + 40) > length
     notebook.wait_run(story)
     for number in rest:
         notebook.run(number)
         notebook.wait_run(number)
-    picture(notebook, f"quickstart-after-{tag}")
+    picture(notebook.page, f"quickstart-after-{tag}")
     outputs = saved_outputs(notebook.save())
     assert not [output for output in outputs if output["output_type"] == "error"]
     told = [output for output in outputs if "together_nb" in output.get("metadata", {})]
@@ -128,7 +81,7 @@ def test_the_stop_button_of_the_notebook_keeps_the_part_and_stops_run_all(open_n
         notebook.page.locator("[data-command='notebook:interrupt-kernel'], [title*='Interrupt']").first.click()
         assert server.closed.wait(20)
         notebook.wait_run(1)
-        picture(notebook, "stopped")
+        picture(notebook.page, "stopped")
         notebook.run(2)
         notebook.wait_run(2)
         (_, first, second) = notebook.save()["cells"]
@@ -158,12 +111,12 @@ def test_markdown_is_drawn_while_it_streams_and_looks_the_same_after(open_notebo
         output = notebook.output(1)
         output.locator("table").wait_for()
         before = [output.locator(tag).first.bounding_box() for tag in ("h1", "strong", "pre", "table")]
-        picture(notebook, "markdown-streaming")
+        picture(notebook.page, "markdown-streaming")
         seen.set()
         notebook.wait_run(1)
         output.locator("sub").wait_for()
         after = [output.locator(tag).first.bounding_box() for tag in ("h1", "strong", "pre", "table")]
-        picture(notebook, "markdown-after")
+        picture(notebook.page, "markdown-after")
     for one, other in zip(before, after, strict=True):
         assert abs(one["x"] - other["x"]) <= 2
         assert abs(one["y"] - other["y"]) <= 12
@@ -177,7 +130,7 @@ def test_no_text_is_clipped_at_600_pixels(open_notebook):
         notebook.run(1)
         notebook.wait_run(1)
         notebook.output(1).locator("sub").wait_for()
-        picture(notebook, "narrow")
+        picture(notebook.page, "narrow")
         widths = notebook.page.evaluate(
             "() => [...document.querySelectorAll('.jp-RenderedMarkdown')].map(e => [e.scrollWidth, e.clientWidth])"
         )
@@ -240,7 +193,7 @@ def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
             notebook.wait_run(number)
             if number < 3:
                 notebook.output(number).locator("sub").wait_for()
-        picture(notebook, "attacks")
+        picture(notebook.page, "attacks")
         assert notebook.page.evaluate("window.attacked") is None
         assert (
             notebook.page.evaluate(

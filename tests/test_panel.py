@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -226,7 +227,7 @@ def test_tokens_are_drawn_while_the_rest_is_awaited():
     more = threading.Event()
 
     def script(exchange):
-        exchange.text_events(["Once"])
+        exchange.chunked().text_events(["Once"])
         exchange.pause(more)
         answers([" upon"])(exchange)
 
@@ -295,12 +296,12 @@ def test_a_late_token_of_an_old_run_lands_nowhere(monkeypatch):
     second, over = threading.Event(), threading.Event()
 
     def old(exchange):
-        exchange.text_events(["old"])
+        exchange.chunked().text_events(["old"])
         exchange.pause(second)
         answers([" and late"])(exchange)
 
     def new(exchange):
-        exchange.text_events(["new"])
+        exchange.chunked().text_events(["new"])
         exchange.pause(over)
         answers([" and whole"], finish="length")(exchange)
 
@@ -505,7 +506,7 @@ def test_the_status_line_tells_tokens_their_rate_the_first_one_and_the_cost():
     more = threading.Event()
 
     def script(exchange):
-        exchange.text_events(["Once"])
+        exchange.chunked().text_events(["Once"])
         exchange.pause(more)
         answers([" upon", " a time"])(exchange)
 
@@ -592,6 +593,8 @@ def test_closing_ends_the_threads_that_await_the_list_of_models(monkeypatch, str
 
 def test_after_closing_none_of_its_widgets_is_left():
     with ScriptedServer(answers(["Once", "\n\nupon"])) as server:
+        with opened(server):
+            pass  # what panels share is there from the first one on
         before = {id(widget) for widget in living()}
         with opened(server, logprobs=1) as panel:
             assert len(living()) > len(before)
@@ -602,6 +605,24 @@ def test_after_closing_none_of_its_widgets_is_left():
                     show(panel, title)
                 rest()
         assert [widget for widget in living() if id(widget) not in before] == []
+
+
+ANEW = """
+from ipywidgets import Widget
+from together_nb import Panel
+Panel(prompt="Hi").close()
+Widget.close_all()
+panel = Panel(prompt="Hi")
+print(panel.widget.layout.model_id)
+panel.close()
+"""
+
+
+def test_a_panel_opens_though_a_cell_has_closed_all_widgets_there_were():
+    environment = {**os.environ, "TOGETHER_BASE_URL": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", ANEW], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() not in ("", "None")
 
 
 def left_behind(server):
@@ -709,16 +730,15 @@ def test_in_colab_all_is_drawn_in_the_calling_thread(colab):
 
 
 def test_in_colab_an_interrupt_stops_it_and_is_no_error(colab):
+    def press(_):
+        if state(panel) is State.ANSWERING:
+            signal.raise_signal(signal.SIGINT)
+
     with ScriptedServer(silent_after(["Once"])) as server, opened(server) as panel:
-
-        def interrupt():
-            until(lambda: answer(page(panel, "Answer")) == "Once")
-            os.kill(os.getpid(), signal.SIGINT)
-
-        waiting = threading.Thread(target=interrupt)
-        waiting.start()
+        (line,) = [widget for widget in within(panel.widget) if "tnb-state" in widget._dom_classes]
+        line.observe(press, names="_dom_classes")
         click(panel, "Generate")
-        waiting.join()
+        assert server.closed.wait(PATIENCE)
         assert (state(panel), enabled(panel)) == (State.STOPPED, {"Generate", "Continue", "Clear"})
         assert "KeyboardInterrupt" not in words(page(panel, "Answer"))
         assert [(kept.text, kept.cancelled) for kept in history] == [("Once", True)]

@@ -45,6 +45,7 @@ PROMPTS = [
     ">>> 1 + 1\n2",
     "What does this print?\n\n    >>> for x in 'ab':\n    ...     print(x)",
     "... and then",
+    "   ...: and then",
     "In [1]: x\n   ...: y",
     "[ins] In [1]: x",
     "windows\r\nends\rhere",

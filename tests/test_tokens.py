@@ -278,7 +278,7 @@ def test_tokens_without_a_probability_do_not_count():
     assert summary([Token("Once", None), likely("a", 0.5), likely("b", 0.5)]).startswith("2 tokens · ")
 
 
-@pytest.mark.parametrize("logprob", [-9999.0, -1e308, -math.inf])
+@pytest.mark.parametrize("logprob", [-9999.0, -math.inf])
 def test_a_summary_stays_a_line_however_unlikely_the_text(logprob):
     told = summary([Token("a", logprob), likely("b", 0.5)])
     assert told.startswith("2 tokens · mean log-probability ")

@@ -130,7 +130,7 @@ STATES
   font-variant-numeric: tabular-nums; }
 .together-nb-panel .tnb-lines code { white-space: pre-wrap; overflow-wrap: anywhere; background: none; padding: 0; color: inherit;
   font-family: var(--jp-code-font-family, monospace); }
-.together-nb-panel .tnb-lines, .together-nb-panel .tnb-lines .widget-html { overflow: visible; height: auto; width: auto; }
+.together-nb-panel .tnb-lines, .together-nb-panel .tnb-lines .widget-html { overflow: visible; height: auto; width: auto; margin: 0; }
 .together-nb-panel h4 { margin: 8px 0 2px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, #616161); }
 .together-nb-panel section:first-child h4 { margin-top: 0; }
 .together-nb-panel pre { margin: 0; padding: 6px 8px; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; line-height: 1.45;

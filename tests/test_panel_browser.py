@@ -1,0 +1,366 @@
+"""The panel in real front ends, in a real browser, clicked as a person would.
+
+With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left there.
+"""
+
+from __future__ import annotations
+
+import json
+from threading import Event
+
+import pytest
+
+from tests.lab import Voila, picture, write_notebook
+from tests.servers import ScriptedServer, answers
+
+pytestmark = pytest.mark.browser
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LOST = "The panel of together_nb stood here. Run this cell again to have it back."
+KEY = "a-secret-key-that-nobody-may-see-0123456789"
+PATIENCE = 30_000  # milliseconds; only a hang takes that long
+
+
+class PanelPage:
+    """The panel on a page."""
+
+    def __init__(self, page):
+        self.page = page
+        self.root = page.locator(".together-nb-panel")
+        self.root.wait_for(timeout=2 * PATIENCE)
+        self.root.get_by_role("button", name="Generate").wait_for()
+
+    def click(self, name):
+        self.root.get_by_role("button", name=name).first.click(timeout=PATIENCE)
+
+    def tab(self, name):
+        self.root.get_by_role("tab", name=name).click()
+
+    def field(self, name):
+        return self.root.get_by_label(name, exact=True).first
+
+    def type(self, name, text):
+        self.field(name).fill(text)
+        self.page.keyboard.press("Tab")
+
+    def wait(self, state):
+        self.page.wait_for_function(
+            "state => document.querySelector('.together-nb-panel [role=status]').innerText === state",
+            arg=state,
+            timeout=PATIENCE,
+        )
+
+    def shows(self, text):
+        self.root.get_by_text(text).first.wait_for(timeout=PATIENCE)
+
+    @property
+    def answer(self):
+        return self.root.locator(".tnb-end").first.inner_text()
+
+
+@pytest.fixture
+def open_panel(open_notebook):
+    """Open a panel in a notebook; further cells come after it."""
+
+    def start(*cells, code="from together_nb import Panel\nPanel(prompt='Tell')", **options):
+        notebook = open_notebook(code, *cells, **options)
+        for number in (0, 1):
+            notebook.run(number)
+            notebook.wait_run(number)
+        return notebook, PanelPage(notebook.page)
+
+    return start
+
+
+class Held:
+    """A server's script that sends each piece when it is told to."""
+
+    def __init__(self, *pieces):
+        self.pieces = pieces
+        self.go = [Event() for _ in (*pieces, "the end")]
+
+    def __call__(self, exchange):
+        exchange.chunked()
+        for piece, go in zip(self.pieces, self.go, strict=False):
+            exchange.pause(go)
+            exchange.event(exchange.payload(piece))
+        exchange.pause(self.go[-1])
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.done()
+
+
+def overflowing(page):
+    """Elements of the panel whose content is wider than they are, and that do not scroll."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('.together-nb-panel *')].filter(e =>
+            e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1 && !['INPUT', 'SELECT'].includes(e.tagName)
+            && !e.closest('.tnb-token, .noUi-base, .noUi-handle, .tnb-columns-scroll, .lm-TabBar, .widget-slider')
+            && getComputedStyle(e).overflowX !== 'visible' && getComputedStyle(e).overflowX !== 'auto')
+            .map(e => e.className + ': ' + e.innerText.slice(0, 60))"""
+    )
+
+
+FRONT_ENDS = ["jupyterlab", "notebook", "voila"]
+
+
+@pytest.fixture
+def anywhere(open_panel, browser, tmp_path):
+    """A panel in any front end: the page of it."""
+    servers = []
+
+    def start(front_end, server, *, width, dark=False):
+        if front_end != "voila":
+            theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+            return open_panel(server=server, width=width, theme=theme, module=front_end)[1]
+        write_notebook(tmp_path / "app.ipynb", "from together_nb import Panel\nPanel(prompt='Tell')")
+        environment = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+        servers.append(Voila(tmp_path, "app.ipynb", theme="dark" if dark else "light", environment=environment))
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        page.goto(servers[-1].url)
+        return PanelPage(page)
+
+    yield start
+    for one in servers:
+        one.stop()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(600, False), (1400, True)])
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_an_answer_streams_in_every_front_end(anywhere, front_end, width, dark):
+    held = Held("**One**", " two", " three.")
+    with ScriptedServer(held) as server:
+        panel = anywhere(front_end, server, width=width, dark=dark)
+        panel.wait("Ready")
+        panel.click("Generate")
+        panel.wait("Waiting for the first token")
+        height = panel.root.bounding_box()["height"]
+        held.go[0].set()
+        panel.shows("One")
+        panel.wait("Answering")
+        assert panel.root.locator(".tnb-end strong").inner_text() == "One"
+        held.go[1].set()
+        panel.shows("two")
+        picture(panel.page, f"panel-{front_end}-{width}-streaming")
+        held.go[2].set()
+        held.go[3].set()
+        panel.wait("Done")
+        assert panel.answer.strip() == "One two three."
+        assert panel.root.bounding_box()["height"] == height
+        assert overflowing(panel.page) == []
+        picture(panel.page, f"panel-{front_end}-{width}-after")
+        below = panel.page.get_by_text("test/chat · ")
+        assert below.count() == (0 if front_end == "voila" else 1)
+
+
+def test_other_cells_and_sliders_work_while_it_streams(open_panel):
+    held = Held("One", " two")
+    with ScriptedServer(held) as server:
+        notebook, panel = open_panel("from together_nb import settings\nsettings.temperature", server=server)
+        panel.click("Generate")
+        held.go[0].set()
+        panel.shows("One")
+        handle = panel.root.locator(".tnb-parameter", has_text="temperature").locator(".noUi-handle")
+        handle.focus()
+        for _ in range(3):
+            notebook.page.keyboard.press("ArrowRight")
+        panel.page.wait_for_function(
+            "() => [...document.querySelectorAll('.tnb-parameter input')].some(e => e.value === '0.15')"
+        )
+        notebook.run(2)
+        notebook.wait_run(2)
+        assert notebook.output(2).inner_text().strip() == "0.15"
+        panel.wait("Answering")
+        held.go[1].set()
+        held.go[2].set()
+        panel.wait("Done")
+        assert "temperature" not in server.requests[0].json()
+        panel.click("Generate")
+        panel.wait("Done")
+        assert server.requests[1].json()["temperature"] == 0.15
+
+
+def test_stop_keeps_what_came_and_continue_goes_on_from_there(open_panel):
+    held = Held("One", " two")
+    with ScriptedServer(held) as server:
+        notebook, panel = open_panel(server=server)
+        panel.click("Generate")
+        held.go[0].set()
+        panel.shows("One")
+        panel.click("Stop")
+        assert server.closed.wait(20)
+        panel.wait("Stopped")
+        assert panel.answer.strip() == "One"
+        server.script = answers([" and", " more."])
+        panel.click("Continue")
+        panel.wait("Done")
+        assert panel.answer.strip() == "One and more."
+        assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "One"}
+        saved = notebook.save()["cells"][1]["outputs"]
+        assert "".join(saved[-1]["data"]["text/markdown"]).startswith("One and more.")
+
+
+def test_three_temperatures_stream_side_by_side_and_each_stops_alone(open_panel):
+    go = Event()
+
+    def script(exchange):
+        exchange.chunked()
+        exchange.event(exchange.payload(f"At {exchange.request.json()['temperature']:g}"))
+        exchange.pause(go)
+        exchange.event(exchange.payload(", to the end.", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(script) as server:
+        _, panel = open_panel(server=server, width=1400)
+        panel.tab("Compare")
+        panel.type("over", "0, 0.7, 1.2")
+        panel.root.locator(".tnb-compare-head").get_by_role("button", name="Compare").click()
+        for temperature in ("0", "0.7", "1.2"):
+            panel.shows(f"At {temperature}")
+        picture(panel.page, "compare-streaming")
+        panel.click("Stop temperature = 0.7")
+        panel.shows("stopped by you")
+        go.set()
+        panel.page.wait_for_function(
+            "() => [...document.querySelectorAll('.tnb-column')].every(c => c.querySelector('button').disabled)"
+        )
+        texts = panel.root.locator(".tnb-column .tnb-end").all_inner_texts()
+        assert [text.strip() for text in texts] == ["At 0, to the end.", "At 0.7", "At 1.2, to the end."]
+        picture(panel.page, "compare-after")
+
+
+LESSON = "from together_nb import Panel\nPanel(prompt='Once upon a time', max_tokens=40, logprobs=5, seed=1)"
+
+
+@pytest.mark.parametrize(("width", "theme"), [(600, "Dark"), (600, "Light"), (1400, "Dark"), (1400, "Light")])
+def test_every_tab_has_its_content_and_nothing_is_clipped(open_panel, width, theme):
+    _, panel = open_panel(code=LESSON, width=width, theme=f"JupyterLab {theme}")
+    name = f"{theme.lower()}-{width}"
+    for tab in ("Tokens", "Compare", "Events", "Request", "History"):
+        panel.tab(tab)
+        panel.root.locator(".tnb-page:visible").wait_for()
+        picture(panel.page, f"tab-{tab.lower()}-{name}-empty")
+    panel.tab("Answer")
+    panel.click("Generate")
+    panel.wait("Cut at its limit")
+    seen = {
+        "Answer": ".tnb-end",
+        "Tokens": ".tnb-token >> nth=5",
+        "Compare": ".tnb-compare-head",
+        "Events": "text=[DONE]",
+        "Request": "text=curl",
+        "History": "text=history[0]",
+    }
+    heights = set()
+    for tab, what in seen.items():
+        panel.tab(tab)
+        panel.root.locator(what).first.wait_for()
+        heights.add(panel.root.bounding_box()["height"])
+        assert overflowing(panel.page) == []
+        picture(panel.page, f"tab-{tab.lower()}-{name}")
+    assert len(heights) == 1
+    panel.click("More parameters")
+    panel.field("logit_bias").scroll_into_view_if_needed()
+    picture(panel.page, f"more-{name}")
+    labels = panel.page.evaluate(
+        """() => [...document.querySelectorAll('.tnb-parameter .widget-label')].map(e => {
+            const range = document.createRange(); range.selectNodeContents(e);
+            const field = e.parentElement.querySelector('input, select, textarea').getBoundingClientRect();
+            const text = range.getBoundingClientRect();
+            return text.right <= field.left + 1 || text.bottom <= field.top + 1 ? null : e.textContent })
+            .filter(Boolean)"""
+    )
+    assert labels == []
+
+
+def test_a_token_tells_its_chances_under_the_pointer_and_under_the_focus(open_panel):
+    notebook, panel = open_panel(code=LESSON)
+    panel.click("Generate")
+    panel.wait("Cut at its limit")
+    panel.tab("Tokens")
+    token = panel.root.locator(".tnb-token").nth(3)
+    token.locator("> i").hover()
+    tip = token.locator(".tnb-tip")
+    tip.wait_for()
+    assert "%" in tip.inner_text()
+    assert tip.locator("li").count() >= 5
+    panel.root.locator(".tnb-token > input").first.focus()
+    panel.page.mouse.move(0, 0)
+    for number in (1, 2):
+        notebook.page.keyboard.press("ArrowRight")
+        focused = panel.root.locator(".tnb-token").nth(number)
+        focused.locator(".tnb-tip").wait_for()
+        assert focused.locator("input").evaluate("e => e === document.activeElement")
+    assert panel.root.locator(".tnb-tip:visible").count() == 1
+
+
+def test_a_saved_notebook_shows_the_answer_and_one_sentence_in_the_place_of_the_panel(open_panel):
+    with ScriptedServer(answers(["The", " answer."])) as server:
+        notebook, panel = open_panel(server=server)
+        panel.click("Generate")
+        panel.wait("Done")
+        notebook.page.get_by_text("test/chat · ").wait_for()
+        outputs = notebook.save()["cells"][1]["outputs"]
+        assert [set(output["data"]) for output in outputs] == [
+            {"text/html", "text/plain"}, {WIDGET, "text/plain"}, {"text/markdown", "text/plain"},
+        ]  # fmt: skip
+        assert "".join(outputs[1]["data"]["text/plain"]) == LOST
+        assert "".join(outputs[2]["data"]["text/markdown"]).startswith("The answer.")
+        # A new kernel knows nothing of the panel.
+        page = notebook.page
+        page.get_by_role("menuitem", name="Kernel").click()
+        page.get_by_text("Restart Kernel…", exact=True).click()
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+        sentence = "e => getComputedStyle(e, '::before').content"
+        gone = page.locator(".together-nb-panel.jupyter-widgets-disconnected")
+        gone.wait_for(timeout=PATIENCE)
+        assert gone.evaluate(sentence) == json.dumps(LOST)
+        assert not panel.root.get_by_role("button").first.is_visible()
+        page.reload()
+        page.get_by_text("The answer.").wait_for(timeout=PATIENCE)
+        place = page.locator(".jp-OutputArea-output.jupyter-widgets")
+        place.wait_for(timeout=PATIENCE)
+        assert place.evaluate(sentence) == json.dumps(LOST)
+        assert place.evaluate("e => getComputedStyle(e).fontSize") == "0px"
+        picture(page, "panel-without-kernel")
+
+
+def test_no_key_is_saved_with_the_widgets_whatever_box_it_was_typed_in(open_panel):
+    login = f"from together_nb import settings\nsettings.api_key = {KEY[:20]!r} + {KEY[20:]!r}"
+    with ScriptedServer(answers(["The", " answer."])) as server:
+        notebook, panel = open_panel(login, server=server, widget_state=True)
+        notebook.run(2)
+        notebook.wait_run(2)
+        panel.click("More parameters")
+        panel.click("System prompt")
+        for box in ("prompt", "system", "model", "seed", "stop", "temperature"):
+            panel.type(box, KEY)
+            panel.page.wait_for_function(
+                "key => ![...document.querySelectorAll('.together-nb-panel input, .together-nb-panel textarea')]"
+                ".some(e => e.value.includes(key))",
+                arg=KEY,
+            )
+        panel.shows("That was your API key")
+        panel.type("prompt", "Tell")
+        panel.click("Generate")
+        panel.wait("Done")
+        for tab in ("Events", "Request", "History"):
+            panel.tab(tab)
+        panel.shows("history[0]")
+        saved = json.dumps(notebook.save())
+    assert "widgets" in json.loads(saved)["metadata"]
+    assert "The answer." in saved
+    assert KEY[20:] not in saved.replace(json.dumps(login)[1:-1], "")
+    assert not any(KEY[start : start + 12] in saved.replace(json.dumps(KEY[20:])[1:-1], "", 1) for start in (10, 14))
+
+
+def test_running_the_panels_cell_again_ends_what_streams(open_panel):
+    held = Held("One", " two")
+    with ScriptedServer(held) as server:
+        notebook, panel = open_panel(server=server)
+        panel.click("Generate")
+        held.go[0].set()
+        panel.shows("One")
+        notebook.run(1)
+        assert server.closed.wait(20)
+        panel.wait("Ready")
+        assert panel.root.count() == 1
