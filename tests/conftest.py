@@ -74,7 +74,7 @@ def open_notebook(browser, tmp_path):
 
     labs = []
 
-    def start(*cells, notebook=None, width=1200, server=None, **options):
+    def start(*cells, notebook=None, width=1200, server=None, environment=None, **options):
         name = "lesson.ipynb"
         if notebook is None:
             write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
@@ -83,7 +83,9 @@ def open_notebook(browser, tmp_path):
             for cell in document["cells"]:  # so that what is seen was not there before
                 cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
             (tmp_path / name).write_text(json.dumps(document))
-        environment = {} if server is None else {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+        environment = dict(environment or {})
+        if server is not None:
+            environment |= {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
         labs.append(Lab(tmp_path, environment=environment, **options))
         page = browser.new_page(viewport={"width": width, "height": 1000})
         return Notebook(page, labs[-1], name)

@@ -202,6 +202,16 @@ def living():
     return list(_instances.values())
 
 
+@contextmanager
+def no_widget_left(server):
+    """After the block there are the widgets that were there before."""
+    with opened(server):
+        pass  # what panels share is there from the first one on
+    before = {id(widget) for widget in living()}
+    yield
+    assert [widget for widget in living() if id(widget) not in before] == []
+
+
 # Begun and stopped
 
 
@@ -592,19 +602,14 @@ def test_closing_ends_the_threads_that_await_the_list_of_models(monkeypatch, str
 
 
 def test_after_closing_none_of_its_widgets_is_left():
-    with ScriptedServer(answers(["Once", "\n\nupon"])) as server:
-        with opened(server):
-            pass  # what panels share is there from the first one on
-        before = {id(widget) for widget in living()}
-        with opened(server, logprobs=1) as panel:
-            assert len(living()) > len(before)
-            for name in ("Generate", "Compare"):
-                click(panel, name)
-                rest()
-                for title in titles(panel):
-                    show(panel, title)
-                rest()
-        assert [widget for widget in living() if id(widget) not in before] == []
+    script = answers(["Once", "\n\nupon"])
+    with ScriptedServer(script) as server, no_widget_left(server), opened(server, logprobs=1) as panel:
+        for name in ("Generate", "Compare"):
+            click(panel, name)
+            rest()
+            for title in titles(panel):
+                show(panel, title)
+            rest()
 
 
 ANEW = """

@@ -45,13 +45,15 @@ class PanelPage:
 
     def wait(self, state):
         self.page.wait_for_function(
-            "state => document.querySelector('.together-nb-panel [role=status]').innerText === state",
+            "state => document.querySelector('.together-nb-panel [role=status]')?.innerText === state",
             arg=state,
             timeout=PATIENCE,
         )
 
     def shows(self, text):
-        self.root.get_by_text(text).first.wait_for(timeout=PATIENCE)
+        self.page.wait_for_function(
+            "text => document.querySelector('.together-nb-panel')?.innerText.includes(text)", arg=text, timeout=PATIENCE
+        )
 
     @property
     def answer(self):
@@ -64,6 +66,8 @@ def open_panel(open_notebook):
 
     def start(*cells, code="from together_nb import Panel\nPanel(prompt='Tell')", **options):
         notebook = open_notebook(code, *cells, **options)
+        if options.get("module", "jupyterlab") == "jupyterlab":
+            notebook.page.keyboard.press("Control+b")  # the side bar takes half of a narrow page
         for number in (0, 1):
             notebook.run(number)
             notebook.wait_run(number)
@@ -127,7 +131,7 @@ def anywhere(open_panel, browser, tmp_path):
 @pytest.mark.parametrize(("width", "dark"), [(600, False), (1400, True)])
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_an_answer_streams_in_every_front_end(anywhere, front_end, width, dark):
-    held = Held("**One**", " two", " three.")
+    held = Held("**First**", " second", " third.")
     with ScriptedServer(held) as server:
         panel = anywhere(front_end, server, width=width, dark=dark)
         panel.wait("Ready")
@@ -135,16 +139,16 @@ def test_an_answer_streams_in_every_front_end(anywhere, front_end, width, dark):
         panel.wait("Waiting for the first token")
         height = panel.root.bounding_box()["height"]
         held.go[0].set()
-        panel.shows("One")
+        panel.shows("First")
         panel.wait("Answering")
-        assert panel.root.locator(".tnb-end strong").inner_text() == "One"
+        assert panel.root.locator(".tnb-end strong").inner_text() == "First"
         held.go[1].set()
-        panel.shows("two")
+        panel.shows("second")
         picture(panel.page, f"panel-{front_end}-{width}-streaming")
         held.go[2].set()
         held.go[3].set()
         panel.wait("Done")
-        assert panel.answer.strip() == "One two three."
+        assert panel.answer.strip() == "First second third."
         assert panel.root.bounding_box()["height"] == height
         assert overflowing(panel.page) == []
         picture(panel.page, f"panel-{front_end}-{width}-after")
@@ -153,12 +157,12 @@ def test_an_answer_streams_in_every_front_end(anywhere, front_end, width, dark):
 
 
 def test_other_cells_and_sliders_work_while_it_streams(open_panel):
-    held = Held("One", " two")
+    held = Held("First", " second")
     with ScriptedServer(held) as server:
         notebook, panel = open_panel("from together_nb import settings\nsettings.temperature", server=server)
         panel.click("Generate")
         held.go[0].set()
-        panel.shows("One")
+        panel.shows("First")
         handle = panel.root.locator(".tnb-parameter", has_text="temperature").locator(".noUi-handle")
         handle.focus()
         for _ in range(3):
@@ -168,7 +172,7 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
         )
         notebook.run(2)
         notebook.wait_run(2)
-        assert notebook.output(2).inner_text().strip() == "0.15"
+        assert notebook.output(2).locator(".jp-OutputArea-output").inner_text().strip() == "0.15"
         panel.wait("Answering")
         held.go[1].set()
         held.go[2].set()
@@ -180,23 +184,23 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
 
 
 def test_stop_keeps_what_came_and_continue_goes_on_from_there(open_panel):
-    held = Held("One", " two")
+    held = Held("First", " second")
     with ScriptedServer(held) as server:
         notebook, panel = open_panel(server=server)
         panel.click("Generate")
         held.go[0].set()
-        panel.shows("One")
+        panel.shows("First")
         panel.click("Stop")
         assert server.closed.wait(20)
         panel.wait("Stopped")
-        assert panel.answer.strip() == "One"
+        assert panel.answer.strip() == "First"
         server.script = answers([" and", " more."])
         panel.click("Continue")
         panel.wait("Done")
-        assert panel.answer.strip() == "One and more."
-        assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "One"}
+        assert panel.answer.strip() == "First and more."
+        assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "First"}
         saved = notebook.save()["cells"][1]["outputs"]
-        assert "".join(saved[-1]["data"]["text/markdown"]).startswith("One and more.")
+        assert "".join(saved[-1]["data"]["text/markdown"]).startswith("First and more.")
 
 
 def test_three_temperatures_stream_side_by_side_and_each_stops_alone(open_panel):
@@ -262,7 +266,7 @@ def test_every_tab_has_its_content_and_nothing_is_clipped(open_panel, width, the
     panel.field("logit_bias").scroll_into_view_if_needed()
     picture(panel.page, f"more-{name}")
     labels = panel.page.evaluate(
-        """() => [...document.querySelectorAll('.tnb-parameter .widget-label')].map(e => {
+        """() => [...document.querySelectorAll('.tnb-parameter-head .widget-label')].map(e => {
             const range = document.createRange(); range.selectNodeContents(e);
             const field = e.parentElement.querySelector('input, select, textarea').getBoundingClientRect();
             const text = range.getBoundingClientRect();
@@ -325,11 +329,8 @@ def test_a_saved_notebook_shows_the_answer_and_one_sentence_in_the_place_of_the_
 
 
 def test_no_key_is_saved_with_the_widgets_whatever_box_it_was_typed_in(open_panel):
-    login = f"from together_nb import settings\nsettings.api_key = {KEY[:20]!r} + {KEY[20:]!r}"
     with ScriptedServer(answers(["The", " answer."])) as server:
-        notebook, panel = open_panel(login, server=server, widget_state=True)
-        notebook.run(2)
-        notebook.wait_run(2)
+        notebook, panel = open_panel(server=server, widget_state=True, environment={"TOGETHER_API_KEY": KEY})
         panel.click("More parameters")
         panel.click("System prompt")
         for box in ("prompt", "system", "model", "seed", "stop", "temperature"):
@@ -349,17 +350,16 @@ def test_no_key_is_saved_with_the_widgets_whatever_box_it_was_typed_in(open_pane
         saved = json.dumps(notebook.save())
     assert "widgets" in json.loads(saved)["metadata"]
     assert "The answer." in saved
-    assert KEY[20:] not in saved.replace(json.dumps(login)[1:-1], "")
-    assert not any(KEY[start : start + 12] in saved.replace(json.dumps(KEY[20:])[1:-1], "", 1) for start in (10, 14))
+    assert not [piece for piece in range(len(KEY) - 7) if KEY[piece : piece + 8] in saved]
 
 
 def test_running_the_panels_cell_again_ends_what_streams(open_panel):
-    held = Held("One", " two")
+    held = Held("First", " second")
     with ScriptedServer(held) as server:
         notebook, panel = open_panel(server=server)
         panel.click("Generate")
         held.go[0].set()
-        panel.shows("One")
+        panel.shows("First")
         notebook.run(1)
         assert server.closed.wait(20)
         panel.wait("Ready")

@@ -17,6 +17,7 @@ from tests.test_panel import (
     click,
     held_until,
     markup,
+    no_widget_left,
     one,
     opened,
     page,
@@ -377,7 +378,7 @@ def test_as_many_lines_are_shown_as_are_said_to_be_though_they_came_one_by_one()
                 assert drawn.acquire(timeout=PATIENCE)
         exchange.done()
 
-    with ScriptedServer(script) as server, opened(server, api="chat") as panel:
+    with ScriptedServer(script) as server, no_widget_left(server), opened(server, api="chat") as panel:
         show(panel, "Events")
         click(panel, "Generate")
         for number in range(0, 155, 5):

@@ -38,7 +38,7 @@ _STYLE = """
 .together-nb-panel .widget-textarea .widget-label { height: 20px; line-height: 20px; }
 
 /* A parameter */
-.together-nb-panel .tnb-parameter { overflow: visible; min-width: 0; }
+.together-nb-panel .tnb-parameter { overflow: visible; min-width: 0; align-self: start; }
 .together-nb-panel .tnb-parameter-head { display: flex; align-items: center; gap: 2px; overflow: visible; }
 .together-nb-panel .tnb-parameter:not(.tnb-tall) .widget-label { flex: 1 1 auto; }
 .together-nb-panel .tnb-parameter .widget-text input, .together-nb-panel .tnb-parameter .widget-dropdown select {
@@ -75,7 +75,8 @@ _STYLE = """
   outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }
 .together-nb-panel .tnb-status { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 14px; min-height: 24px; overflow: visible;
   font-variant-numeric: tabular-nums; }
-.together-nb-panel .tnb-status > * { flex: 0 1 auto; height: auto; line-height: 22px; }
+.together-nb-panel .tnb-status > * { flex: 0 1 auto; height: auto; margin: 0; line-height: 22px; }
+.together-nb-panel .tnb-status .widget-html-content { line-height: 22px; }
 .together-nb-panel .tnb-state { font-weight: 600; }
 .together-nb-panel .tnb-state [class^="tnb-is-"] { display: none; }
 STATES
@@ -96,7 +97,7 @@ STATES
 .together-nb-panel .tnb-page > .widget-html:only-child { overflow: auto; align-items: stretch; height: auto; }
 .together-nb-panel .tnb-page > .widget-html:only-child > .widget-html-content { flex: 1 1 auto; min-width: 0; }
 .together-nb-panel .tnb-end { display: flex; flex-flow: column-reverse; overflow: auto; overscroll-behavior: contain; }
-.together-nb-panel .tnb-end > * { flex: 0 0 auto; margin-bottom: auto; overflow: visible; max-width: 100%; }
+.together-nb-panel .tnb-end > * { flex: 0 0 auto; margin-bottom: auto !important; overflow: visible; max-width: 100%; }
 .together-nb-panel .tnb-end .jp-OutputArea-output { padding: 0; overflow-x: auto; }
 .together-nb-panel .tnb-end .jp-OutputArea-child { padding: 0; }
 .together-nb-panel .tnb-end .jp-OutputPrompt, .together-nb-panel .tnb-end .jp-OutputArea-prompt { display: none; }
@@ -161,6 +162,7 @@ STATES
   .together-nb-panel .tnb-status { min-height: 46px; }
   .together-nb-panel .tnb-state { flex-basis: 100%; }
 }
+@container (max-width: 430px) { .together-nb-panel .tnb-status { min-height: 92px; align-content: flex-start; } }
 
 /* Its kernel is gone: one sentence in its own place */
 .together-nb-panel.jupyter-widgets-disconnected > * { display: none; }
