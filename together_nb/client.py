@@ -145,6 +145,8 @@ class CompletionStream:
         finally:
             if self._ended is None:
                 self._ended = perf_counter()
+            if self.wiretap is not None:
+                self.wiretap.end(self.seconds)
             exchange.close()
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
@@ -158,12 +160,9 @@ class CompletionStream:
             yield from self._streamed(exchange, itertools.chain((start,), pieces))
 
     def _tapped(self, pieces: Iterator[bytes], wiretap: Wiretap) -> Iterator[bytes]:
-        try:
-            for piece in pieces:
-                wiretap.add(piece, self.seconds)
-                yield piece
-        finally:
-            wiretap.end(self.seconds)
+        for piece in pieces:
+            wiretap.add(piece, self.seconds)
+            yield piece
 
     def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
         payloads = Payloads(pieces)
@@ -201,7 +200,10 @@ class CompletionStream:
 
     def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
         """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
-        body = start + exchange.read(_WHOLE_REPLY_LIMIT)
+        rest = exchange.read(_WHOLE_REPLY_LIMIT)
+        if self.wiretap is not None:
+            self.wiretap.add(rest, self.seconds)
+        body = start + rest
         try:
             payload = json.loads(body)
         except (ValueError, RecursionError):

@@ -147,15 +147,12 @@ class TogetherMagics(Magics):
             raise InputError(f"There is no command `%together {name}`.", hint)
 
     def _as_typed(self, cell: str) -> str:
-        """The body without the line end that IPython adds where the cell had none.
+        """The body as the front end sent it: IPython takes `>>>` and blanks out of it, and adds a line end.
 
-        In a terminal blank lines are what ends a cell; there they are no part of it.
+        In a terminal, where nothing tells, blank lines are what ends a cell; there they are no part of it.
         """
-        code = frontend.code_as_sent(self._shell)
-        if not code:
-            return cell.rstrip("\n")
-        typed_it = code.endswith("\n") and code.endswith(cell)
-        return cell if typed_it else cell.removesuffix("\n")
+        first, _, body = frontend.code_as_sent(self._shell).lstrip("\n").partition("\n")
+        return body if first.startswith("%%together") else cell.rstrip("\n")
 
     def _complete_cell(self, _: Any, event: Any) -> list[str]:
         from together_nb import completer

@@ -91,7 +91,10 @@ def parse(line: str) -> Options | None:
     InputError
         An option is unknown, lacks its value, or has a value that does not fit.
     """
-    given, unknown = _parser().parse_known_args([_hyphened(word) for word in split(line)])
+    words = [_hyphened(word) for word in split(line)]
+    if any(word.endswith("=--") for word in words):  # which argparse takes for no value, or fails over
+        raise InputError("-- is no value of an option.", "Put a value after the =.")
+    given, unknown = _parser().parse_known_args(words)
     if given.help:
         return None
     if unknown:
