@@ -87,20 +87,56 @@ def heard(folder: Path):
     client.iopub_channel.stop()
 
 
+ENDED = """n => { const columns = [...document.querySelectorAll('.tnb-column')];
+    return columns.length === n && columns.every(column => column.querySelector('button').disabled); }"""
+
+
+def streamed(page, compare, folder: Path) -> None:
+    """Let all columns stream to their end, and print what it cost."""
+    page.evaluate(LONG_TASKS)
+    with heard(folder) as messages:
+        begun = time.perf_counter()
+        compare.click()
+        page.wait_for_function("n => document.querySelectorAll('.tnb-column').length === n", arg=COLUMNS)
+        page.wait_for_function(ENDED, arg=COLUMNS, timeout=120_000)
+        took = time.perf_counter() - begun
+    tasks = [duration for _, duration in page.evaluate("window.longTasks")]
+    words = " ".join("".join(map(token, range(TOKENS))).replace("**", "").replace("`", "").split())
+    shown = page.locator(".tnb-column .tnb-end").all_inner_texts()
+    whole = sum(" ".join(text.split()) == words for text in shown)
+    seconds = [[size for at, size in messages if second <= at - begun < second + 1] for second in range(int(took))]
+    print(f"{COLUMNS} columns, {RATE} tokens/s each for {SECONDS} s: ended after {took:.1f} s")
+    print(f"IOPub messages a second: worst {max(map(len, seconds))}, mean {len(messages) / took:.0f}")
+    total = sum(size for _, size in messages)
+    print(f"IOPub kB a second: worst {max(map(sum, seconds)) / 1e3:.0f}, mean {total / took / 1e3:.0f}")
+    print(f"browser tasks over 50 ms: {len(tasks)}, worst {max(tasks, default=0):.0f} ms")
+    print(f"columns whose text on the page is all that was sent: {whole} of {COLUMNS}")
+
+
+def stopped(page, compare, stop, server) -> float:
+    """Milliseconds from the click on Stop all until the last connection is closed."""
+    server.requests.clear()
+    compare.click()
+    while len(server.requests) < COLUMNS:
+        time.sleep(0.05)
+    time.sleep(2)
+    server.closed_at = None
+    stop.click()
+    page.wait_for_function(ENDED, arg=COLUMNS)
+    # The page's own clock says when the click came: the driver takes its time to click.
+    pressed = page.evaluate("(performance.timeOrigin + window.pressed) / 1000") - time.time() + time.perf_counter()
+    return 1000 * (server.closed_at - pressed)
+
+
 def main() -> None:
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ScriptedServer(paced) as server,
-        sync_playwright() as playwright,
-    ):
+    values = ", ".join(map(str, range(1, COLUMNS + 1)))
+    code = (
+        "from together_nb import Panel\np = Panel(prompt='Tell')\n"
+        f"p.compare.vary.value = 'seed'\np.compare.values.value = '{values}'\np"
+    )
+    with tempfile.TemporaryDirectory() as name, ScriptedServer(paced) as server, sync_playwright() as playwright:
         folder = Path(name)
-        values = ", ".join(str(value) for value in range(1, COLUMNS + 1))
-        write_notebook(
-            folder / "n.ipynb",
-            "%load_ext together_nb",
-            f"from together_nb import Panel\np = Panel(prompt='Tell')\np.compare.vary.value = 'seed'\np.compare.values.value = '{values}'\np",
-            "[column.completion.text for column in p.compare.columns if column.completion]",
-        )
+        write_notebook(folder / "n.ipynb", "%load_ext together_nb", code)
         lab = Lab(folder, environment={"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"})
         try:
             browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
@@ -113,55 +149,10 @@ def main() -> None:
             panel.get_by_role("tab", name="Compare").click()
             compare = panel.locator(".tnb-compare-head").get_by_role("button", name="Compare")
             stop = panel.get_by_role("button", name="Stop all")
-            page.evaluate(LONG_TASKS)
             page.evaluate("document.addEventListener('click', event => { window.pressed = event.timeStamp; }, true)")
-            with heard(folder) as messages:
-                begun = time.perf_counter()
-                compare.click()
-                page.wait_for_function(
-                    "n => [...document.querySelectorAll('.tnb-column')].filter(c => c.innerText.includes(' s · ') || c.innerText.includes('chunks/s') || /chunks · [\\d.]+ s$/.test(c.innerText.trim())).length >= n && [...document.querySelectorAll('.tnb-column')].every(c => c.querySelector('button').disabled)",
-                    arg=COLUMNS,
-                    timeout=120_000,
-                )
-                took = time.perf_counter() - begun
-            tasks = page.evaluate("window.longTasks")
-            whole = "".join(map(token, range(TOKENS)))
-            shown = page.locator(".tnb-column .tnb-end").all_inner_texts()
-            words = " ".join(whole.replace("**", "").replace("`", "").split())
-            complete = [" ".join(text.split()) == words for text in shown]
-            seconds = range(int(took))
-            rates = [sum(1 for at, _ in messages if second <= at - begun < second + 1) for second in seconds]
-            sizes = [sum(size for at, size in messages if second <= at - begun < second + 1) for second in seconds]
-            print(f"{COLUMNS} columns, {RATE} tokens/s each for {SECONDS} s: ended after {took:.1f} s")
-            print(f"IOPub messages a second: worst {max(rates)}, mean {len(messages) / took:.0f}")
-            print(
-                f"IOPub kB a second: worst {max(sizes) / 1e3:.0f}, mean {sum(size for _, size in messages) / took / 1e3:.0f}"
-            )
-            print(
-                f"browser tasks over 50 ms: {len(tasks)}, worst {max([duration for _, duration in tasks], default=0):.0f} ms"
-            )
-            print(f"columns whose text on the page is all that was sent: {sum(complete)} of {COLUMNS}")
-            latencies = []
-            for _ in range(5):
-                server.requests.clear()
-                server.closed.clear()
-                compare.click()
-                while len(server.requests) < COLUMNS:
-                    time.sleep(0.05)
-                time.sleep(2)
-                clicked = time.perf_counter()
-                stop.click()
-                while server.closed_at is None or server.closed_at < clicked:
-                    time.sleep(0.01)
-                time.sleep(0.5)  # so that the last of them has closed
-                # The page's own clock says when the click came: the driver takes its time to click.
-                pressed = (
-                    page.evaluate("(performance.timeOrigin + window.pressed) / 1000")
-                    - time.time()
-                    + time.perf_counter()
-                )
-                latencies.append(1000 * (server.closed_at - pressed))
-            print("Stop all, click to the last connection closed, ms:", ", ".join(f"{one:.0f}" for one in latencies))
+            streamed(page, compare, folder)
+            times = [stopped(page, compare, stop, server) for _ in range(5)]
+            print("Stop all, click to the last connection closed, ms:", ", ".join(f"{one:.0f}" for one in times))
             browser.close()
         finally:
             lab.stop()

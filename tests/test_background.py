@@ -478,6 +478,16 @@ def test_the_cell_returns_at_once_and_others_run_while_the_answer_streams(page):
     assert page.value(told) == "('Once upon', 'Completion', True)"
 
 
+def test_the_place_of_the_answer_is_displayed_by_the_cells_own_thread(page):
+    page.run("seen = []; note = lambda message: seen.append(message['msg_type']) or message")
+    page.run("get_ipython().display_pub.register_hook(note)")  # sees what this thread displays
+    with ScriptedServer(answers(["Once"])) as server:
+        cell = page.ask(server)
+        page.until(lambda: page.ended(cell))
+    page.run("get_ipython().display_pub.unregister_hook(note)")
+    assert page.value("seen") == "['display_data']"
+
+
 def test_several_stream_at_once_and_each_ends_in_its_own_place(page):
     held, names = threading.Event(), ("apples", "pears", "plums")
 

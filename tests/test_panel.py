@@ -24,7 +24,7 @@ from traitlets.log import get_logger
 
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent, silent_after
 from together_nb import Panel, complete, history, settings
-from together_nb.client import CompletionStream
+from together_nb.background import BackgroundRun
 from together_nb.panel import panel as panel_module
 from together_nb.panel.parts import within
 from together_nb.panel.status import State
@@ -276,7 +276,8 @@ def test_stop_ends_it_while_the_list_of_models_is_awaited_and_nothing_is_asked()
         click(panel, "Generate")
         assert (state(panel), enabled(panel)) == (State.WAITING, {"Stop", "Clear"})
         click(panel, "Stop")
-        assert (state(panel), enabled(panel)) == (State.STOPPED, {"Generate", "Clear"})
+        until(lambda: state(panel) is State.STOPPED)
+        assert enabled(panel) == {"Generate", "Clear"}
         told.set()
         rest()
         assert (server.requests, history, answer(page(panel, "Answer"))) == ([], [], "")
@@ -302,7 +303,7 @@ def test_generate_cannot_be_clicked_while_it_streams_and_called_it_begins_anew()
 
 def test_a_late_token_of_an_old_run_lands_nowhere(monkeypatch):
     # A stream that does not hear that it is over: its tokens arrive, all of them, while the second one streams.
-    monkeypatch.setattr(CompletionStream, "cancel", lambda stream: None)
+    monkeypatch.setattr(BackgroundRun, "cancel", lambda run: False)
     second, over = threading.Event(), threading.Event()
 
     def old(exchange):

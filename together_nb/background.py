@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from together_nb import session
 from together_nb.completion import Completion, count
+from together_nb.escape import visible
+from together_nb.scope import Scope, joins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,7 @@ class BackgroundRun(Future[Completion]):
         self._open = open_stream
         self._view = view
         self._keep = keep
-        self._stopped = False
+        self._scope = Scope()
         self._thread: threading.Thread | None = None
         self.set_running_or_notify_cancel()
 
@@ -57,10 +59,10 @@ class BackgroundRun(Future[Completion]):
     def run(self) -> None:
         """Run to the end in the calling thread."""
         try:
-            self.stream = self._open()
-            if self._stopped:  # while the stream was being opened, when there was nothing yet to cancel
-                self.stream.cancel()
-            completion = session.run(self.stream, self._view, self._keep)
+            with self._scope:
+                self.stream = self._open()
+                joins(self.stream)  # it may have been opened elsewhere
+                completion = session.run(self.stream, self._view, self._keep)
         except BaseException as error:
             self.set_exception(error)
             if not isinstance(error, Exception):
@@ -72,10 +74,13 @@ class BackgroundRun(Future[Completion]):
         """Stop it, from any thread; what came is kept. False where it had ended."""
         if self.done():
             return False
-        self._stopped = True
-        if self.stream is not None:
-            self.stream.cancel()
+        self._scope.cancel()
         return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped by `cancel`."""
+        return self._scope.cancelled
 
     def join(self, timeout: float | None = None) -> None:
         """Until its thread has ended."""
@@ -92,4 +97,6 @@ class BackgroundRun(Future[Completion]):
             came = "nothing yet" if self.stream is None else count(self.stream.chunks, "chunk")
             return f"<BackgroundRun: running, {came}; result() waits>"
         error = self.exception()
-        return f"<BackgroundRun: {f'failed, {error}' if error else self.result()!r}>"
+        if error is None:
+            return f"<BackgroundRun: {self.result()!r}>"
+        return f"<BackgroundRun: failed, {visible(str(error) or repr(error))}>"

@@ -185,14 +185,14 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
     content = logprobs.get("content")
     if content:  # OpenAI's chat
         return tuple(
-            Token(_clean(row.get("token", "")), row.get("logprob"), None, _top(row.get("top_logprobs")))
+            Token(_clean(row.get("token", "")), _number(row.get("logprob")), None, _top(row.get("top_logprobs")))
             for row in content
         )
     texts = logprobs.get("tokens") or []
     return tuple(
         Token(
             _clean(token),
-            _at(logprobs.get("token_logprobs"), number),
+            _number(_at(logprobs.get("token_logprobs"), number)),
             _at(logprobs.get("token_ids"), number),
             _top(_at(logprobs.get("top_logprobs"), number)),
         )
@@ -202,6 +202,10 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
 
 def _at(rows: Any, number: int) -> Any:
     return rows[number] if isinstance(rows, list) and number < len(rows) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _top(rows: Any) -> tuple[tuple[str, float], ...]:

@@ -58,6 +58,7 @@ class TogetherMagics(Magics):
         from together_nb import options
         from together_nb.interrupts import told
 
+        self._end_run_of_this_cell()
         given = options.parse(line)
         if given is None:
             print(options.help_text())  # noqa: T201
@@ -104,7 +105,6 @@ class TogetherMagics(Magics):
         from together_nb import views
         from together_nb.background import BackgroundRun
 
-        self._end_run_of_this_cell()
         watched = frontend.has_kernel(self._shell) and frontend.someone_watches(self._shell)
         returns = watched and frontend.draws_from_threads()
         view = views.view_for(

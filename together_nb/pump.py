@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,12 +30,16 @@ class Pump(threading.Thread):
         super().__init__(name="together_nb stream", daemon=True)
         self.error: BaseException | None = None
         self._stream = opened
+        self._context = copy_context()  # so that whoever can end its maker's doings can end its own
         self._inbox: deque[Chunk] = deque()
         self._arrived = threading.Event()
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Read to the end."""
+        self._context.run(self._read)
+
+    def _read(self) -> None:
         inbox, arrived = self._inbox, self._arrived
         try:
             for chunk in self._stream:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from together_nb.catalog import Model
+    from together_nb.config import Settings
 
 LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
 
@@ -39,11 +40,13 @@ def open_stream(
     api_key: str | None = None,
     timeout: float | None = None,
     filled: tuple[str, ...] = (),
+    chosen: Settings = settings,
     **sampling: Any,
 ) -> CompletionStream:
     """The stream of a request whose model, server and dialect have been chosen; not yet sent.
 
-    Parameters are those of `stream`; `filled` names what was filled in in the prompt.
+    Parameters are those of `stream`; `filled` names what was filled in in the prompt, and `chosen`
+    are the settings that hold for what is not given.
     """
     for name, value in (("model", model), ("api", api), ("system", system)):
         if not isinstance(value, str) and not (value is None and name != "api"):
@@ -60,9 +63,9 @@ def open_stream(
         api=api,
         system=system,
         messages=messages,
-        sampling=settings.sampling.updated(sampling),
+        sampling=chosen.sampling.updated(sampling),
     )
-    return open_request(request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled)
+    return open_request(request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen)
 
 
 def open_request(
@@ -72,9 +75,10 @@ def open_request(
     api_key: str | None = None,
     timeout: float | None = None,
     filled: tuple[str, ...] = (),
+    chosen: Settings = settings,
 ) -> CompletionStream:
     """As `open_stream`, for a request that is made already."""
-    request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout)
+    request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
     kept = known_catalog(endpoint)
     row = None if kept is None else kept.get(request.model)
     marks = {
@@ -91,6 +95,7 @@ def resolved(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout: float | None = None,
+    chosen: Settings = settings,
 ) -> tuple[CompletionRequest, Endpoint]:
     """`request` with its model and dialect chosen, and the server that it goes to.
 
@@ -101,8 +106,8 @@ def resolved(
     InputError
         The base URL is none, or a server of another kind was given and no model.
     """
-    endpoint = _named(base_url, api_key, timeout)
-    model = request.model or settings.chosen_model or ""
+    endpoint = _named(base_url, api_key, timeout, chosen)
+    model = request.model or chosen.chosen_model or ""
     if not model and not endpoint.is_together:
         model = _only_model(endpoint)
     elif not model:
@@ -135,10 +140,10 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
     return turns
 
 
-def standing(model: str | None = None, base_url: str | None = None) -> tuple[str, str]:
-    """The model and the server that a request with these options would go to; asks nobody."""
-    root = server_root(base_url or settings.chosen_base_url or DEFAULT_BASE_URL)
-    model = model or settings.chosen_model
+def standing(chosen: Settings = settings) -> tuple[str, str]:
+    """The model and the server that a request without options would go to; asks nobody."""
+    root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
+    model = chosen.chosen_model
     if model is None and Endpoint(root).is_together:
         model = LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
     if model == LOCAL_MODEL and Endpoint(root).is_together:
@@ -146,11 +151,13 @@ def standing(model: str | None = None, base_url: str | None = None) -> tuple[str
     return model or "the server's only one, or -m MODEL", root
 
 
-def _named(base_url: str | None, api_key: str | None, timeout: float | None = None) -> Endpoint:
+def _named(
+    base_url: str | None, api_key: str | None, timeout: float | None = None, chosen: Settings = settings
+) -> Endpoint:
     """The server and the key that the arguments or else the settings name."""
-    root = server_root(base_url or settings.chosen_base_url or DEFAULT_BASE_URL)
+    root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     key = settings.api_key if api_key is None else Key(api_key, "the argument api_key")
-    return Endpoint(root, key, settings.connect_timeout, _seconds(timeout, settings.timeout))
+    return Endpoint(root, key, chosen.connect_timeout, _seconds(timeout, chosen.timeout))
 
 
 def _seconds(timeout: float | None, default: float) -> float:
@@ -206,7 +213,12 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
 
 
 def models(
-    text: str = "", *, base_url: str | None = None, api_key: str | None = None, fresh: bool = False
+    text: str = "",
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    fresh: bool = False,
+    chosen: Settings = settings,
 ) -> list[Model]:
     """The models of the server in use.
 
@@ -218,6 +230,8 @@ def models(
         Another server and key than the settings'.
     fresh
         Fetch the list again.
+    chosen
+        The settings in use.
 
     Returns
     -------
@@ -229,7 +243,7 @@ def models(
     TogetherError
         The list could not be had.
     """
-    endpoint = _named(base_url, api_key)
+    endpoint = _named(base_url, api_key, chosen=chosen)
     if endpoint.is_together and endpoint.key is None:
         endpoint = _embedded(endpoint)
     needle = text.lower()

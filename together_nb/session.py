@@ -9,6 +9,7 @@ from together_nb.formats import AUTO
 from together_nb.interrupts import put_off, told
 from together_nb.pump import Pump
 from together_nb.resolve import models, open_stream
+from together_nb.scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,15 +171,16 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    pump = Pump(opened)
-    _drawn.add(pump)
-    with told("stopped by you; what came is kept."):
+    with told("stopped by you; what came is kept."), Scope() as scope:
+        pump = Pump(opened)
+        _drawn.add(pump)
         try:
             view.start(opened)
             pump.start()
             _draw(pump, view)
         except BaseException:
             opened.cancel()
+            scope.cancel()
             raise
         finally:
             _drawn.discard(pump)
@@ -215,8 +217,10 @@ def _brought_to_an_end(
     opened: CompletionStream, pump: Pump, view: View, keep: Callable[[Completion], None]
 ) -> Completion:
     pump.join(_STOP_SECONDS)
-    view.write(pump.take())
     completion = opened.completion
-    keep(completion)
-    view.finish(completion, pump.error)
+    keep(completion)  # first, so that a view that fails loses nothing
+    try:
+        view.write(pump.take())
+    finally:
+        view.finish(completion, pump.error)
     return completion

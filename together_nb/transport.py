@@ -28,6 +28,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from together_nb.config import is_loopback
 from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.scope import joins
 from together_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Exchange:
         self._response: requests.Response | None = None
         self._connection: HTTPConnection | None = None
         self._drained = False
+        joins(self)
 
     @property
     def status(self) -> int:

@@ -25,7 +25,7 @@ class EventsTab(Page):
         self._stream: CompletionStream | None = None
         self._wiretap: Wiretap | None = None
         self._drawn = 0
-        self._pieces = Pieces("lines", _PER, KEPT // _PER)
+        self._pieces = Pieces("lines", _PER, KEPT // _PER + 1)  # the last of them is rarely full
         self._head = Shown(note("help", _EMPTY))
         self.box = box("page", self._head.widget, row("end", self._pieces.box))
 
@@ -61,9 +61,9 @@ class EventsTab(Page):
         self._pieces.close()
 
     def _words(self) -> str:
-        shown = min(self._drawn, KEPT)
-        kept = f"{count(self._drawn, 'line')}, the last {shown} kept" if self._drawn > shown else count(shown, "line")
-        return f"{kept}; seconds since the request was sent. A blank line ends an event."
+        shown = self._pieces.count
+        last = f", the last {shown} shown" if self._drawn > shown else ""
+        return f"{count(self._drawn, 'line')}{last}; seconds since the request was sent. A blank line ends an event."
 
     def _row(self, line: Line, stream: CompletionStream) -> str:
         # A server may repeat what it was sent.

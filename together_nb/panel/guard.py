@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import Text, Textarea
+from ipywidgets import Combobox, Text, Textarea
 
 from together_nb import config
 from together_nb.panel.parts import within
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
+    from together_nb.config import Key
+
 TOLD = "That was your API key, and it was taken out again: what stands here may be saved with the notebook."
 
 
 class KeyGuard:
-    """Takes the key out of every box of text in which it is typed, or stands when it becomes the key.
+    """Takes the key out of every box of text in which it is typed, and out of all when it becomes the key.
 
     Parameters
     ----------
@@ -29,23 +32,40 @@ class KeyGuard:
     """
 
     def __init__(self, root: Widget, tell: Callable[[str], Any]) -> None:
+        self._root = root
         self._tell = tell
-        self._boxes = [box for box in within(root) if isinstance(box, (Text, Textarea))]
-        for box in self._boxes:
-            box.observe(self._look, names="value")
-        config.settings.observe(self._look, names="api_key")
+        for box in within(root):
+            if isinstance(box, (Text, Textarea)):
+                box.observe(self._typed, names="value")
+        config.settings.observe(self._has_become_the_key, names="api_key")
 
     def close(self) -> None:
         """Let go of the settings."""
-        config.settings.unobserve(self._look, names="api_key")
+        config.settings.unobserve(self._has_become_the_key, names="api_key")
 
-    def _look(self, _: Any) -> None:
+    def _typed(self, change: Any) -> None:
+        key, box = config.settings.api_key, change["owner"]
+        if key is not None and _clean(box, key):
+            self._tell(TOLD)
+
+    def _has_become_the_key(self, _: Any) -> None:
         key = config.settings.api_key
-        if key is None:
-            return
-        for box in self._boxes:
-            without = key.blanked(box.value)
-            if without != box.value:
-                # Of a number or a model's name nothing is left that makes sense.
-                box.value = without if isinstance(box, Textarea) else ""
-                self._tell(TOLD)
+        if key is not None and sum(_clean(widget, key) for widget in within(self._root)):
+            self._tell(TOLD)
+
+
+def _clean(widget: Any, key: Key) -> bool:
+    """Take the key out of all that `widget` would be saved with; whether it was there."""
+    found = False
+    for name in ("value", "description", "tooltip", "placeholder", "outputs"):
+        shown = getattr(widget, name, None)
+        written = shown if isinstance(shown, str) else json.dumps(shown) if name == "outputs" else ""
+        without = key.blanked(written)
+        if without != written:
+            found = True
+            if name == "outputs":
+                setattr(widget, name, tuple(json.loads(without)))
+            else:
+                # Of a number or of a model's name nothing is left that makes sense.
+                setattr(widget, name, "" if name == "value" and type(widget) in (Text, Combobox) else without)
+    return found

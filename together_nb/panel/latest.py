@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from together_nb.scope import Scope
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,30 +26,35 @@ class Latest:
         self._name = name
         self._threaded = threaded
         self._lock = threading.Lock()
+        self._scope = Scope()
         self._job: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
 
     def do(self, job: Callable[[], None]) -> None:
-        """Do `job` when the one under way has ended, unless a newer one comes."""
+        """Do `job` in the place of what is under way, unless a newer one comes."""
         if not self._threaded:
             job()
             return
         with self._lock:
             self._job = job
+            self._scope.cancel()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
     def drop(self) -> None:
-        """Forget the job that has not begun."""
+        """Do nothing more, and end what is under way."""
         with self._lock:
             self._job = None
+            self._scope.cancel()
 
     def _run(self) -> None:
         while True:
             with self._lock:
                 job, self._job = self._job, None
+                scope = self._scope = Scope()
                 if job is None:
                     self._thread = None
                     return
-            job()
+            with scope:
+                job()

@@ -65,7 +65,7 @@ class ModelBox:
 
     def _load(self) -> None:
         try:
-            self._catalog = Catalog(tuple(resolve.models(base_url=self._settings.base_url)))
+            self._catalog = Catalog(tuple(resolve.models(chosen=self._settings)))
         except TogetherError as error:
             self._catalog = None
             self._box.options = ()
@@ -85,7 +85,7 @@ class ModelBox:
         if self._box.value != chosen:
             self._box.value = chosen
         try:
-            standing, server = resolve.standing(chosen, self._settings.base_url)
+            standing, server = resolve.standing(self._settings)
         except TogetherError as error:  # the environment names a server that is none
             self._about.set(said(str(error)))
             return

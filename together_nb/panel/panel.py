@@ -98,8 +98,8 @@ class Panel:
         self._answer = AnswerTab()
         self._tokens = TokensTab(self.settings)
         self._events = EventsTab()
-        self._runs = Runs(self._status, self._answer, self._tokens, self._events, self._tell_buttons, self._kept)
-        self.compare = CompareTab(self._opener, self._history_changed)
+        self._runs = Runs(self._status, self._answer, self._tokens, self._events, self)
+        self.compare = CompareTab(self._opener, self.kept)
         self._request = RequestTab(self._worker, self._opened)
         self._history = HistoryTab()
         self._tabs: tuple[Page, ...] = (
@@ -120,7 +120,7 @@ class Panel:
         self.widget = self._laid_out()
         self._listen()
         self._guard = KeyGuard(self.widget, lambda words: self._runs.fail(InputError(words)))
-        self._tell_buttons()
+        self.changed()
 
     def _laid_out(self) -> Any:
         common = [control.box for control in self._controls if not control.parameter.rare]
@@ -170,8 +170,8 @@ class Panel:
         last = self._runs.last
         if not self._can_go_on() or last is None:
             return
-        request, base_url = continuation(last, dialect_for(last.api)), self.settings.base_url
-        self._runs.begin(lambda: resolve.open_request(request, base_url=base_url), last)
+        request, chosen = continuation(last, dialect_for(last.api)), self.settings.copy()
+        self._runs.begin(lambda: resolve.open_request(request, chosen=chosen), last)
 
     def stop(self) -> None:
         """End the answer; what came is kept."""
@@ -223,13 +223,10 @@ class Panel:
         """
         if not self.prompt.value.strip():
             raise InputError("There is no prompt yet.", "Write one in the box above.")
-        sampling = {name: getattr(self.settings, name) for name in PARAMETERS}
-        given = {
-            MODEL: self.settings.model, "api": self.api.value, "system": self.system.value or None,
-            "base_url": self.settings.base_url, **sampling, **(values or {}),
-        }  # fmt: skip
-        prompt = self.prompt.value
-        return lambda: resolve.open_stream(prompt, **given)
+        given = {"api": self.api.value, "system": self.system.value or None, **(values or {})}
+        # What is changed from now on is for the next request.
+        prompt, chosen = self.prompt.value, self.settings.copy()
+        return lambda: resolve.open_stream(prompt, chosen=chosen, **given)
 
     def _opened(self) -> CompletionStream:
         return self._opener()()
@@ -245,20 +242,22 @@ class Panel:
             for number, tab in enumerate(self._tabs):
                 tab.show(seen=number == self._tab.selected_index)
 
-    def _tell_buttons(self) -> None:
+    def changed(self) -> None:
+        """The state is another one: buttons are enabled and disabled."""
         running = self.state.running
         possible = {self._generate: not running, self._stop: running, self._go_on: self._can_go_on()}
         for button, enabled in possible.items():
             if button.disabled == enabled:
                 button.disabled = not enabled
 
-    def _kept(self, completion: Completion) -> None:
-        self._history.changed()
-        self._tell_below(completion.bundle(), {"together_nb": completion.metadata()})
-
-    def _history_changed(self) -> None:
+    def kept(self) -> None:
+        """An answer has been added to the history."""
         with self._runs.lock:
             self._history.changed()
+
+    def ended(self, completion: Completion) -> None:
+        """The answer that is shown has ended: it is put under the panel, to be saved."""
+        self._tell_below(completion.bundle(), {"together_nb": completion.metadata()})
 
     def _request_changed(self, _: Any = None) -> None:
         self._request.changed()

@@ -50,6 +50,11 @@ class Pieces:
             self.box.children = left[len(gone) :]
             close_all(gone)
 
+    @property
+    def count(self) -> int:
+        """How many parts are shown."""
+        return max(len(self.box.children) - 1, 0) * self._per + len(self._last)
+
     def clear(self) -> None:
         """Take all away."""
         gone, self._last = self.box.children, []

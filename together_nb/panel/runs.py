@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.getipython import get_ipython
 
@@ -27,6 +27,19 @@ _STATUS_SECONDS = 0.25
 _STOP_SECONDS = 2.0
 
 
+class Observer(Protocol):
+    """Who is told what becomes of an answer."""
+
+    def changed(self) -> None:
+        """The state is another one; the lock is held."""
+
+    def kept(self) -> None:
+        """What came, whole or not, is in the history."""
+
+    def ended(self, completion: Completion) -> None:
+        """The answer that is shown has ended and is kept; the lock is held."""
+
+
 class Runs:
     """The answer that streams, or that streamed last.
 
@@ -34,10 +47,8 @@ class Runs:
     ----------
     status, answer, tokens, events
         What it is drawn into.
-    changed
-        Called, with the lock held and from any thread, when the state is another one.
-    kept
-        Called so with an answer that has ended and is kept.
+    observer
+        Told, from any thread, what becomes of it.
 
     Attributes
     ----------
@@ -53,14 +64,12 @@ class Runs:
         answer: AnswerTab,
         tokens: TokensTab,
         events: EventsTab,
-        changed: Callable[[], None],
-        kept: Callable[[Completion], None],
+        observer: Observer,
     ) -> None:
         self.lock = threading.RLock()
         self.last: Completion | None = None
         self.status, self.answer, self.tokens, self.events = status, answer, tokens, events
-        self._changed = changed
-        self._kept = kept
+        self.observer = observer
         self._run: BackgroundRun | None = None
         self._view: _View | None = None
 
@@ -110,11 +119,8 @@ class Runs:
     def stop(self) -> None:
         """End it; what came is kept."""
         run = self._run
-        if run is not None and run.cancel() and run.stream is None:
-            # The server may be a while telling its models, and nothing has been asked of one yet.
-            with self.lock:
-                self._abandon()
-                self.to(State.STOPPED)
+        if run is not None:
+            run.cancel()
 
     def clear(self) -> None:
         """End it and take it away."""
@@ -142,7 +148,7 @@ class Runs:
     def to(self, state: State) -> None:
         """Be in another state."""
         self.status.to(state)
-        self._changed()
+        self.observer.changed()
 
     def _abandon(self) -> BackgroundRun | None:
         """Stop what streams, and let nothing more of it come here."""
@@ -166,13 +172,14 @@ class Runs:
                 self.last = whole
                 self.status.ended(whole)
                 state = State.after(whole)
-                if whole.chunks:
-                    self._kept(whole)
+                self.observer.ended(whole)
             elif view.before is not None:
                 self.status.ended(view.before)
             if view.came is not None:
                 state = State.after(view.came)
-            if error is not None:
+            if run.stopped or isinstance(error, KeyboardInterrupt):
+                state = State.STOPPED  # by whatever error it told so
+            elif error is not None:
                 self.answer.fail(error)
                 state = state if state is State.LOST else State.FAILED
             self.to(state)
@@ -228,6 +235,7 @@ class _View:
             return  # nothing came
         whole = self.whole = completion if self.before is None else joined(self.before, completion)
         session.keep_in_place(whole, self.before)
+        self._runs.observer.kept()
         shell = get_ipython()
         if shell is not None:
             shell.push({session.LAST: whole}, interactive=False)

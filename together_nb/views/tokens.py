@@ -11,6 +11,7 @@ import html
 import math
 from typing import TYPE_CHECKING
 
+from together_nb.completion import count
 from together_nb.escape import visible
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def summary(tokens: Sequence[Token]) -> str:
         return ""
     mean = sum(known) / len(known)
     perplexity = math.exp(min(-mean, 700))  # beyond which a float ends
-    return f"{len(known):,} tokens · mean log-probability {_signed(mean)} · perplexity {perplexity:,.2f}"
+    told = f"{perplexity:,.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"  # noqa: PLR2004
+    return f"{count(len(known), 'token')} · mean log-probability {_signed(mean)} · perplexity {told}"
 
 
 def _token(token: Token, group: str) -> str:
@@ -88,11 +90,20 @@ def _tip(token: Token) -> str:
         f"{_percent(token.logprob)}, log-probability {_signed(token.logprob)}" if token.logprob is not None else ""
     )
     head = f"<code>{html.escape(_quoted(token.text))}</code> {chances or 'no probability given'}"
-    rows = [_row(text, logprob, taken=text == token.text) for text, logprob in token.top]
-    if token.top and token.logprob is not None and all(text != token.text for text, _ in token.top):
+    taken = _place(token)
+    rows = [_row(text, logprob, taken=number == taken) for number, (text, logprob) in enumerate(token.top)]
+    if token.top and token.logprob is not None and taken is None:
         rows.append(_row(token.text, token.logprob, taken=True))
     listed = f"<ol>{''.join(rows)}</ol>" if rows else ""
     return f'<span class="tnb-tip" aria-hidden="true">{head}{listed}</span>'
+
+
+def _place(token: Token) -> int | None:
+    """Which of the alternatives the token is: of those that look like it, the one that is as likely."""
+    alike = [number for number, (text, _) in enumerate(token.top) if text == token.text]
+    if token.logprob is None:
+        return None
+    return min(alike, key=lambda number: abs(token.top[number][1] - (token.logprob or 0.0)), default=None)
 
 
 def _row(text: str, logprob: float, *, taken: bool) -> str:
