@@ -286,8 +286,18 @@ def test_show_says_how_it_is_shown(ask, show, markdown):
     assert run.display["data"]["text/markdown"].startswith(f"{markdown}\n\n<sub>")
 
 
-@pytest.mark.parametrize("body", ["Tell me a story\n\n", "Alan Turing was"])
-def test_the_prompt_ends_as_the_cell_does(ask, body):
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Tell me a story\n\n",
+        "Alan Turing was",
+        ">>> 1 + 1\n2\n>>> ",
+        "In [1]: x\n   ...: y",
+        "a\n   \n\tb\n",
+        "%%time\n!ls\n%matplotlib\n?",
+    ],
+)
+def test_the_prompt_is_the_cell_to_the_letter(ask, body):
     with ScriptedServer(answers(["x"])) as server:
         ask(server, "%%together\n" + body).wait()
     assert server.requests[0].json()["messages"][0]["content"] == body

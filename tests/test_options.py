@@ -181,3 +181,9 @@ def test_words_in_quotes_are_read_letter_by_letter(words):
 def test_no_line_makes_another_error_than_ours(line):
     with contextlib.suppress(InputError):
         parse(line)
+
+
+@pytest.mark.parametrize("line", ["--n=--", "--system=--", "-m=--"])
+def test_two_hyphens_are_no_value(line):
+    with pytest.raises(InputError, match="-- is no value"):
+        parse(line)

@@ -450,3 +450,27 @@ def test_ctrl_c_in_any_part_of_drawing_keeps_what_came_and_finishes_the_view(at)
     assert len(history) == 1
     assert history[0].text == {"start": "", "write": opened.completion.text, "finish": "ab"}[at]
     assert [one.name for one in threading.enumerate() if one.name == "together_nb stream"] == []
+
+
+class FailingView:
+    """A view that cannot draw."""
+
+    finished = False
+
+    def start(self, stream):
+        pass
+
+    def write(self, chunks):
+        raise ZeroDivisionError
+
+    def finish(self, completion, error):
+        self.finished = True
+
+
+def test_a_view_that_fails_loses_nothing():
+    view = FailingView()
+    with ScriptedServer(answers(["Once"])) as server:
+        with pytest.raises(ZeroDivisionError):
+            run(stream("Tell", base_url=server.base_url, model="test/chat", api="chat"), view)
+    assert len(history) == 1
+    assert view.finished
