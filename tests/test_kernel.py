@@ -188,10 +188,21 @@ def test_an_interrupt_keeps_the_part_ends_the_cell_as_interrupted_and_closes_the
 
 
 def test_run_all_stops_at_an_interrupted_cell(ask, kernel):
-    with ScriptedServer(silent_after(["part"])) as server:
+    queued_too = threading.Event()
+
+    def script(exchange):
+        exchange.chunked().text_events(["part"])
+        exchange.pause(queued_too)
+        exchange.text_events([" and more"])
+        exchange.await_close()
+
+    with ScriptedServer(script) as server:
         first = ask(server)
         first.until(lambda one: text_of(one) == "part")
         queued = kernel.run("print('must not run')")
+        # A signal is faster than a message: what has not reached the kernel when it is interrupted runs.
+        queued_too.set()
+        first.until(lambda one: text_of(one) == "part and more")
         kernel.interrupt()
         first.wait()
         queued.reply = kernel.client.get_shell_msg(timeout=60)

@@ -65,7 +65,7 @@ def test_a_list_of_models_is_not_waited_for_once_its_scope_is_ended():
             except APIConnectionError as error:
                 failures.append(error)
 
-    with ScriptedServer(silent, models=silent) as server:
+    with ScriptedServer(silent(), models=silent()) as server:
         settings.base_url = server.base_url
         thread = threading.Thread(target=ask)
         thread.start()
@@ -78,7 +78,7 @@ def test_a_list_of_models_is_not_waited_for_once_its_scope_is_ended():
 
 
 def test_a_stream_that_is_opened_within_ends_with_it():
-    with ScriptedServer(silent) as server, Scope() as scope:
+    with ScriptedServer(silent()) as server, Scope() as scope:
         opened = stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
         reader = threading.Thread(target=lambda: list(opened))
         reader.start()

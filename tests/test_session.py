@@ -469,8 +469,7 @@ class FailingView:
 
 def test_a_view_that_fails_loses_nothing():
     view = FailingView()
-    with ScriptedServer(answers(["Once"])) as server:
-        with pytest.raises(ZeroDivisionError):
-            run(stream("Tell", base_url=server.base_url, model="test/chat", api="chat"), view)
+    with ScriptedServer(answers(["Once"])) as server, pytest.raises(ZeroDivisionError):
+        run(stream("Tell", base_url=server.base_url, model="test/chat", api="chat"), view)
     assert len(history) == 1
     assert view.finished
