@@ -203,7 +203,7 @@ class Column:
         if self._growing is not None and chunks:
             self._growing.add(chunks)
         stream = self._stream
-        if stream is not None and stream.chunks and stream.seconds - self._told >= _STATUS_SECONDS:
+        if stream is not None and stream.chunks and (not self._told or stream.seconds - self._told >= _STATUS_SECONDS):
             self._told = stream.seconds
             self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
 
