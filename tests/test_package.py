@@ -34,7 +34,9 @@ def test_loading_the_extension_imports_nothing_heavy(heavy):
 
 def test_loading_the_extension_imports_a_handful_of_modules_of_ours():
     ours = {name for name in loaded() if name.startswith("together_nb")}
-    assert ours == {f"together_nb{name}" for name in ("", ".config", ".errors", ".magic", ".params", ".version")}
+    assert ours == {
+        f"together_nb{name}" for name in ("", ".config", ".errors", ".frontend", ".magic", ".params", ".version")
+    }
 
 
 @pytest.mark.parametrize("name", together_nb.__all__)

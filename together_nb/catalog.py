@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from together_nb.errors import suggestion
+from together_nb.escape import without_surrogates
 
 _CONTINUES_TEXT = frozenset({"language", "code"})
 _TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
@@ -86,7 +87,7 @@ class Catalog:
 def _model(row: dict[str, Any]) -> Model:
     context = row.get("context_length")
     return Model(
-        row["id"],
+        without_surrogates(row["id"]),
         str(row.get("type") or ""),
         str(row.get("display_name") or ""),
         str(row.get("organization") or ""),

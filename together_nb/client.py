@@ -102,6 +102,11 @@ class CompletionStream:
         return self._exchange.cancelled
 
     @property
+    def answered(self) -> bool:
+        """Whether the server has begun to answer."""
+        return self._exchange.status > 0
+
+    @property
     def chunks(self) -> int:
         """How many pieces of text or thinking have come."""
         return self._accumulator.chunks
@@ -230,7 +235,7 @@ class CompletionStream:
                     self._first = perf_counter()
                 self._accumulator.add(chunk)
                 yield chunk
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise StreamError(
                 f"The server sent something of a shape that is not the {self.dialect.name} API's ({error}).",
                 "What came before it is kept.",

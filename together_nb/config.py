@@ -69,7 +69,8 @@ class Key:
 
     def blanked(self, text: str) -> str:
         """`text` without the key and without long pieces of it."""
-        secret, least = self._value, 8  # letters; a shorter piece could stand in any word
+        secret = self._value
+        least = min(8, len(secret))  # letters; a shorter piece could stand in any word
         if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
             return text
         for length in range(len(secret), least - 1, -1):

@@ -149,7 +149,7 @@ def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
 def _usage(counted: dict[str, Any]) -> Usage | None:
     try:
         prompt, completion = int(counted["prompt_tokens"]), int(counted["completion_tokens"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return None
     return Usage(
         prompt,

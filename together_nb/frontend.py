@@ -37,6 +37,11 @@ def cell(shell: Any) -> str:
     return str((_parent(shell).get("metadata") or {}).get("cellId") or code_as_sent(shell))
 
 
+def execution(shell: Any) -> str:
+    """What tells this run of a cell from its other runs; "" in a terminal."""
+    return str((_parent(shell).get("header") or {}).get("msg_id", ""))
+
+
 def _parent(shell: Any) -> dict[str, Any]:
     """The message that asked for the cell to be run."""
     parent = shell.get_parent() if hasattr(shell, "get_parent") else getattr(shell, "parent_header", None)

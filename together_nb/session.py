@@ -23,6 +23,7 @@ REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, an
 REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
 TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
 _STOP_SECONDS = 2.0
+_UNANSWERED_SECONDS = 0.15
 LAST = "_together"  # the user's variable that holds the last answer
 
 _drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
@@ -177,7 +178,7 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
         try:
             view.start(opened)
             pump.start()
-            _draw(pump, view)
+            _draw(opened, pump, view)
         except BaseException:
             opened.cancel()
             scope.cancel()
@@ -202,13 +203,13 @@ def keep_in_place(completion: Completion, before: Completion | None = None) -> N
         history[place] = completion
 
 
-def _draw(pump: Pump, view: View) -> None:
-    """Draw what comes, until the end."""
+def _draw(stream: CompletionStream, pump: Pump, view: View) -> None:
+    """Draw what comes, until the end or until it is stopped."""
     while True:
         pump.wait(TICK_SECONDS)
         ended = pump.ended  # looked at first, so that what came before the end is taken below
         view.write(pump.take())
-        if ended:
+        if ended or stream.cancelled:
             return
         pump.pause(max(REPAINT_SECONDS, len(_drawn) / REPAINTS_IN_ALL))
 
@@ -216,7 +217,8 @@ def _draw(pump: Pump, view: View) -> None:
 def _brought_to_an_end(
     opened: CompletionStream, pump: Pump, view: View, keep: Callable[[Completion], None]
 ) -> Completion:
-    pump.join(_STOP_SECONDS)
+    # A look-up of names cannot be ended; then there is nothing to wait for.
+    pump.join(_STOP_SECONDS if opened.answered or not opened.cancelled else _UNANSWERED_SECONDS)
     completion = opened.completion
     keep(completion)  # first, so that a view that fails loses nothing
     try:

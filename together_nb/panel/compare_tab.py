@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Button, Dropdown, Text
@@ -27,6 +29,7 @@ MODEL = "model"
 MOST = 8  # columns; more are too narrow to be read
 _EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."
 _STATUS_SECONDS = 0.5
+_STOP_SECONDS = 2.0
 
 
 class CompareTab(Page):
@@ -86,8 +89,11 @@ class CompareTab(Page):
         self.columns = [Column(title, opened, self._ended) for title, opened in wanted]
         self._row.children = tuple(column.box for column in self.columns)
         self._tell_buttons()
-        for column in list(self.columns):
-            column.begin()
+        columns = list(self.columns)
+        for column in columns:
+            if not column.begin():
+                for other in columns:
+                    other.stop()
 
     def stop(self) -> None:
         """End all columns."""
@@ -102,6 +108,14 @@ class CompareTab(Page):
         for column in old:
             column.close()
         self._tell_buttons()
+
+    def close(self) -> None:
+        """End all columns, their threads too."""
+        old = self.columns
+        self.clear()
+        deadline = monotonic() + _STOP_SECONDS
+        for column in old:
+            column.run.join(max(deadline - monotonic(), 0))
 
     def _wanted(self) -> list[tuple[str, Callable[[], CompletionStream]]]:
         """The title of each column, and what gives its stream."""
@@ -158,6 +172,8 @@ class Column:
         self, title: str, opened: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
     ) -> None:
         self.completion: Completion | None = None
+        self._lock = threading.Lock()  # between what its thread draws and its being closed
+        self._closed = False
         self._told = 0.0
         self._ended = ended
         self._stream: CompletionStream | None = None
@@ -170,12 +186,16 @@ class Column:
         self.run = BackgroundRun(opened, self, self._keep)
         self.run.add_done_callback(self._done)
 
-    def begin(self) -> None:
-        """Stream, in a thread where what it draws is shown."""
+    def begin(self) -> bool:
+        """Stream, in a thread where what it draws is shown, else here; False where the notebook's ■ ended it."""
         if draws_from_threads():
             self.run.start()
-        else:
+            return True
+        try:
             self.run.run()
+        except KeyboardInterrupt:
+            return False
+        return True
 
     def stop(self) -> None:
         """End it; what came is kept."""
@@ -183,34 +203,42 @@ class Column:
 
     def close(self) -> None:
         """End it and take it from the page."""
-        self._ended = lambda _: None
+        with self._lock:  # nothing is drawn from now on
+            self._closed = True
+            growing = self._growing
         self.run.cancel()
-        self.run.join(2.0)
-        if self._growing is not None:
-            self._growing.close()
+        if growing is not None:
+            growing.close()
         self._end.children = ()
         close_tree(self.box)
 
     def start(self, stream: CompletionStream) -> None:
         """It is asked for."""
         self._stream = stream
-        several = (stream.request.sampling.n or 1) > 1
-        self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
-        self._end.children = (self._growing.box,)
+        with self._lock:
+            if not self._closed:
+                several = (stream.request.sampling.n or 1) > 1
+                self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
+                self._end.children = (self._growing.box,)
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come; the line below follows twice a second."""
-        if self._growing is not None and chunks:
-            self._growing.add(chunks)
         stream = self._stream
-        if stream is not None and stream.chunks and (not self._told or stream.seconds - self._told >= _STATUS_SECONDS):
-            self._told = stream.seconds
-            self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
+        with self._lock:
+            if self._closed or stream is None or self._growing is None:
+                return
+            if chunks:
+                self._growing.add(chunks)
+            if stream.chunks and (not self._told or stream.seconds - self._told >= _STATUS_SECONDS):
+                self._told = stream.seconds
+                self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`_done` tells it)
         """Show how it ended."""
         self.completion = completion
-        self._foot.set(said(completion.footer()))
+        with self._lock:
+            if not self._closed:
+                self._foot.set(said(completion.footer()))
 
     def _keep(self, completion: Completion) -> None:
         if completion.chunks or not (completion.error or completion.cancelled):
@@ -218,9 +246,14 @@ class Column:
 
     def _done(self, run: Future[Completion]) -> None:
         error = run.exception()
-        self._stop.disabled = True
-        if error is not None:
-            words = f"{error.message} {error.hint}" if isinstance(error, TogetherError) else repr(error)
-            came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
-            self._foot.set(f'<span class="tnb-failed">{said(words)}</span>{came}')
+        with self._lock:
+            if self._closed:
+                return
+            self._stop.disabled = True
+            if error is not None and not self.run.stopped and not isinstance(error, KeyboardInterrupt):
+                words = f"{error.message} {error.hint}" if isinstance(error, TogetherError) else repr(error)
+                came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
+                self._foot.set(f'<span class="tnb-failed">{said(words)}</span>{came}')
+            elif self.completion is None:
+                self._foot.set(State.STOPPED.value)
         self._ended(self.completion)

@@ -64,8 +64,10 @@ class ParameterControl:
 
     def _moved(self, change: dict[str, Any]) -> None:
         if not self._drawing:
+            low = self.parameter.slider[0] if self.parameter.slider else 0
             # Steps of 0.05 add up to 0.15000000000000002 in the browser.
-            self._try(lambda: self.parameter.validate(round(change["new"], 10)))
+            moved = round(change["new"], 10)
+            self._try(lambda: None if moved < low else self.parameter.validate(moved))
 
     def _try(self, value: Callable[[], Any]) -> None:
         try:
@@ -83,8 +85,9 @@ class ParameterControl:
         self._drawing = True
         try:
             self._field.value = _typed_form(self.parameter, value)
-            if self._slider is not None and value is not None:
-                self._slider.value = value  # a value beyond its ends leaves it at that end
+            if self._slider is not None:
+                # Unset is its first place; a value beyond its ends leaves it at that end.
+                self._slider.value = self._slider.min if value is None else value
         finally:
             self._drawing = False
         if self._wrong.value:
@@ -114,8 +117,9 @@ def _slider(parameter: Parameter) -> Any:
     if parameter.slider is None:
         return None
     low, high, step = parameter.slider
+    # One place more, below the lowest value: unset. So each value is another one, and can be chosen.
     kind = IntSlider if parameter.type is int else FloatSlider
-    return explained(kind(value=low, min=low, max=high, step=step, readout=False), parameter.name)
+    return explained(kind(value=low - step, min=low - step, max=high, step=step, readout=False), parameter.name)
 
 
 def _value(parameter: Parameter, typed: str) -> Any:

@@ -37,18 +37,19 @@ class KeyGuard:
         for box in within(root):
             if isinstance(box, (Text, Textarea)):
                 box.observe(self._typed, names="value")
-        config.settings.observe(self._has_become_the_key, names="api_key")
+        config.settings.observe(self.sweep, names="api_key")
 
     def close(self) -> None:
         """Let go of the settings."""
-        config.settings.unobserve(self._has_become_the_key, names="api_key")
+        config.settings.unobserve(self.sweep, names="api_key")
 
     def _typed(self, change: Any) -> None:
         key, box = config.settings.api_key, change["owner"]
         if key is not None and _clean(box, key):
             self._tell(TOLD)
 
-    def _has_become_the_key(self, _: Any) -> None:
+    def sweep(self, _: Any = None) -> None:
+        """Take the key out of all that the widgets would be saved with."""
         key = config.settings.api_key
         if key is not None and sum(_clean(widget, key) for widget in within(self._root)):
             self._tell(TOLD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from together_nb.scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_log = logging.getLogger(__name__)
 
 
 class Latest:
@@ -56,5 +60,8 @@ class Latest:
                 if job is None:
                     self._thread = None
                     return
-            with scope:
-                job()
+            try:
+                with scope:
+                    job()
+            except Exception:  # noqa: BLE001  (the next job is done all the same)
+                _log.exception("%s failed", self._name)

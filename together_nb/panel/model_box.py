@@ -66,10 +66,11 @@ class ModelBox:
     def _load(self) -> None:
         try:
             self._catalog = Catalog(tuple(resolve.models(chosen=self._settings)))
-        except TogetherError as error:
+        except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
             self._box.options = ()
-            self._about.set(said(f"No list of models: {error.message} Any id can be typed."))
+            words = error.message if isinstance(error, TogetherError) else repr(error)
+            self._about.set(said(f"No list of models: {words} Any id can be typed."))
         else:
             self._box.options = tuple(sorted((row.id for row in self._catalog.callable()), key=str.lower))
             self._draw()

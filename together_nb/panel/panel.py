@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from together_nb.panel.status import State
 
 _NOTHING = {"text/markdown": "", "text/plain": ""}
-_open: dict[str, Panel] = {}  # by the cell that shows it
+_open: dict[str, tuple[str, list[Panel]]] = {}  # by the cell that made them: which run of it, and the panels
 
 
 class Panel:
@@ -119,7 +120,8 @@ class Panel:
         self._model = ModelBox(self.settings, self._lister, self._request_changed)
         self.widget = self._laid_out()
         self._listen()
-        self._guard = KeyGuard(self.widget, lambda words: self._runs.fail(InputError(words)))
+        self._claim_cell()
+        self._guard = KeyGuard(self.widget, self._key_found)
         self.changed()
 
     def _laid_out(self) -> Any:
@@ -151,12 +153,15 @@ class Panel:
         self._tab.observe(lambda _: self._shown(), names="selected_index")
         for typed in (self.prompt, self.system, self.api):
             typed.observe(self._request_changed, names="value")
-        self.settings.observe(self._request_changed, names=["model", "base_url", *PARAMETERS])
+        for observed in {id(one): one for one in (self.settings, config.settings)}.values():
+            observed.observe(self._request_changed, names=["model", "base_url", *PARAMETERS])
 
     # What the buttons do
 
     def generate(self) -> None:
         """Ask for an answer, in place of the one that is shown or streams."""
+        if self._closed:
+            return
         try:
             opener = self._opener()
         except InputError as error:
@@ -170,7 +175,10 @@ class Panel:
         last = self._runs.last
         if not self._can_go_on() or last is None:
             return
-        request, chosen = continuation(last, dialect_for(last.api)), self.settings.copy()
+        chosen = self.settings.copy()
+        # How to choose may have been changed on purpose: a higher limit for an answer that was cut at it.
+        sampling = chosen.sampling.updated({"n": None, "echo": None})
+        request = replace(continuation(last, dialect_for(last.api)), sampling=sampling)
         self._runs.begin(lambda: resolve.open_request(request, chosen=chosen), last)
 
     def stop(self) -> None:
@@ -189,16 +197,18 @@ class Panel:
             return
         self._closed = True
         self._runs.close()
-        self.compare.clear()
+        self.compare.close()
         self._worker.drop()
         self._lister.drop()
-        self.settings.unobserve(self._request_changed, names=["model", "base_url", *PARAMETERS])
+        for observed in {id(one): one for one in (self.settings, config.settings)}.values():
+            observed.unobserve(self._request_changed, names=["model", "base_url", *PARAMETERS])
         self._answer.clear()
         parts: tuple[Any, ...] = (*self._controls, self._model, *self._tabs, self._guard)
         for part in parts:
             part.close()
-        for cell in [cell for cell, panel in _open.items() if panel is self]:
-            del _open[cell]
+        for _, panels in _open.values():
+            if self in panels:
+                panels.remove(self)
         close_tree(self.widget)
 
     @property
@@ -224,6 +234,7 @@ class Panel:
         if not self.prompt.value.strip():
             raise InputError("There is no prompt yet.", "Write one in the box above.")
         given = {"api": self.api.value, "system": self.system.value or None, **(values or {})}
+        self._guard.sweep()  # the environment may have a key since, and tells nobody
         # What is changed from now on is for the next request.
         prompt, chosen = self.prompt.value, self.settings.copy()
         return lambda: resolve.open_stream(prompt, chosen=chosen, **given)
@@ -255,19 +266,37 @@ class Panel:
         with self._runs.lock:
             self._history.changed()
 
-    def ended(self, completion: Completion) -> None:
+    def ended(self, completion: Completion | None) -> None:
         """The answer that is shown has ended: it is put under the panel, to be saved."""
-        self._tell_below(completion.bundle(), {"together_nb": completion.metadata()})
+        if completion is None:
+            self._tell_below(_NOTHING, {})
+        else:
+            self._tell_below(completion.bundle(), {"together_nb": completion.metadata()})
+
+    def _key_found(self, words: str) -> None:
+        """A key was taken out of the widgets; it may have been repeated in the answer below."""
+        self._runs.fail(InputError(words))
+        if self._runs.last is not None:
+            self.ended(self._runs.last)
 
     def _request_changed(self, _: Any = None) -> None:
         self._request.changed()
 
+    def _claim_cell(self) -> None:
+        """Close the panels that an earlier run of this cell made: they have lost their place."""
+        shell = get_ipython()
+        cell, execution = frontend.cell(shell), frontend.execution(shell)
+        if not cell or frontend.is_voila():  # there each cell runs once, and has no id
+            return
+        before, panels = _open.get(cell, (execution, []))
+        if before != execution:
+            for panel in list(panels):
+                panel.close()
+            panels = []
+        panels.append(self)
+        _open[cell] = (execution, panels)
+
     def _ipython_display_(self) -> None:
-        cell = frontend.cell(get_ipython())
-        old = _open.get(cell)
-        if old is not None and old is not self:
-            old.close()
-        _open[cell] = self
         saved = not frontend.is_voila()
         if saved:
             display({"text/html": PLACE, "text/plain": ""}, raw=True)
@@ -279,6 +308,9 @@ class Panel:
     def _tell_below(self, bundle: dict[str, str], metadata: dict[str, Any]) -> None:
         """Put the answer under the panel, where it is saved with the notebook."""
         if self._below is not None:
+            key = config.settings.api_key
+            if key is not None:
+                bundle = {kind: key.blanked(text) for kind, text in bundle.items()}
             self._below.update(bundle, raw=True, metadata=metadata)
 
 

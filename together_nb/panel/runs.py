@@ -36,8 +36,8 @@ class Observer(Protocol):
     def kept(self) -> None:
         """What came, whole or not, is in the history."""
 
-    def ended(self, completion: Completion) -> None:
-        """The answer that is shown has ended and is kept; the lock is held."""
+    def ended(self, completion: Completion | None) -> None:
+        """The answer that is shown has ended, None where nothing came; the lock is held."""
 
 
 class Runs:
@@ -119,8 +119,11 @@ class Runs:
     def stop(self) -> None:
         """End it; what came is kept."""
         run = self._run
-        if run is not None:
-            run.cancel()
+        if run is not None and run.cancel() and run.stream is None:
+            # A look-up of names cannot be ended, and nothing has been asked of a model yet.
+            with self.lock:
+                self._abandon()
+                self.to(State.STOPPED)
 
     def clear(self) -> None:
         """End it and take it away."""
@@ -175,6 +178,8 @@ class Runs:
                 self.observer.ended(whole)
             elif view.before is not None:
                 self.status.ended(view.before)
+            else:
+                self.observer.ended(None)
             if view.came is not None:
                 state = State.after(view.came)
             if run.stopped or isinstance(error, KeyboardInterrupt):

@@ -143,8 +143,8 @@ STATES
 
 /* Columns side by side */
 .together-nb-panel .tnb-compare-head { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; overflow: visible; }
-.together-nb-panel .tnb-compare-head .widget-dropdown { flex: 0 1 200px; }
-.together-nb-panel .tnb-compare-head .widget-text { flex: 1 1 160px; }
+.together-nb-panel .tnb-compare-head .widget-dropdown { flex: 0 1 180px; }
+.together-nb-panel .tnb-compare-head .widget-text { flex: 1 1 90px; }
 .together-nb-panel .tnb-compare-head .jupyter-button { width: auto; padding: 0 10px; }
 .together-nb-panel .tnb-columns-scroll { display: flex; gap: 12px; overflow-x: auto; align-items: stretch; }
 .together-nb-panel .tnb-column { flex: 1 1 0; min-width: 170px; overflow: hidden; border: 1px solid var(--jp-border-color2, #e0e0e0);

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5
+# A kernel that is gone stops nothing: its button goes too.
+_GONE = """<style>.together-nb.jupyter-widgets-disconnected .jupyter-button { display: none; }
+.together-nb.jupyter-widgets-disconnected::after { opacity: .7; font-size: smaller;
+  content: "The kernel ended before the answer did. Run this cell again."; }</style>"""
 
 
 class LiveView:
@@ -129,6 +133,9 @@ class BackgroundView(LiveView):
         """Put the plain Markdown in the place of the widgets, and close them."""
         super().finish(completion, error)
         close_all((self._button, self._status))
+
+    def _status_line(self) -> str:
+        return _GONE + super()._status_line()
 
     def _bundle(self, completion: Completion, error: BaseException | None) -> dict[str, str]:
         bundle = super()._bundle(completion, error)
