@@ -275,7 +275,7 @@ def test_adding_a_parameter_is_one_line(tmp_path):
         "keyword": 0.5,
         "keyword refused": REFUSED,
         "field": "0.25",
-        "slider": [0.25, 0.0, 1.0, 0.01],
+        "slider": [0.25, -0.01, 1.0, 0.01],
         "help beside it": True,
         "refused beside it": True,
         "field after its slider": "0.75",

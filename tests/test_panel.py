@@ -676,25 +676,33 @@ def shell():
     InteractiveShell.clear_instance()
 
 
-def test_another_panel_from_the_same_cell_closes_the_one_before(shell, capsys):
-    with ScriptedServer(silent_after(["Once"])) as server, opened(server) as first, opened(server) as second:
-        shell.push({"first": first, "second": second})
-        shell.run_cell("first").raise_error()
-        assert panel_module._open == {"": first}
-        click(first, "Generate")
-        until(lambda: answer(page(first, "Answer")) == "Once")
-        shell.run_cell("first").raise_error()
-        assert not server.closed.is_set()
-        of_first = list(within(first.widget))
-        shell.run_cell("second").raise_error()
-        assert server.closed.wait(PATIENCE)
-        rest()
-        assert panel_module._open == {"": second}
-        left = {id(widget) for widget in living()}
-        assert not left & {id(widget) for widget in of_first}
-        assert {id(widget) for widget in within(second.widget)} <= left
-        second.close()
-        assert panel_module._open == {}
+def of_cell(shell, cell, execution):
+    """What the front end says of the cell that runs now."""
+    shell.parent_header = {"header": {"msg_id": execution}, "metadata": {"cellId": cell}, "content": {}}
+
+
+def test_running_a_cell_again_closes_the_panels_that_it_made_before(shell, capsys):
+    with ScriptedServer(silent_after(["Once"])) as server:
+        of_cell(shell, "a", "1")
+        with opened(server) as first, opened(server) as beside:
+            shell.push({"first": first})
+            shell.run_cell("first").raise_error()
+            click(first, "Generate")
+            until(lambda: answer(page(first, "Answer")) == "Once")
+            of_cell(shell, "b", "2")
+            with opened(server) as other:
+                assert not server.closed.is_set()
+                left = [list(within(one.widget)) for one in (first, beside)]
+                of_cell(shell, "a", "3")
+                with opened(server) as second:
+                    assert server.closed.wait(PATIENCE)
+                    rest()
+                    alive = {id(widget) for widget in living()}
+                    assert not alive & {id(widget) for widgets in left for widget in widgets}
+                    assert {id(widget) for one in (other, second) for widget in within(one.widget)} <= alive
+        first.generate()
+        assert first.state is not State.WAITING
+    assert [panels for _, panels in panel_module._open.values() if panels] == []
     assert "Run this cell again to have it back." in capsys.readouterr().out
 
 

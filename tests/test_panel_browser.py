@@ -364,3 +364,33 @@ def test_running_the_panels_cell_again_ends_what_streams(open_panel):
         assert server.closed.wait(20)
         panel.wait("Ready")
         assert panel.root.count() == 1
+
+
+def test_a_token_keeps_the_focus_while_others_come(open_panel):
+    held = Held("First", " second", " third")
+    logprobs = {"tokens": ["First"], "token_logprobs": [-0.5], "top_logprobs": [{"First": -0.5, "Last": -1.0}]}
+
+    def script(exchange):
+        exchange.chunked()
+        for go, text in zip(held.go, held.pieces, strict=False):
+            exchange.pause(go)
+            payload = exchange.payload(text)
+            payload["choices"][0]["logprobs"] = {**logprobs, "tokens": [text]}
+            exchange.event(payload)
+        exchange.done()
+
+    code = "from together_nb import Panel\nPanel(prompt='Tell', logprobs=1)"
+    with ScriptedServer(script) as server:
+        _, panel = open_panel(server=server, code=code)
+        panel.tab("Tokens")
+        panel.click("Generate")
+        held.go[0].set()
+        panel.root.locator(".tnb-token").first.wait_for()
+        panel.root.locator(".tnb-token > input").first.focus()
+        held.go[1].set()
+        panel.root.locator(".tnb-token").nth(1).wait_for()
+        assert panel.root.locator(".tnb-token > input").first.evaluate("e => e === document.activeElement")
+        panel.page.keyboard.press("ArrowRight")
+        panel.root.locator(".tnb-token").nth(1).locator(".tnb-tip").wait_for()
+        held.go[2].set()
+        panel.wait("Done")

@@ -119,8 +119,10 @@ def test_every_parameter_has_its_control_with_its_help_and_is_unset_at_first(pan
         else:
             assert (typed.value, typed.placeholder.split(";")[0]) == ("", "unset")
         sliders = [widget for widget in within(control(panel, name)) if isinstance(widget, (FloatSlider, IntSlider))]
-        ends = [(widget.min, widget.max, widget.step) for widget in sliders]
+        # Its first place, one step below the lowest value, is "unset".
+        ends = [(pytest.approx(widget.min + widget.step), widget.max, widget.step) for widget in sliders]
         assert ends == ([] if parameter.slider is None else [parameter.slider])
+        assert all(widget.value == widget.min for widget in sliders)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -331,10 +333,20 @@ def test_the_panel_and_config_set_the_same_both_ways(shell, panel, name):
     shown = field(panel, name).value
     assert (PARAMETERS[name].parse(shown) if name != "stop" else [PARAMETERS[name].parse(shown)[0]]) == meant
     if name in WITH_SLIDER:
-        low, high, _ = PARAMETERS[name].slider
-        assert slider(panel, name).value == min(max(meant, low), high)
+        low, high, step = PARAMETERS[name].slider
+        assert slider(panel, name).value == min(max(meant, low - step), high)
     shell.run_cell(f"%config TogetherMagics.{name} = None").raise_error()
     assert is_unset(panel, name)
+
+
+def test_a_slider_reaches_its_lowest_value_from_unset_and_unset_again(panel):
+    for name in WITH_SLIDER:
+        low, _, _ = PARAMETERS[name].slider
+        slider(panel, name).value = low
+        assert getattr(settings, name) == low
+        slider(panel, name).value = slider(panel, name).min
+        assert getattr(settings, name) is None
+        assert is_unset(panel, name)
 
 
 def test_a_cell_asks_with_what_the_sliders_say(shell, panel, server):

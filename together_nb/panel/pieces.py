@@ -23,41 +23,48 @@ class Pieces:
     per
         Parts to a widget: what a repaint sends is at most so many, and the new ones.
     kept
-        The most widgets that are kept; None keeps all.
+        The most widgets that are kept.
+    extended
+        Whether a widget that is not full is filled up. One that is drawn anew loses the focus of
+        what is in it.
     """
 
-    def __init__(self, name: str, per: int, kept: int | None = None) -> None:
+    def __init__(self, name: str, per: int, kept: int, *, extended: bool = True) -> None:
         self._per = per
         self._kept = kept
+        self._extended = extended
+        self._sizes: list[int] = []
         self._last: list[str] = []
         self.box = box(name)
 
     def add(self, parts: Sequence[str]) -> None:
         """Draw `parts` after what is drawn."""
-        if self._kept is not None:
-            parts = parts[-self._kept * self._per :]
-        room = self._per - len(self._last) if self._last else 0
+        parts = parts[-self._kept * self._per :]
+        room = self._per - len(self._last) if self._last and self._extended else 0
         if room and parts:
             self._last += parts[:room]
+            self._sizes[-1] = len(self._last)
             self.box.children[-1].value = "".join(self._last)
         added = []
         for start in range(room, len(parts), self._per):
             self._last = list(parts[start : start + self._per])
+            self._sizes.append(len(self._last))
             added.append(HTML("".join(self._last), layout=plain_layout(), style=html_style()))
         if added:
             left = [*self.box.children, *added]
-            gone = [] if self._kept is None else left[: -self._kept]
+            gone = left[: -self._kept]
             self.box.children = left[len(gone) :]
+            del self._sizes[: len(gone)]
             close_all(gone)
 
     @property
     def count(self) -> int:
         """How many parts are shown."""
-        return max(len(self.box.children) - 1, 0) * self._per + len(self._last)
+        return sum(self._sizes)
 
     def clear(self) -> None:
         """Take all away."""
-        gone, self._last = self.box.children, []
+        gone, self._last, self._sizes = self.box.children, [], []
         self.box.children = ()
         close_all(gone)
 

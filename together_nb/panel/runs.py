@@ -246,7 +246,8 @@ class _View:
             shell.push({session.LAST: whole}, interactive=False)
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`Runs` shows it)
-        """Draw the last lines."""
+        """Draw the last tokens and lines."""
         with self._runs.lock:
             if self._runs.shows(self):
+                self._runs.tokens.catch_up()
                 self._runs.events.write()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, Button
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from together_nb.config import Settings
 
 _ALTERNATIVES = 5
-_KEPT = 5000  # tokens; beyond, a page of as many radio buttons is slow and nobody points at the first
+_PER = 100  # tokens to a widget
+_PIECES = 300  # widgets; beyond, a page of as many radio buttons is slow and nobody points at the first
+_SECONDS = 0.3  # between drawings, each of which is a widget
 _LEGEND = 'likely <span class="tnb-scale"></span> unlikely · point at a token, or Tab to the text and go on with the arrow keys'
 
 
@@ -36,8 +39,9 @@ class TokensTab(Page):
         self._tokens: list[Token] = []
         self._drawn = 0
         self._group = ""
-        per = 40
-        self._pieces = Pieces("tokens-text", per, _KEPT // per)
+        self._drawn_at = 0.0
+        # Never drawn anew, or the arrow keys would lose their token while others come.
+        self._pieces = Pieces("tokens-text", _PER, _PIECES, extended=False)
         self._head = Shown(note("help"))
         self._ask = Button(description=f"Ask for {_ALTERNATIVES} alternatives", icon="check")
         self._ask.on_click(lambda _: setattr(settings, "logprobs", _ALTERNATIVES))
@@ -62,21 +66,21 @@ class TokensTab(Page):
 
     def write(self, chunks: list[Chunk]) -> None:
         """Take the first answer's tokens."""
-        came = [token for chunk in chunks if not chunk.index for token in chunk.tokens]
-        if came:
-            self._tokens += came
-            self._draw()
+        self._tokens += [token for chunk in chunks if not chunk.index for token in chunk.tokens]
+        if monotonic() - self._drawn_at >= _SECONDS:
+            self.catch_up()
 
     def catch_up(self) -> None:
-        """Draw what came meanwhile."""
-        self._draw()
+        """Draw what is not drawn yet."""
+        if self.seen and self._drawn < len(self._tokens):
+            self._drawn_at = monotonic()
+            self._draw()
 
     def _draw(self) -> None:
-        if not self.seen:
-            return
-        new, self._drawn = self._tokens[self._drawn :][-_KEPT:], len(self._tokens)
-        self._pieces.add([tokens_html([token], self._group) for token in new])
-        left_out = f" · the last {_KEPT:,} are shown" if self._drawn > _KEPT else ""
+        new, self._drawn = self._tokens[self._drawn :], len(self._tokens)
+        self._pieces.add([tokens_html([token], self._group) for token in new[-_PER * _PIECES :]])
+        shown = self._pieces.count
+        left_out = f" · the last {shown:,} are shown" if self._drawn > shown else ""
         self._head.set(f"{said(summary(self._tokens))}{left_out}<br>{_LEGEND}" if self._tokens else "")
         self._draw_empty()
 
