@@ -175,6 +175,7 @@ class Panel:
         last = self._runs.last
         if not self._can_go_on() or last is None:
             return
+        self._guard.sweep()
         chosen = self.settings.copy()
         # How to choose may have been changed on purpose: a higher limit for an answer that was cut at it.
         sampling = chosen.sampling.updated({"n": None, "echo": None})
