@@ -165,7 +165,7 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
         panel.shows("First")
         handle = panel.root.locator(".tnb-parameter", has_text="temperature").locator(".noUi-handle")
         handle.focus()
-        for _ in range(3):
+        for _ in range(4):  # from unset to 0, and three steps of 0.05
             notebook.page.keyboard.press("ArrowRight")
         panel.page.wait_for_function(
             "() => [...document.querySelectorAll('.tnb-parameter input')].some(e => e.value === '0.15')"
