@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5
 # A kernel that is gone stops nothing: its button goes too.
-_GONE = """<style>.together-nb.jupyter-widgets-disconnected .jupyter-button { display: none; }
+_GONE = """<style>.together-nb.jupyter-widgets-disconnected .jupyter-button,
+.together-nb.jupyter-widgets-disconnected .jupyter-widgets-disconnected::before { display: none; }
 .together-nb.jupyter-widgets-disconnected::after { opacity: .7; font-size: smaller;
   content: "The kernel ended before the answer did. Run this cell again."; }</style>"""
 
