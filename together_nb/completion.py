@@ -267,6 +267,11 @@ class Completion:
         return any(choice.finish_reason == LENGTH for choice in self.choices)
 
     @property
+    def came_to_nothing(self) -> bool:
+        """Whether it was stopped or failed before any of it came: what was there before is worth more."""
+        return not self.chunks and (self.cancelled or bool(self.error))
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Tokens a second from the first token on, by the server's count."""
         return self.timings.tokens_per_second(self.usage)

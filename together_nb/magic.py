@@ -86,8 +86,8 @@ class TogetherMagics(Magics):
             return
 
         def keep(completion: Completion) -> None:
-            if not completion.chunks and (completion.error or completion.cancelled):
-                return  # nothing came: what the names hold is worth more
+            if completion.came_to_nothing:
+                return
             session.history.append(completion)
             names = {session.LAST: completion}
             if given.out is not None and not given.background:

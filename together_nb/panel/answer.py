@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.errors import TogetherError
 from together_nb.formats import AUTO, format_for
-from together_nb.panel.parts import Page, Shown, box, note, said
+from together_nb.panel.parts import Page, Shown, box, note, said, sentences
 from together_nb.views.growing import GrowingAnswers
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ class AnswerTab(Page):
     def opened(self, stream: CompletionStream) -> None:
         """A stream that was asked for is open; it goes on with what is shown, if anything is."""
         if self._growing is None:
-            several = (stream.request.sampling.n or 1) > 1
-            self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
+            self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), stream)
             self._inner.children = (self._growing.box,)
 
     def write(self, chunks: list[Chunk]) -> None:
@@ -54,7 +52,7 @@ class AnswerTab(Page):
 
     def fail(self, error: BaseException) -> None:
         """Say what went wrong, and what to do."""
-        message, hint = (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
+        message, hint = sentences(error)
         self._error.set(f"<b>{said(message)}</b>{f'<br>{said(hint)}' if hint else ''}")
 
     def forgive(self) -> None:

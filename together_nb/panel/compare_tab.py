@@ -10,10 +10,10 @@ from ipywidgets import Button, Dropdown, Text
 
 from together_nb import session
 from together_nb.background import BackgroundRun
-from together_nb.errors import InputError, TogetherError
+from together_nb.errors import InputError
 from together_nb.formats import AUTO, format_for
 from together_nb.frontend import draws_from_threads
-from together_nb.panel.parts import Page, Shown, box, close_tree, explained, icon_button, note, row, said
+from together_nb.panel.parts import Page, Shown, box, close_tree, explained, icon_button, note, row, said, sentences
 from together_nb.panel.status import State
 from together_nb.params import PARAMETERS
 from together_nb.views.growing import GrowingAnswers
@@ -217,8 +217,7 @@ class Column:
         self._stream = stream
         with self._lock:
             if not self._closed:
-                several = (stream.request.sampling.n or 1) > 1
-                self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), several=several)
+                self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), stream)
                 self._end.children = (self._growing.box,)
 
     def write(self, chunks: list[Chunk]) -> None:
@@ -241,7 +240,7 @@ class Column:
                 self._foot.set(said(completion.footer()))
 
     def _keep(self, completion: Completion) -> None:
-        if completion.chunks or not (completion.error or completion.cancelled):
+        if not completion.came_to_nothing:
             session.history.append(completion)
 
     def _done(self, run: Future[Completion]) -> None:
@@ -251,7 +250,7 @@ class Column:
                 return
             self._stop.disabled = True
             if error is not None and not self.run.stopped and not isinstance(error, KeyboardInterrupt):
-                words = f"{error.message} {error.hint}" if isinstance(error, TogetherError) else repr(error)
+                words = " ".join(sentences(error))
                 came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
                 self._foot.set(f'<span class="tnb-failed">{said(words)}</span>{came}')
             elif self.completion is None:

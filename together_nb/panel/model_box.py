@@ -10,7 +10,7 @@ from together_nb import config, resolve
 from together_nb.catalog import Catalog, Model
 from together_nb.config import LOCAL_MODEL
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Shown, box, explained, icon_button, note, row, said
+from together_nb.panel.parts import Shown, box, explained, icon_button, note, row, said, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,7 @@ class ModelBox:
         except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
             self._box.options = ()
-            words = error.message if isinstance(error, TogetherError) else repr(error)
-            self._about.set(said(f"No list of models: {words} Any id can be typed."))
+            self._about.set(said(f"No list of models: {sentences(error)[0]} Any id can be typed."))
         else:
             self._box.options = tuple(sorted((row.id for row in self._catalog.callable()), key=str.lower))
             self._draw()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import HTML, Box, Button, ToggleButton, VBox
 
 from together_nb import config
+from together_nb.errors import TogetherError
 from together_nb.escape import visible
 from together_nb.views.shared import button_style, close_all, html_style, plain_layout
 
@@ -42,6 +43,11 @@ def said(text: str) -> str:
     """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
     key = config.settings.api_key
     return html.escape(visible(text if key is None else key.blanked(text)))
+
+
+def sentences(error: BaseException) -> tuple[str, str]:
+    """What an error says: what happened, and what to do."""
+    return (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
 
 
 def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's own word)

@@ -236,8 +236,8 @@ class _View:
     def keep(self, completion: Completion) -> None:
         """Keep what came in the history; what goes on from a part takes its place."""
         self.came = completion
-        if not completion.chunks and (completion.error or completion.cancelled):
-            return  # nothing came
+        if completion.came_to_nothing:
+            return
         whole = self.whole = completion if self.before is None else joined(self.before, completion)
         session.keep_in_place(whole, self.before)
         self._runs.observer.kept()

@@ -113,7 +113,6 @@ STATES
 
 /* Tokens */
 .together-nb-panel .tnb-tokens { --tnb-strip: 9em; padding-bottom: var(--tnb-strip); box-sizing: border-box; overflow: hidden; }
-.together-nb-panel .tnb-tokens > .widget-html { position: absolute; bottom: 0; left: 0; right: 0; height: var(--tnb-strip); }
 .together-nb-panel .tnb-tokens-scroll { display: block; height: 100%; overflow: auto; padding: 2px; }
 .together-nb-panel .tnb-tokens-text { display: block; overflow: visible; font-size: 14px; }
 .together-nb-panel .tnb-tokens-scroll, .together-nb-panel .tnb-tokens-scroll * { position: static; }

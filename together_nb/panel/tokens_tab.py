@@ -6,7 +6,7 @@ import uuid
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ipywidgets import HTML, Button
+from ipywidgets import Button
 
 from together_nb.panel.parts import Page, Shown, box, hide, note, row, said
 from together_nb.panel.pieces import Pieces
@@ -47,7 +47,7 @@ class TokensTab(Page):
         self._ask.on_click(lambda _: setattr(settings, "logprobs", _ALTERNATIVES))
         self._empty = Shown(note("empty"))
         self._none = box("none", self._empty.widget, self._ask)
-        self._strip = box("tokens", row("tokens-scroll", self._pieces.box), HTML("<span class='tnb-strip'></span>"))
+        self._strip = box("tokens", row("tokens-scroll", self._pieces.box))
         self.box = box("page", self._none, self._head.widget, self._strip)
         settings.observe(self._draw_empty, names="logprobs")
         self.start()
@@ -57,9 +57,9 @@ class TokensTab(Page):
         self._pieces.close()
         self._settings.unobserve(self._draw_empty, names="logprobs")
 
-    def start(self, tokens: list[Token] | None = None) -> None:
-        """Begin a text, with tokens that are there already or none."""
-        self._tokens, self._drawn = list(tokens or ()), 0
+    def start(self) -> None:
+        """Begin another text."""
+        self._tokens, self._drawn = [], 0
         self._group = f"tnb-{uuid.uuid4().hex[:8]}"
         self._pieces.clear()
         self._draw()

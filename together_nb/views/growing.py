@@ -17,6 +17,7 @@ from together_nb.views.shared import close_all, snug_layout
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
+    from together_nb.client import CompletionStream
     from together_nb.completion import Chunk
 
 
@@ -66,13 +67,13 @@ class GrowingAnswers:
     ----------
     shown
         How to turn them into Markdown.
-    several
-        Whether more than one was asked for, so that each has a title.
+    stream
+        What they come from; where more than one was asked for, each has a title.
     """
 
-    def __init__(self, shown: Format, *, several: bool = False) -> None:
+    def __init__(self, shown: Format, stream: CompletionStream) -> None:
         self._format = shown
-        self._several = several
+        self._several = (stream.request.sampling.n or 1) > 1
         self._answers: dict[int, _Answer] = {}
         self.box = VBox(layout=snug_layout())
 

@@ -64,10 +64,10 @@ class LiveView:
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come; the status line follows twice a second."""
+        stream = self._stream
         first = bool(chunks) and self._answers is None
-        if first:
-            several = self._stream is not None and (self._stream.request.sampling.n or 1) > 1
-            self._answers = GrowingAnswers(self._format, several=several)
+        if first and stream is not None:
+            self._answers = GrowingAnswers(self._format, stream)
             self._root.children = (self._answers.box, *self._below())
         if self._answers is not None:
             self._answers.add(chunks)
