@@ -31,6 +31,7 @@ def _isolated(monkeypatch):
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
     settings.api_key = None
+    settings.max_retries = 0  # an error is seen at once; retries have tests of their own
     settings.local_tokens_per_second = 0
     session.history.clear()
     endpoint._catalogs.clear()

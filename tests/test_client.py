@@ -447,14 +447,15 @@ def test_what_has_come_is_told_while_the_stream_goes_on():
 def test_silence_before_the_answer_is_a_time_out():
     with ScriptedServer(silent()) as server:
         error = failed(server, APITimeoutError, timeout=0.3)
-        assert error.message == f"{server.base_url} was silent for 0.3 s."
+        assert error.message == f"{server.base_url} did not begin to answer within 0.3 s."
         assert error.completion.ending == "failed"
 
 
 def test_silence_in_mid_stream_is_a_lost_connection_that_says_so():
     with ScriptedServer(silent_after(["Once"])) as server:
         error = failed(server, ConnectionLostError, timeout=0.3)
-        assert f"{server.base_url} was silent for 0.3 s." in error.message
+        assert error.message.endswith(f"{server.base_url} was silent for 0.3 s in mid-answer.")
+        assert error.hint == "What came is kept. Set settings.silence_timeout higher if it needs such pauses."
         assert error.completion.text == "Once"
 
 

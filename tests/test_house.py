@@ -19,7 +19,21 @@ ROOT = PACKAGE.parent
 FLOORS = [
     ["version", "errors", "escape", "harmless", "formats", "params", "completion", "accumulate", "catalog", "fill"],
     ["sse", "wiretap", "dialects", "continuation"],
-    ["config", "transport", "endpoint", "client", "pump", "interrupts", "scope", "frontend", "local", "views"],
+    [
+        "config",
+        "transport",
+        "endpoint",
+        "client",
+        "retry",
+        "refusals",
+        "advice",
+        "pump",
+        "interrupts",
+        "scope",
+        "frontend",
+        "local",
+        "views",
+    ],
     ["resolve", "session", "background", "recipes", "options", "tables", "completer"],
     ["magic", "panel"],
 ]

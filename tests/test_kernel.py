@@ -237,9 +237,9 @@ def test_an_error_shows_two_lines_and_what_had_come_stays(ask):
 
 
 def test_an_error_before_anything_came_leaves_no_widget(ask):
-    with ScriptedServer(replies(500, {"error": {"message": "Internal server error"}})) as server:
+    with ScriptedServer(replies(400, {"error": {"message": "Internal server error"}})) as server:
         run = ask(server).wait()
-    assert run.error["traceback"][0].startswith("APIStatusError: The server failed (HTTP 500). Internal server error")
+    assert run.error["traceback"][0].startswith("APIStatusError: The server did not accept the request (HTTP 400). Int")
     assert WIDGET not in run.display["data"]
     assert len(server.requests) == 1
 

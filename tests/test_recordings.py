@@ -127,7 +127,7 @@ ERRORS = {
             "Too many requests or tokens (HTTP 429). Request was rejected due to request rate limiting. Your rate limits "
             "are 60 RPM (1 QPS) and 60000 TPM (1000 TPS). See details: https://docs.together.ai/docs/rate-limits"
         ),
-        "Wait a little and run it again.",
+        "Wait a little and run it again. Its limits: requests 1 (0 left), tokens 1000 (1000 left).",
     ),
     "error-500": (
         APIStatusError,

@@ -333,10 +333,10 @@ def test_a_time_out_that_is_none_is_refused(timeout):
 
 def test_the_time_out_of_a_call_and_of_the_settings():
     with ScriptedServer(silent()) as server:
-        with pytest.raises(APITimeoutError, match=r"silent for 0\.3 s"):
+        with pytest.raises(APITimeoutError, match=r"did not begin to answer within 0\.3 s"):
             complete("Tell", base_url=server.base_url, model="test/chat", timeout=0.3)
         settings.timeout = 0.25
-        with pytest.raises(APITimeoutError, match=r"silent for 0\.25 s"):
+        with pytest.raises(APITimeoutError, match=r"did not begin to answer within 0\.25 s"):
             complete("Tell", base_url=server.base_url, model="test/chat")
     with ScriptedServer(answers(["a"])) as server:
         assert complete("Tell", base_url=server.base_url, model="test/chat", timeout=float("inf")).text == "a"

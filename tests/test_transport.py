@@ -283,7 +283,7 @@ def test_silence_has_its_own_message():
     with ScriptedServer(silent()) as server:
         error = failure(exchange_with(server, timeout=0.3))
         assert isinstance(error, APITimeoutError)
-        assert error.message == f"{server.base_url} was silent for 0.3 s."
+        assert error.message == f"{server.base_url} did not begin to answer within 0.3 s."
         assert "settings.timeout" in error.hint
         assert len(server.requests) == 1
 

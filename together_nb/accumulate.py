@@ -18,6 +18,15 @@ class Accumulator:
     ----------
     request
         What was asked.
+
+    Attributes
+    ----------
+    chunks : int
+        Pieces of text or thinking.
+    begun : bool
+        Whether anything of an answer has come; a role or an id is not anything of it.
+    finished : bool
+        Whether each answer that was asked for has said why it ended.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
@@ -27,6 +36,7 @@ class Accumulator:
         self._model = ""
         self._id = ""
         self.chunks = 0
+        self.begun = False
         self.finished = False
 
     def add(self, chunk: Chunk) -> None:
@@ -35,6 +45,8 @@ class Accumulator:
         if parts is None:
             parts = self._choices[chunk.index] = _Parts()
         parts.add(chunk)
+        if not self.begun:
+            self.begun = bool(chunk.text or chunk.reasoning or chunk.tokens or chunk.finish_reason or chunk.usage)
         if chunk.finish_reason:
             self.finished = self._all_finished()
         if chunk.text or chunk.reasoning:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from together_nb.accumulate import Accumulator
+from together_nb.advice import advise
 from together_nb.completion import Timings
 from together_nb.dialects import dialect_for
-from together_nb.endpoint import check_status, described
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
+    APITimeoutError,
     ConnectionLostError,
     StreamError,
     TogetherError,
 )
+from together_nb.refusals import check_status, described, page_title
+from together_nb.retry import Retries
+from together_nb.scope import joins
 from together_nb.sse import Payloads
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
     from together_nb.completion import Chunk, Completion, CompletionRequest
     from together_nb.endpoint import Endpoint
+    from together_nb.retry import Wait
     from together_nb.transport import Exchange
     from together_nb.wiretap import Wiretap
 
@@ -66,13 +72,17 @@ class CompletionStream:
         self.payload = self.dialect.payload(request)
         self.wiretap: Wiretap | None = None  # to be set before the first chunk is asked for
         self._marks = marks or {}
-        self._exchange = endpoint.exchange("POST", self.dialect.path, self.payload)
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._exchange = self._new_exchange()
+        self._wait: Wait | None = None
         self._accumulator = Accumulator(request)
         self._started: float | None = None
         self._first: float | None = None
         self._ended: float | None = None
         self._cut = ""
         self._chunks = self._run()
+        joins(self)
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
@@ -93,13 +103,24 @@ class CompletionStream:
 
     def cancel(self) -> None:
         """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
-        if self._ended is None:
-            self._exchange.cancel()
+        with self._lock:
+            if self._ended is not None:
+                return
+            self._stopped = True
+            under_way: tuple[Exchange | Wait | None, ...] = (self._exchange, self._wait)
+        for one in under_way:
+            if one is not None:
+                one.cancel()
 
     @property
     def cancelled(self) -> bool:
         """Whether it was stopped by `cancel`."""
-        return self._exchange.cancelled
+        return self._stopped or self._exchange.cancelled
+
+    @property
+    def wait(self) -> Wait | None:
+        """The pause before the request is sent again, while it lasts."""
+        return self._wait
 
     @property
     def answered(self) -> bool:
@@ -131,19 +152,14 @@ class CompletionStream:
         )
 
     def _run(self) -> Generator[Chunk, None, None]:
-        exchange = self._exchange
         self._started = perf_counter()
+        retries = Retries(self.endpoint.max_retries)
         try:
-            exchange.open()
-            check_status(exchange, self.endpoint, self.request.model)
-            yield from self._received(exchange)
+            while (wait := (yield from self._attempt(retries))) is not None:
+                self._again_after(wait)
         except TogetherError as error:
-            error.reword(self.endpoint.without_key(error.message))
-            if not exchange.cancelled:
-                self._ended = perf_counter()
-                self._cut = self._cut or _ending(error)
-                error.completion = self.completion
-                raise
+            error.completion = self.completion
+            raise
         except (KeyboardInterrupt, GeneratorExit):
             self.cancel()
             raise
@@ -152,7 +168,53 @@ class CompletionStream:
                 self._ended = perf_counter()
             if self.wiretap is not None:
                 self.wiretap.end(self.seconds)
+
+    def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
+        """Send the request and take the answer; returns the wait after which it is to be sent again, if it is."""
+        exchange = self._exchange
+        try:
+            exchange.open()
+            check_status(exchange, self.endpoint)
+            yield from self._received(exchange)
+        except TogetherError as error:
+            self._blank_key(error)
+            if self.cancelled:
+                return None
+            wait = None if self._accumulator.begun else retries.after(error)
+            if wait is None:
+                self._ended = perf_counter()
+                self._cut = _ending(error)
+                advise(error, self.request, self.endpoint)
+                raise
+            return wait
+        finally:
             exchange.close()
+        return None
+
+    def _again_after(self, wait: Wait) -> None:
+        """Wait, and have another exchange and nothing of the first one's; neither where it was stopped."""
+        with self._lock:
+            self._wait = wait
+            if self._stopped:
+                wait.cancel()
+        try:
+            wait.sit_out()
+        finally:
+            self._wait = None
+        exchange = self._new_exchange()
+        with self._lock:
+            self._exchange = exchange
+            if self._stopped:
+                exchange.cancel()
+        self._accumulator = Accumulator(self.request)
+
+    def _blank_key(self, error: TogetherError) -> None:
+        error.reword(self.endpoint.without_key(error.message))
+        error.hint = self.endpoint.without_key(error.hint)
+        error.passing = self.endpoint.without_key(error.passing)
+
+    def _new_exchange(self) -> Exchange:
+        return self.endpoint.exchange("POST", self.dialect.path, self.payload)
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
@@ -184,12 +246,10 @@ class CompletionStream:
             if not self._accumulator.finished:
                 if not came:
                     raise
-                raise ConnectionLostError(
-                    f"The connection was lost before the answer was whole. {error.message}",
-                    "What came is kept.",
-                ) from None
-        self._ended = None if exchange.cancelled else perf_counter()
-        if exchange.cancelled or payloads.terminated or self._accumulator.finished:
+                hint = error.hint if isinstance(error, APITimeoutError) else ""
+                raise _lost(f". {error.message}", hint, passing=error.passing) from None
+        self._ended = None if self.cancelled else perf_counter()
+        if self.cancelled or payloads.terminated or self._accumulator.finished:
             if payloads.terminated:
                 exchange.finish()
             return
@@ -198,10 +258,7 @@ class CompletionStream:
                 f"{exchange.url} answered, and sent no events ({described(exchange)}).",
                 "Check that the base URL is that of an API that streams.",
             )
-        raise ConnectionLostError(
-            "The connection was lost before the answer was whole: the stream ended without its last message.",
-            "What came is kept.",
-        )
+        raise _lost(": the stream ended without its last message.", passing="the connection was lost")
 
     def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
         """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
@@ -220,8 +277,9 @@ class CompletionStream:
                 f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
                 "The answer is kept. Check that the model and the server can stream.",
             )
+        title = page_title(body.decode(errors="replace")) if payload is None else ""
         raise APIResponseError(
-            f"{exchange.url} answered with {described(exchange)}, not with a stream of events.",
+            f"{exchange.url} answered with {described(exchange)}, not with a stream of events.{' ' * bool(title)}{title}",
             "Check the base URL: this looks like a web page or a log-in page, not an API."
             if payload is None
             else "Check the base URL and the API (`--api chat`, `completions` or `inference`).",
@@ -233,6 +291,7 @@ class CompletionStream:
             for chunk in self.dialect.chunks(payload):
                 if self._first is None and (chunk.text or chunk.reasoning):
                     self._first = perf_counter()
+                    self._exchange.begun(self.endpoint.silence_timeout)
                 self._accumulator.add(chunk)
                 yield chunk
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -250,6 +309,13 @@ def _start(pieces: Iterator[bytes]) -> bytes:
         if start.removeprefix(_BOM).strip() and len(start) > len(_BOM):
             break
     return start
+
+
+def _lost(how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
+    kept = "What came is kept."
+    error = ConnectionLostError(f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip())
+    error.passing = passing
+    return error
 
 
 def _ending(error: TogetherError) -> str:

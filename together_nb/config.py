@@ -13,7 +13,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from traitlets import Bunch, Float, HasTraits, TraitType, Unicode, link, validate
+from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
@@ -26,6 +26,10 @@ LOCAL_MODEL = "local/ngram"
 DEFAULT_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
 DEFAULT_BASE_URL = "https://api.together.xyz/v1"
 TOGETHER_HOSTS = frozenset({"api.together.xyz", "api.together.ai"})
+CONNECT_TIMEOUT = 10.0  # seconds
+TIMEOUT = 300.0  # seconds: some models think long before their first token
+SILENCE_TIMEOUT = 120.0  # seconds
+MAX_RETRIES = 4
 KEY_VARIABLE = "TOGETHER_API_KEY"
 BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
 MODEL_VARIABLE = "TOGETHER_MODEL"
@@ -147,8 +151,10 @@ class Settings(HasTraits):
 
     base_url = Unicode(None, allow_none=True, help=f"Server; unset: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}")
     model = Unicode(None, allow_none=True, help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}")
-    connect_timeout = Float(10.0, min=0.001, help="Seconds to wait for a connection")
-    timeout = Float(300.0, min=0.001, help="Seconds of silence after which a server is given up")
+    connect_timeout = Float(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
+    timeout = Float(TIMEOUT, min=0.001, help="Seconds to wait for the first token of an answer")
+    silence_timeout = Float(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
+    max_retries = Int(MAX_RETRIES, min=0, max=10, help="How often a request is sent again, before its first token")
     local_tokens_per_second = Float(40.0, min=0, help=f"Pace of {LOCAL_MODEL}; 0 is as fast as it can")
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@
     │   └── APITimeoutError            it took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
     │   ├── AuthenticationError        401
+    │   ├── ContextLengthError         403, 413: the prompt and max_tokens are too long for the model
     │   ├── NotFoundError              404: no such model, or no such address
     │   └── RateLimitError             429
     ├── APIResponseError               a reply that is not a stream of events (HTML, JSON, …)
@@ -40,7 +41,17 @@ class TogetherError(Exception):
         What to do about it; shown on a line of its own.
     completion
         What had arrived when it happened, or None.
+
+    Attributes
+    ----------
+    passing : str
+        Why it may be over when the request is sent again, in a few words; "" where it will not.
+    retry_after : float or None
+        Seconds that the server asks to wait before that.
     """
+
+    passing = ""
+    retry_after: float | None = None
 
     def __init__(self, message: str, hint: str = "", *, completion: Completion | None = None) -> None:
         super().__init__(message)
@@ -105,6 +116,10 @@ class APIStatusError(TogetherError):
 
 class AuthenticationError(APIStatusError):
     """401: the key is missing, mistyped or withdrawn."""
+
+
+class ContextLengthError(APIStatusError):
+    """403 or 413: the prompt and max_tokens are too long for the model."""
 
 
 class NotFoundError(APIStatusError):

@@ -70,6 +70,7 @@ class TogetherMagics(Magics):
         """Ask and draw."""
         from together_nb import resolve, session, views
         from together_nb.fill import fill
+        from together_nb.views.notice import waits_shown
 
         prompt, system = self._as_typed(cell), given.system
         filled: tuple[str, ...] = ()
@@ -78,9 +79,10 @@ class TogetherMagics(Magics):
             if system is not None:
                 system, more = fill(system, self._shell.user_ns)
                 filled = tuple(dict.fromkeys((*filled, *more)))
-        opened = resolve.open_stream(
-            prompt, model=given.model, api=given.api, system=system, filled=filled, **given.sampling
-        )
+        with waits_shown(self._shell):
+            opened = resolve.open_stream(
+                prompt, model=given.model, api=given.api, system=system, filled=filled, **given.sampling
+            )
         if given.dry_run:
             self._show_request(opened, filled)
             return
@@ -132,8 +134,9 @@ class TogetherMagics(Magics):
     def run_command(self, line: str) -> None:
         """``%together`` [login | logout | models [TEXT] | panel]; alone: where it stands."""
         from together_nb.interrupts import told
+        from together_nb.views.notice import waits_shown
 
-        with told("stopped by you."):
+        with told("stopped by you."), waits_shown(self._shell):
             self._command(line)
 
     def _command(self, line: str) -> None:

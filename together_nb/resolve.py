@@ -12,6 +12,7 @@ from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key
 from together_nb.endpoint import Endpoint, catalog, known_catalog
 from together_nb.errors import (
     APIConnectionError,
+    APITimeoutError,
     AuthenticationError,
     InputError,
     MissingKeyError,
@@ -157,7 +158,14 @@ def _named(
     """The server and the key that the arguments or else the settings name."""
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     key = settings.api_key if api_key is None else Key(api_key, "the argument api_key")
-    return Endpoint(root, key, chosen.connect_timeout, _seconds(timeout, chosen.timeout))
+    return Endpoint(
+        root,
+        key,
+        connect_timeout=chosen.connect_timeout,
+        timeout=_seconds(timeout, chosen.timeout),
+        silence_timeout=_seconds(timeout, chosen.silence_timeout),
+        max_retries=chosen.max_retries,
+    )
 
 
 def _seconds(timeout: float | None, default: float) -> float:
@@ -188,7 +196,7 @@ def is_embedded(opened: CompletionStream) -> bool:
 
 def _only_model(endpoint: Endpoint) -> str:
     """The model of a server that has one."""
-    offered = [row.id for row in catalog(endpoint).callable()]
+    offered = [row.id for row in catalog(endpoint, retries=endpoint.max_retries).callable()]
     if len(offered) == 1:
         return offered[0]
     some = f" It has {', '.join(offered[:3])}{', …' if len(offered) > 3 else ''}." if offered else ""  # noqa: PLR2004
@@ -204,10 +212,12 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     if request.system is not None or request.messages is not None:
         return "chat"
     try:
-        row = catalog(endpoint).get(model)
-    except (APIConnectionError, AuthenticationError):
-        raise
-    except TogetherError:
+        row = catalog(endpoint, retries=endpoint.max_retries).get(model)
+    except TogetherError as error:
+        if isinstance(error, APITimeoutError):
+            error.hint = "It was asked for its list of models; `--api chat` does without."
+        if isinstance(error, (APIConnectionError, AuthenticationError)):
+            raise
         row = None  # a server without a list is asked for a chat, as most are
     return "chat" if row is None else row.api
 
@@ -218,6 +228,7 @@ def models(
     base_url: str | None = None,
     api_key: str | None = None,
     fresh: bool = False,
+    max_retries: int | None = None,
     chosen: Settings = settings,
 ) -> list[Model]:
     """The models of the server in use.
@@ -230,6 +241,8 @@ def models(
         Another server and key than the settings'.
     fresh
         Fetch the list again.
+    max_retries
+        How often to ask again when it fails; None is the settings'.
     chosen
         The settings in use.
 
@@ -247,5 +260,6 @@ def models(
     if endpoint.is_together and endpoint.key is None:
         endpoint = _embedded(endpoint)
     needle = text.lower()
-    rows = catalog(endpoint, fresh=fresh).models
+    retries = endpoint.max_retries if max_retries is None else max_retries
+    rows = catalog(endpoint, fresh=fresh, retries=retries).models
     return [row for row in rows if needle in row.id.lower() or needle in row.display_name.lower()]

@@ -9,6 +9,7 @@ from together_nb.formats import AUTO
 from together_nb.interrupts import put_off, told
 from together_nb.pump import Pump
 from together_nb.resolve import models, open_stream
+from together_nb.retry import nobody, told_to
 from together_nb.scope import Scope
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def stream(
     api_key
         Another key than the settings'.
     timeout
-        Seconds of silence after which the server is given up.
+        Seconds to wait for the first token, and of silence after it; without it `settings.timeout`
+        and `settings.silence_timeout`.
     **sampling
         Sampling parameters (`SamplingParams`); what is not given is taken from `settings`, and
         None unsets it. Unset is not sent.
@@ -85,7 +87,8 @@ def stream(
     Returns
     -------
     CompletionStream
-        Nothing is sent before the first chunk is asked for. `CompletionStream.cancel` ends it
+        A failed request is sent again up to `settings.max_retries` times, as long as nothing of an
+        answer has come; each wait is logged as a warning. Nothing is sent before the first chunk is asked for. `CompletionStream.cancel` ends it
         from any thread; `CompletionStream.completion` is what has come so far.
 
     Raises
@@ -172,7 +175,8 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    with told("stopped by you; what came is kept."), Scope() as scope:
+    # Of a wait the view tells, which sees it at the stream.
+    with told("stopped by you; what came is kept."), Scope() as scope, told_to(nobody):
         pump = Pump(opened)
         _drawn.add(pump)
         try:

@@ -57,7 +57,7 @@ class Exchange:
     body
         Bytes of JSON, or None.
     connect_timeout, timeout
-        Seconds: for the connection, and of silence after it.
+        Seconds: for the connection, and for the answer to begin.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Exchange:
         self._key = key
         self._body = body
         self._timeouts = (min(connect_timeout, _LONGEST), min(timeout, _LONGEST))
+        self._silence: float | None = None  # seconds, once the answer has begun
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._response: requests.Response | None = None
@@ -152,8 +153,13 @@ class Exchange:
                 return
             yield piece
 
+    def begun(self, seconds: float) -> None:
+        """The answer has begun: put up with `seconds` of silence from now on."""
+        self._silence = min(seconds, _LONGEST)
+        self.expect_end(self._silence)
+
     def expect_end(self, seconds: float) -> None:
-        """Put up with no more than `seconds` of silence from now on."""
+        """Nothing more is needed: put up with no more than `seconds` of silence from now on."""
         with self._lock:
             if self._connection is not None and self._connection.sock is not None:
                 self._connection.sock.settimeout(seconds)
@@ -225,32 +231,64 @@ class Exchange:
         causes = list(_causes(error))
         words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
         if "ConnectTimeout" in words or "handshake operation timed out" in words:
-            return APITimeoutError(
-                f"{server} did not take the connection within {self._timeouts[0]:g} s.",
-                "Check the network, or set settings.connect_timeout higher.",
+            return _passing(
+                APITimeoutError(
+                    f"{server} did not take the connection within {self._timeouts[0]:g} s.",
+                    "Check the network, or set settings.connect_timeout higher.",
+                )
             )
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
-            return APITimeoutError(
-                f"{server} was silent for {self._timeouts[1]:g} s.",
-                "Try again, or set settings.timeout higher: some models think long before they answer.",
+            return self._silent(server)
+        return _unreached(server, parts.hostname or "", causes, words) or _passing(
+            APIConnectionError(
+                f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
             )
-        if "CERTIFICATE_VERIFY_FAILED" in words or "SSL" in words:
-            return APIConnectionError(
-                f"The secure connection to {server} failed: {_last_words(causes)}.",
-                "Check the address; for a certificate of your own set REQUESTS_CA_BUNDLE to its file.",
-            )
-        if "NameResolution" in words or "gaierror" in words:
-            return APIConnectionError(
-                f"No server is known by the name {parts.hostname}.",
-                "Check the base URL for a typing error, and the network.",
-            )
-        if "Connection refused" in words or "ConnectionRefused" in words:
-            return APIConnectionError(
-                f"Nothing answers at {server}.", "Check the base URL, and that the server is running."
-            )
-        return APIConnectionError(
-            f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
         )
+
+    def _silent(self, server: str) -> APITimeoutError:
+        """Not sent again: the server may be at work on it, and would be twice."""
+        if self._silence is not None:
+            return APITimeoutError(
+                f"{server} was silent for {self._silence:g} s in mid-answer.",
+                "Set settings.silence_timeout higher if it needs such pauses.",
+            )
+        return APITimeoutError(
+            f"{server} did not begin to answer within {self._timeouts[1]:g} s.",
+            "Try again, or set settings.timeout higher: some models think long before they answer.",
+        )
+
+
+def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:
+    """The error of a server that was not spoken to, or None."""
+    if "ProxyError" in words:
+        proxy = APIConnectionError(
+            f"The proxy made no connection to {server}: {_last_words(causes)}.",
+            "Check HTTPS_PROXY; NO_PROXY names hosts that need none.",
+        )
+        return proxy if "Tunnel connection failed: 4" in words else _passing(proxy)
+    if "CERTIFICATE_VERIFY_FAILED" in words or ("SSL" in words and "EOF" not in words):
+        return APIConnectionError(
+            f"The secure connection to {server} failed: {_last_words(causes)}.",
+            "Check the address; for a certificate of your own set REQUESTS_CA_BUNDLE to its file.",
+        )
+    if "NameResolution" in words or "gaierror" in words:
+        unknown = APIConnectionError(
+            f"No server is known by the name {host}.",
+            "Check the base URL for a typing error, and the network.",
+        )
+        # Asking again helps where the name server was not reached, and not where it knows no such name.
+        unsure = any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN for cause in causes)
+        return _passing(unknown) if unsure else unknown
+    if "Connection refused" in words or "ConnectionRefused" in words:
+        return _passing(
+            APIConnectionError(f"Nothing answers at {server}.", "Check the base URL, and that the server is running.")
+        )
+    return None
+
+
+def _passing(error: APIConnectionError) -> APIConnectionError:
+    error.passing = error.message.rstrip(".")
+    return error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

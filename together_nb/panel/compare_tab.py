@@ -16,6 +16,7 @@ from together_nb.frontend import draws_from_threads
 from together_nb.panel.parts import Page, Shown, box, close_tree, explained, icon_button, note, row, said, sentences
 from together_nb.panel.status import State
 from together_nb.params import PARAMETERS
+from together_nb.retry import telling
 from together_nb.views.growing import GrowingAnswers
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
+    from together_nb.retry import Wait
 
 MODEL = "model"
 MOST = 8  # columns; more are too narrow to be read
@@ -183,7 +185,7 @@ class Column:
         self._stop.on_click(lambda _: self.stop())
         self._end = row("end")
         self.box = box("column", note("column-title", title), self._stop, self._end, self._foot.widget)
-        self.run = BackgroundRun(opened, self, self._keep)
+        self.run = BackgroundRun(telling(self._waits, opened), self, self._keep)
         self.run.add_done_callback(self._done)
 
     def begin(self) -> bool:
@@ -228,9 +230,18 @@ class Column:
                 return
             if chunks:
                 self._growing.add(chunks)
-            if stream.chunks and (not self._told or stream.seconds - self._told >= _STATUS_SECONDS):
+            if stream.wait is not None:
+                self._foot.set(said(str(stream.wait)))
+            elif not stream.chunks:
+                self._foot.set(State.WAITING.value)
+            elif not self._told or stream.seconds - self._told >= _STATUS_SECONDS:
                 self._told = stream.seconds
                 self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
+
+    def _waits(self, wait: Wait) -> None:
+        with self._lock:
+            if not self._closed:
+                self._foot.set(said(str(wait)))
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`_done` tells it)
         """Show how it ended."""

@@ -11,6 +11,7 @@ from together_nb.catalog import Catalog, Model
 from together_nb.config import LOCAL_MODEL
 from together_nb.errors import TogetherError
 from together_nb.panel.parts import Shown, box, explained, icon_button, note, row, said, sentences
+from together_nb.retry import nobody, told_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,8 @@ class ModelBox:
 
     def _load(self) -> None:
         try:
-            self._catalog = Catalog(tuple(resolve.models(chosen=self._settings)))
+            with told_to(nobody):  # that it is being read stands below the box
+                self._catalog = Catalog(tuple(resolve.models(chosen=self._settings)))
         except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
             self._box.options = ()

@@ -12,6 +12,7 @@ from together_nb import frontend, session
 from together_nb.background import BackgroundRun
 from together_nb.continuation import joined
 from together_nb.panel.status import State
+from together_nb.retry import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from together_nb.panel.events_tab import EventsTab
     from together_nb.panel.status import StatusLine
     from together_nb.panel.tokens_tab import TokensTab
+    from together_nb.retry import Wait
 
 _STATUS_SECONDS = 0.25
 _STOP_SECONDS = 2.0
@@ -98,7 +100,7 @@ class Runs:
             The part that it goes on from.
         """
         view = _View(self, before)
-        run = BackgroundRun(open_stream, view, view.keep)
+        run = BackgroundRun(telling(view.waits, open_stream), view, view.keep)
         with self.lock:
             self._abandon()
             if before is None:
@@ -224,14 +226,25 @@ class _View:
         with runs.lock:
             if stream is None or not runs.shows(self):
                 return
-            if chunks and runs.state is State.WAITING:
+            if chunks and runs.state is not State.ANSWERING:
                 runs.to(State.ANSWERING)
             runs.answer.write(chunks)
             runs.tokens.write(chunks)
             runs.events.write()
-            if stream.seconds - self._told >= _STATUS_SECONDS:
+            if stream.wait is not None:
+                self.waits(stream.wait)
+            elif runs.state is State.RETRYING:
+                runs.to(State.WAITING)
+            elif stream.seconds - self._told >= _STATUS_SECONDS:
                 self._told = stream.seconds
                 runs.status.streaming(stream, self.before)
+
+    def waits(self, wait: Wait) -> None:
+        """Say what is waited for, also before there is a stream."""
+        with self._runs.lock:
+            if self._runs.shows(self):
+                self._runs.status.waiting(wait)
+                self._runs.to(State.RETRYING)
 
     def keep(self, completion: Completion) -> None:
         """Keep what came in the history; what goes on from a part takes its place."""

@@ -10,6 +10,7 @@ from together_nb.panel.parts import Shown, note, row, said
 
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream
+    from together_nb.retry import Wait
 
 
 class State(Enum):
@@ -17,6 +18,7 @@ class State(Enum):
 
     READY = "Ready"
     WAITING = "Waiting for the first token"
+    RETRYING = "Waiting to try again"
     ANSWERING = "Answering"
     DONE = "Done"
     CUT = "Cut at its limit"
@@ -27,7 +29,7 @@ class State(Enum):
     @property
     def running(self) -> bool:
         """Whether an answer is under way."""
-        return self in (State.WAITING, State.ANSWERING)
+        return self in (State.WAITING, State.RETRYING, State.ANSWERING)
 
     @classmethod
     def after(cls, completion: Completion) -> State:
@@ -63,6 +65,10 @@ class StatusLine:
     def clear(self) -> None:
         """Show no figures."""
         self._figures.set("")
+
+    def waiting(self, wait: Wait) -> None:
+        """What is waited for before the request is sent again."""
+        self._figures.set(f"<span>{said(str(wait))}</span>")
 
     def streaming(self, stream: CompletionStream, before: Completion | None) -> None:
         """The figures of an answer that streams, `before` being the part that it goes on from."""

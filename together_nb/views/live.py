@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
     from together_nb.formats import Format
+    from together_nb.retry import Wait
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5
@@ -42,6 +43,8 @@ class LiveView:
         The format.
     """
 
+    _way_out = " · ■ stops"  # where a wait is told; the cell has no button of its own
+
     def __init__(self, shown: Format) -> None:
         self._format = shown
         self._status = HTML(layout=snug_layout())
@@ -49,6 +52,7 @@ class LiveView:
         self._answers: GrowingAnswers | None = None
         self._stream: CompletionStream | None = None
         self._told = 0.0
+        self._wait: Wait | None = None
         self._handle: Any = None
 
     def start(self, stream: CompletionStream) -> None:
@@ -71,9 +75,9 @@ class LiveView:
             self._root.children = (self._answers.box, *self._below())
         if self._answers is not None:
             self._answers.add(chunks)
-        seconds = 0.0 if self._stream is None else self._stream.seconds
-        if first or seconds - self._told >= _STATUS_SECONDS:
-            self._told = seconds
+        wait, seconds = (None, 0.0) if stream is None else (stream.wait, stream.seconds)
+        if first or wait is not self._wait or seconds - self._told >= _STATUS_SECONDS:
+            self._told, self._wait = seconds, wait
             self._status.value = self._status_line()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
@@ -97,7 +101,10 @@ class LiveView:
         stream = self._stream
         if stream is None:
             return ""
-        state = count(stream.chunks, "chunk") if stream.chunks else "waiting for the first token"
+        if stream.wait is not None:
+            state = f"{visible(str(stream.wait))}{self._way_out}"
+        else:
+            state = count(stream.chunks, "chunk") if stream.chunks else "waiting for the first token"
         line = f"{stream.request.model} · {state} · {stream.seconds:.1f} s"
         return f'<span style="opacity:.7;font-size:smaller">{html.escape(line)}</span>'
 
@@ -112,6 +119,8 @@ class BackgroundView(LiveView):
     stop
         What the button does.
     """
+
+    _way_out = ""
 
     def __init__(self, shown: Format, stop: Callable[[], Any]) -> None:
         self._button = Button(

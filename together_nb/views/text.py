@@ -10,6 +10,7 @@ from together_nb.escape import visible
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
+    from together_nb.retry import Wait
 
 
 class SilentView:
@@ -53,9 +54,19 @@ class TerminalView(SilentView):
 
     def __init__(self) -> None:
         self._thinking = False
+        self._stream: CompletionStream | None = None
+        self._wait: Wait | None = None
+
+    def start(self, stream: CompletionStream) -> None:
+        """Keep hold of the stream: it may have to be waited for."""
+        self._stream = stream
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Write what has come."""
+        """Write what has come, or that it is waited for."""
+        wait = None if self._stream is None else self._stream.wait
+        if wait is not None and wait is not self._wait:
+            _write(waiting(wait))
+        self._wait = wait or self._wait
         for chunk in chunks:
             if chunk.index:
                 continue
@@ -71,6 +82,11 @@ class TerminalView(SilentView):
             _write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")
         _write(f"\n[{completion.footer()}]\n")
         sys.stdout.flush()
+
+
+def waiting(wait: Wait) -> str:
+    """The line that tells of a wait."""
+    return f"({visible(str(wait))} · Ctrl-C stops)\n"
 
 
 def _write(text: str) -> None:

@@ -1,0 +1,70 @@
+"""What is waited for before there is an answer to be drawn: the server's list of models."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from together_nb.escape import literal, visible
+from together_nb.frontend import has_kernel, someone_watches
+from together_nb.retry import nobody, told_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from together_nb.retry import Wait
+
+
+@contextmanager
+def waits_shown(shell: Any) -> Iterator[None]:
+    """Show each wait that is begun within the block where the cell's output will appear, and take it away after it.
+
+    Parameters
+    ----------
+    shell
+        The running IPython shell.
+    """
+    if not has_kernel(shell):
+        with told_to(_written):
+            yield
+        return
+    if not someone_watches(shell):
+        with told_to(nobody):
+            yield
+        return
+    line = _Line()
+    try:
+        with told_to(line.show):
+            yield
+    finally:
+        line.clear()
+
+
+def _written(wait: Wait) -> None:
+    from together_nb.views.text import waiting
+
+    print(waiting(wait), end="", flush=True)  # noqa: T201  (a terminal)
+
+
+class _Line:
+    """A line of output that is replaced by the next."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, wait: Wait) -> None:
+        from IPython.display import display
+
+        words = visible(f"{wait} · ■ stops")
+        bundle = {"text/markdown": f"<sub>{literal(words)}</sub>", "text/plain": words}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=uuid.uuid4().hex)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def clear(self) -> None:
+        if self._handle is not None:
+            from IPython.display import clear_output
+
+            clear_output()
