@@ -77,6 +77,8 @@ class ScriptedServer:
         Rows of `GET /v1/models`, or a script for it, or None for a server without a list.
     handshake
         False accepts connections and says nothing at all, not even TLS's hello.
+    names
+        What its certificate is for.
 
     Attributes
     ----------
@@ -101,6 +103,7 @@ class ScriptedServer:
         tls: trustme.CA | None = None,
         models: list[dict[str, Any]] | Script | None = MODELS,
         handshake: bool = True,
+        names: tuple[str, ...] = (HOST, "localhost"),
     ) -> None:
         self.script = script
         self.models = models
@@ -112,11 +115,11 @@ class ScriptedServer:
         self.closed = threading.Event()
         self.closed_at: float | None = None  # perf_counter of the moment when `closed` was set
         self._failures: list[BaseException] = []
-        self._handshake = handshake
+        self.handshake = handshake
         self._tls: ssl.SSLContext | None = None
         if tls is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.issue_cert(HOST, "localhost").configure_cert(self._tls)
+            tls.issue_cert(*names).configure_cert(self._tls)
         self._scheme = "http" if tls is None else "https"
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -172,7 +175,7 @@ class ScriptedServer:
                     accepted.close()
                     return
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self._tls is not None and self._handshake:
+                if self._tls is not None and self.handshake:
                     accepted = self._tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
                 self._live.add(accepted)
                 number, self.connections = self.connections, self.connections + 1
@@ -180,7 +183,7 @@ class ScriptedServer:
 
     def _serve(self, connection: _Connection) -> None:
         try:
-            connection.serve(handshake=self._handshake)
+            connection.serve(handshake=self.handshake)
         except (Gone, OSError):
             if connection.carried and not self._stopping.is_set():
                 self.closed_at = time.perf_counter()

@@ -35,8 +35,9 @@ VALUES = {
 
 
 @contextmanager
-def ipython(config):
+def ipython(config=None):
     """A real IPython with the extension loaded; it keeps no history on disk."""
+    config = Config() if config is None else config
     InteractiveShell.clear_instance()
     config.HistoryManager.enabled = False
     one = InteractiveShell.instance(config=config)
@@ -48,7 +49,7 @@ def ipython(config):
 
 @pytest.fixture
 def shell():
-    with ipython(Config()) as one:
+    with ipython() as one:
         yield one
 
 

@@ -48,7 +48,7 @@ def refused(server, key=KEY):
         (418, APIStatusError, "The server refused the request", "--dry-run"),
         (422, APIStatusError, "The server did not accept a parameter", "--dry-run"),
         (408, APIStatusError, "The server took too long", "fewer tokens"),
-        (409, APIStatusError, "The server was busy with the same", "Wait a little"),
+        (409, APIStatusError, "The request is in conflict with another", "Wait a little"),
         (429, RateLimitError, "Too many requests or tokens", "Wait a little"),
         (500, APIStatusError, "The server failed", "Wait a little"),
         (503, APIStatusError, "The server is overloaded", "another model"),

@@ -81,7 +81,7 @@ class Catalog:
 
     def nearest(self, model: str) -> str:
         """A sentence with the nearest callable ids, or ""."""
-        return suggestion(model, [row.id for row in self.callable()])
+        return suggestion(model, [row.id for row in self.callable() if row.id != model])
 
 
 def _model(row: dict[str, Any]) -> Model:

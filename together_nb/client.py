@@ -247,7 +247,7 @@ class CompletionStream:
                 if not came:
                     raise
                 hint = error.hint if isinstance(error, APITimeoutError) else ""
-                raise _lost(f". {error.message}", hint, passing=error.passing) from None
+                raise self._lost(f". {error.message}", hint, passing=error.passing) from None
         self._ended = None if self.cancelled else perf_counter()
         if self.cancelled or payloads.terminated or self._accumulator.finished:
             if payloads.terminated:
@@ -258,7 +258,15 @@ class CompletionStream:
                 f"{exchange.url} answered, and sent no events ({described(exchange)}).",
                 "Check that the base URL is that of an API that streams.",
             )
-        raise _lost(": the stream ended without its last message.", passing="the connection was lost")
+        raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
+
+    def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
+        kept = "What came is kept." if self._accumulator.begun else ""
+        error = ConnectionLostError(
+            f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip()
+        )
+        error.passing = passing
+        return error
 
     def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
         """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
@@ -309,13 +317,6 @@ def _start(pieces: Iterator[bytes]) -> bytes:
         if start.removeprefix(_BOM).strip() and len(start) > len(_BOM):
             break
     return start
-
-
-def _lost(how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
-    kept = "What came is kept."
-    error = ConnectionLostError(f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip())
-    error.passing = passing
-    return error
 
 
 def _ending(error: TogetherError) -> str:

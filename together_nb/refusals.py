@@ -83,7 +83,7 @@ _STATUS: dict[int, tuple[str, str]] = {
     403: ("The prompt and max_tokens do not fit the model's context", "Shorten the prompt or lower max_tokens."),
     404: ("The server has no such model or address", "`%together models` lists the models; check the base URL too."),
     408: ("The server took too long", "Run it again, or ask for fewer tokens."),
-    409: ("The server was busy with the same", "Wait a little and run it again."),
+    409: ("The request is in conflict with another", "Wait a little and run it again."),
     413: ("The request is too large", "Shorten the prompt."),
     422: ("The server did not accept a parameter", "Look at what was sent with --dry-run."),
     429: ("Too many requests or tokens", "Wait a little and run it again."),

@@ -150,7 +150,7 @@ def tried(most: int, ask: Callable[[], Result]) -> Result:
 
 def _log(wait: Wait) -> None:
     # Unless it is configured otherwise, logging writes a warning to stderr, where a notebook shows it.
-    logging.getLogger("together_nb").warning("%s", wait)
+    logging.getLogger("together_nb").warning(str(wait))
 
 
 _listener: ContextVar[Callable[[Wait], object]] = ContextVar("together_nb who is told of waits", default=_log)

@@ -14,7 +14,7 @@ import socket
 import threading
 import weakref
 from functools import cache
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, parse_headers
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -40,6 +40,7 @@ _READ_SIZE = 65536
 _LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in the same packet
 _LAST_PIECES = 8
 _LONGEST = 1e6  # seconds; sockets take no infinity
+_BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _this_thread = threading.local()
 
 
@@ -239,6 +240,11 @@ class Exchange:
             )
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
             return self._silent(server)
+        if "DecodeError" in words:  # not sent again: what cannot be read may be a whole answer
+            return APIConnectionError(
+                f"{server} sent what cannot be read: {_last_words(causes)}.",
+                "Something on the way may spoil it: a proxy, a virus scanner.",
+            )
         return _unreached(server, parts.hostname or "", causes, words) or _passing(
             APIConnectionError(
                 f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
@@ -321,9 +327,21 @@ class _Bearer(AuthBase):
         return request
 
 
+class _Response(HTTPResponse):
+    """Passes over what a server says before its answer: http.client knows 100, and takes 102 and 103 for the answer."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            told: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if told[1] not in _BEFORE_THE_ANSWER:
+                return told
+            parse_headers(self.fp)
+
+
 class _Telling(HTTPConnection):
     """A connection that tells the exchange of its thread what socket it goes over."""
 
+    response_class = _Response
     _served: weakref.ref[Exchange] | None = None
 
     def _new_conn(self) -> socket.socket:

@@ -1,0 +1,178 @@
+"""Each row of the table of faults, through Python, the cell magic and the panel, in each dialect."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from dataclasses import dataclass
+
+import pytest
+from ipywidgets import HTML
+
+from tests.faults import CONTRIBUTING, FAULTS, PART, PIECES, REFUSALS, TAKEN, TRIES, Fault, with_table
+from tests.servers import DIALECTS, MODELS
+from tests.test_magic import ipython
+from tests.test_panel import answer, click, opened, page, rest, state
+from together_nb import endpoint, history, settings, stream
+from together_nb.accumulate import Accumulator
+from together_nb.catalog import Catalog
+from together_nb.config import MAX_RETRIES
+from together_nb.errors import TogetherError
+from together_nb.panel.parts import within
+from together_nb.panel.status import State
+from together_nb.retry import Wait
+
+pytestmark = pytest.mark.timeout(120)
+
+KEY = "sk-secret-0123456789abcdef"
+PROMPT = "Tell me"
+
+
+@dataclass
+class Seen:
+    """What became of a request: the error as a user reads it, and the text."""
+
+    error: str
+    text: str
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch, certificates):
+    """What was said of each wait, none of which is sat out; and `TAKEN` is set when the client has the part."""
+    told, sit_out, add = [], Wait.sit_out, Accumulator.add
+
+    def hurried(wait):
+        told.append(str(wait))
+        wait._until = 0
+        return sit_out(wait)
+
+    def added(accumulator, chunk):
+        add(accumulator, chunk)
+        if accumulator.chunks <= len(PIECES) and "".join(accumulator._choices[0].text) == PART:
+            TAKEN.set()
+
+    TAKEN.clear()
+    monkeypatch.setattr(Wait, "sit_out", hurried)
+    monkeypatch.setattr(Accumulator, "add", added)
+    settings.max_retries = MAX_RETRIES
+    settings.api_key = KEY
+    return told
+
+
+def through_python(place, dialect):
+    answer = stream(PROMPT, model="test/chat", api=dialect, base_url=place.base_url)
+    came, failed = "", None
+    try:
+        for chunk in answer:
+            came += chunk.text
+    except TogetherError as error:
+        failed = error
+    assert came == answer.completion.text
+    assert failed is None or failed.completion.text == came
+    return Seen("" if failed is None else f"{type(failed).__name__}: {failed}", came)
+
+
+def through_the_magic(place, dialect, capsys):
+    settings.base_url = place.base_url
+    with ipython() as shell:
+        result = shell.run_cell(f"%%together -m test/chat --api {dialect} -o told\n{PROMPT}")
+        printed = capsys.readouterr().out
+        kept = shell.user_ns.get("told")
+    error = result.error_in_exec
+    assert isinstance(error, TogetherError | None)
+    assert "Traceback" not in printed
+    if kept is not None:
+        assert history == [kept]
+        assert kept.text in printed
+    shown = "" if error is None else printed[printed.rindex(type(error).__name__) :].rstrip()
+    return Seen(shown, "" if kept is None else kept.text)
+
+
+def through_the_panel(place, dialect):
+    # The panel's own look at the list would be asked for, and waited for, too.
+    endpoint._catalogs[place.base_url, KEY[-4:]] = Catalog.from_json(MODELS)
+    with opened(place, api=dialect) as panel:
+        click(panel, "Generate")
+        rest()
+        kept = panel.completion
+        (line,) = [
+            one for one in within(page(panel, "Answer")) if isinstance(one, HTML) and "tnb-error" in one._dom_classes
+        ]
+        words = html.unescape(re.sub("<[^>]*>", " ", line.value))
+        if kept is not None:
+            assert history == [kept]
+            assert answer(page(panel, "Answer"))
+        assert (state(panel) is State.DONE) == (not words)
+        return Seen(words, "" if kept is None else kept.text)
+
+
+DOORS = {"Python": through_python, "the magic": through_the_magic, "the panel": through_the_panel}
+
+
+def pattern(expected, place, dialect):
+    """An expected sentence as a pattern."""
+    path = {name: path for path, name in DIALECTS.items()}[dialect]
+    expected = expected.replace("{url}", place.base_url + path).replace("{server}", place.base_url)
+    return ".*".join(re.escape(part) for part in re.sub(r"\s+", " ", expected).split("…"))
+
+
+def holds(expected, found, place, dialect):
+    found = re.sub(r"\s+", " ", found).strip()
+    assert re.fullmatch(pattern(expected, place, dialect), found), (expected, found)
+
+
+def check(fault: Fault, door: str, dialect: str, waits, capsys):
+    for name, value in fault.settings.items():
+        setattr(settings, name, value)
+    with fault.met() as place:
+        extra = (capsys,) if door == "the magic" else ()
+        seen = DOORS[door](place, dialect, *extra)
+        if place.server is not None:
+            asked = len(place.server.requests) if place.server.handshake else place.server.connections
+            assert asked == fault.asked
+    # The panel says what happened and what to do, and not what the class is called.
+    sees = fault.sees.partition(": ")[2] if door == "the panel" else fault.sees
+    holds(sees, seen.error, place, dialect)
+    if fault.kept.endswith("…"):
+        assert seen.text.startswith(fault.kept[:-1])
+        assert len(seen.text) > 100_000
+    else:
+        assert seen.text == fault.kept
+    assert len(waits) == max(fault.asked - 1, 0)
+    if waits:
+        holds(fault.says, waits[0], place, dialect)
+    assert KEY not in seen.error
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values())
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_is_told_and_what_came_is_kept(fault, door, dialect, waits, capsys):
+    check(fault, door, dialect, waits, capsys)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values())
+@pytest.mark.parametrize("fault", REFUSALS, ids=str)
+def test_a_refusal_is_told_in_the_servers_words(fault, dialect, waits, capsys):
+    check(fault, "Python", dialect, waits, capsys)
+
+
+# Six bodies and three dialects: each status comes through each door in each dialect.
+IN_TURN = list(zip(REFUSALS, itertools.cycle(DIALECTS.values())))
+
+
+@pytest.mark.parametrize("door", ["the magic", "the panel"])
+@pytest.mark.parametrize(("fault", "dialect"), IN_TURN, ids=str)
+def test_a_refusal_is_told_through_every_door(fault, door, dialect, waits, capsys):
+    check(fault, door, dialect, waits, capsys)
+
+
+def test_the_table_in_contributing_is_that_of_the_tests():
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert with_table(text) == text
+    assert all(f"| {fault.does} |" in text for fault in FAULTS)
+
+
+def test_the_number_of_tries_is_the_one_the_settings_begin_with():
+    assert TRIES == MAX_RETRIES + 1
