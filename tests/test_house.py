@@ -300,7 +300,7 @@ def test_adding_a_parameter_is_one_line(tmp_path):
 # The folder
 
 ALLOWED = {
-    ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "binder", "notebooks", "pyproject.toml",
+    ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "binder", "notebooks", "pyproject.toml",
     "tests", "together_nb",
 }  # fmt: skip
 
