@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import itertools
+import json
+import os
 import re
 from dataclasses import dataclass
 
@@ -11,6 +14,7 @@ import pytest
 from ipywidgets import HTML
 
 from tests.faults import CONTRIBUTING, FAULTS, PART, PIECES, REFUSALS, TAKEN, TRIES, Fault, with_table
+from tests.kernels import PATIENCE, WIDGET, Kernel
 from tests.servers import DIALECTS, MODELS
 from tests.test_magic import ipython
 from tests.test_panel import answer, click, opened, page, rest, state
@@ -166,6 +170,56 @@ IN_TURN = list(zip(REFUSALS, itertools.cycle(DIALECTS.values())))
 @pytest.mark.parametrize(("fault", "dialect"), IN_TURN, ids=str)
 def test_a_refusal_is_told_through_every_door(fault, door, dialect, waits, capsys):
     check(fault, door, dialect, waits, capsys)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """A kernel in which no wait is sat out, and where `told` is what was said of each."""
+    one = Kernel(tmp_path_factory.mktemp("kernel"), TOGETHER_API_KEY=KEY)
+    one.run(
+        "import os\nfrom together_nb import retry, settings\nfrom together_nb.retry import Wait\n"
+        "settings.model, told, sit_out = 'test/chat', [], Wait.sit_out\n"
+        "def hurried(wait):\n    told.append(str(wait))\n    wait._until = 0\n    return sit_out(wait)\n"
+        "Wait.sit_out = hurried"
+    ).wait()
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_in_a_notebook_leaves_what_came_and_no_widget(fault, kernel):
+    given = {
+        name: getattr(settings, name) for name in ("connect_timeout", "timeout", "silence_timeout")
+    } | fault.settings
+    with fault.met() as place:
+        given["base_url"] = place.base_url
+        kernel.run(
+            f"told.clear(); told_out = None\nfor name, value in {given!r}.items(): setattr(settings, name, value)\n"
+            f"os.environ['REQUESTS_CA_BUNDLE'] = {os.environ['REQUESTS_CA_BUNDLE']!r}"
+        ).wait()
+        run = kernel.run(f"%%together --api chat -o told_out\n{PROMPT}")
+
+        def ended(message):
+            if PIECES[1] in str(message["content"]):
+                TAKEN.set()
+            return message["content"].get("execution_state") == "idle"
+
+        run.until(ended)
+        run.reply = kernel.client.get_shell_msg(timeout=PATIENCE)
+        asked = None if place.server is None or not place.server.handshake else len(place.server.requests)
+        assert asked in (fault.asked, None)
+    assert run.status == ("error" if fault.sees else "ok")
+    holds(fault.sees, "\n".join(run.error["traceback"]) if fault.sees else "", place, "chat")
+    bundle = run.display["data"]
+    assert WIDGET not in bundle
+    assert KEY not in str([one["content"] for one in run.messages])
+    assert bundle["text/plain"].startswith(fault.kept.removesuffix("…") or "[")
+    kept = ast.literal_eval(kernel.value("told_out.text if told_out else ''"))
+    assert kept.startswith(fault.kept[:-1]) if fault.kept.endswith("…") else kept == fault.kept
+    told = json.loads(ast.literal_eval(kernel.value("__import__('json').dumps(told)")))
+    assert len(told) == max(fault.asked - 1, 0)
+    if told:
+        holds(fault.says, told[0], place, "chat")
 
 
 def test_the_table_in_contributing_is_that_of_the_tests():
