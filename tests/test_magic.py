@@ -335,7 +335,7 @@ def test_the_status_tells_where_it_stands(shell, capsys, monkeypatch):
 
 
 def test_login_takes_the_key_and_logout_forgets_it(shell, server, capsys, monkeypatch):
-    monkeypatch.setattr("together_nb.magic.getpass", lambda _: " key-0123456789-wxyz\n")
+    monkeypatch.setattr("getpass.getpass", lambda _: " key-0123456789-wxyz\n")
     shell.run_cell("%together login").raise_error()
     assert "The key works" in capsys.readouterr().out
     assert server.list_requests[-1].headers["authorization"] == "Bearer key-0123456789-wxyz"
@@ -353,7 +353,7 @@ def test_login_refuses_a_key_on_the_line(shell, capsys):
 
 
 def test_login_forgets_a_key_that_the_server_refuses(shell, capsys, monkeypatch):
-    monkeypatch.setattr("together_nb.magic.getpass", lambda _: "key-0123456789-wxyz")
+    monkeypatch.setattr("getpass.getpass", lambda _: "key-0123456789-wxyz")
     with ScriptedServer(
         answers([]), models=replies(401, {"error": {"message": "Invalid API key provided."}})
     ) as server:

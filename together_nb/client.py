@@ -159,7 +159,8 @@ class CompletionStream:
                 self._again_after(wait)
         except TogetherError as error:
             error.completion = self.completion
-            raise
+            # Without the frames in which the server's words stand as they came.
+            raise error.with_traceback(None) from None
         except (KeyboardInterrupt, GeneratorExit):
             self.cancel()
             raise

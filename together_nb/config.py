@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
@@ -35,6 +36,23 @@ BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
 MODEL_VARIABLE = "TOGETHER_MODEL"
 
 
+class Hidden(str):
+    """A text that is the key or holds it: whole for whoever sends it, and not shown where variables are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An API key is not pickled: it would be written somewhere.")
+
+
+def hidden(value: str | None) -> str | None:
+    """`value` as a `Hidden`; what is no text stays what it is."""
+    return Hidden(value) if isinstance(value, str) else value
+
+
 class Key:
     """An API key that does not show itself.
 
@@ -56,7 +74,7 @@ class Key:
     def __init__(self, value: str, source: str) -> None:
         if not isinstance(value, str):
             raise InputError(f"An API key is a text; {source} holds something else.", "Pass it as a str.")
-        value = value.strip()
+        value = Hidden(value.strip())
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
@@ -64,7 +82,7 @@ class Key:
 
     def reveal(self) -> str:
         """The key itself, for the request's header and nothing else."""
-        return self._value
+        return str(self._value)
 
     @property
     def ending(self) -> str:
@@ -72,14 +90,9 @@ class Key:
         return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
 
     def blanked(self, text: str) -> str:
-        """`text` without the key and without long pieces of it."""
-        secret = self._value
-        least = min(8, len(secret))  # letters; a shorter piece could stand in any word
-        if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
-            return text
-        for length in range(len(secret), least - 1, -1):
-            for start in range(len(secret) - length + 1):
-                text = text.replace(secret[start : start + length], "…")
+        """`text` without the key, as it is and as a URL has it, and without long pieces of it."""
+        for secret in dict.fromkeys((self._value, Hidden(quote(self._value, safe="")))):
+            text = _blanked(text, secret)
         return text
 
     def __repr__(self) -> str:
@@ -87,6 +100,16 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An API key is not pickled: it would be written somewhere.")
+
+
+def _blanked(text: str, secret: Hidden) -> str:
+    least = min(8, len(secret))  # letters; a shorter piece could stand in any word
+    if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
+        return text
+    for length in range(len(secret), least - 1, -1):
+        for start in range(len(secret) - length + 1):
+            text = text.replace(secret[start : start + length], "…")
+    return text
 
 
 def server_root(base_url: str) -> str:
@@ -101,8 +124,9 @@ def server_root(base_url: str) -> str:
     if not isinstance(base_url, str):
         raise InputError(f"A base URL is a text, not {type(base_url).__name__}.", f"One looks like {DEFAULT_BASE_URL}")
     url = base_url.strip()
-    # A query may hold a key, so it is not repeated.
-    not_one = InputError(f"{url.partition('?')[0]!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
+    # What stands before an @, behind a ? or a # may be a key or a password, so it is not repeated.
+    harmless = re.split("[?#]", url)[0].rpartition("@")[2]
+    not_one = InputError(f"{harmless!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -60,9 +60,10 @@ class TogetherError(Exception):
         self.completion = completion
 
     def reword(self, message: str) -> None:
-        """Say `message` instead, in all that shows the error."""
+        """Say `message` instead, in all that shows the error; what it was made from is forgotten."""
         self.message = message
         self.args = (message, *self.args[1:])
+        self.__cause__ = self.__context__ = None
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.hint) if part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from getpass import getpass
+import getpass
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -219,13 +219,15 @@ class TogetherMagics(Magics):
                 "Run `%together login` alone. If that was a real key, withdraw it and make another.",
             )
         try:
-            typed = getpass("Together API key (it is not shown and not saved): ")
+            # Looked up now: a kernel puts its own in that place while a cell runs. The text itself is given no
+            # name here, since tracebacks show what has one.
+            key = Key(getpass.getpass("Together API key (it is not shown and not saved): "), "`%together login`")
         except (StdinNotImplementedError, EOFError):
             raise InputError(
                 "Nobody can be asked for a key here.", f"Set {KEY_VARIABLE} in the environment instead."
             ) from None
         before = settings.api_key
-        settings.api_key = Key(typed, "`%together login`")
+        settings.api_key = key
         try:
             found = [row for row in session.models(fresh=True) if row.writes_text]
         except AuthenticationError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.client import CompletionStream
 from together_nb.completion import CompletionRequest
-from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key, server_root, settings
+from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key, hidden, server_root, settings
 from together_nb.endpoint import Endpoint, catalog, known_catalog
 from together_nb.errors import (
     APIConnectionError,
@@ -256,6 +256,7 @@ def models(
     TogetherError
         The list could not be had.
     """
+    api_key = hidden(api_key)
     endpoint = _named(base_url, api_key, chosen=chosen)
     if endpoint.is_together and endpoint.key is None:
         endpoint = _embedded(endpoint)

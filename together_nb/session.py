@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from together_nb.config import hidden
 from together_nb.errors import TogetherError
 from together_nb.formats import AUTO
 from together_nb.interrupts import put_off, told
@@ -104,6 +105,7 @@ def stream(
     ...     for chunk in chunks:
     ...         print(chunk.text, end="", flush=True)
     """
+    api_key = hidden(api_key)
     return open_stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
         timeout=timeout, **sampling,
@@ -139,6 +141,7 @@ def complete(
     TogetherError
         What went wrong; its `completion` is what came.
     """
+    api_key = hidden(api_key)
     with stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
         timeout=timeout, **sampling,

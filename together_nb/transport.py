@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from together_nb.config import is_loopback
+from together_nb.config import Hidden, is_loopback
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.scope import joins
 from together_nb.version import __version__
@@ -323,7 +323,7 @@ class _Bearer(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._key is not None:
-            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+            request.headers["Authorization"] = Hidden(f"Bearer {self._key.reveal()}")
         return request
 
 
@@ -370,7 +370,11 @@ class _Telling(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:  # one that served before
             self._tell(self.sock)
-        super().request(*args, **kwargs)
+        try:
+            super().request(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  (raised again)
+            # Within, the key is bytes: they would be shown by a traceback that shows variables.
+            raise error.with_traceback(None)  # noqa: B904  (it is the same one)
 
     def _tell(self, connected: socket.socket) -> bool:
         """Whether the exchange, told of the socket, still wants it."""
