@@ -34,7 +34,7 @@ def test_what_does_nothing_is_left_as_it_is(markdown):
     [
         ("<img src=x onerror=a()>", "&lt;img src=x onerror=a()>"),
         ("a <!-- b", "a &lt;!-- b"),
-        ("<b onclick=a()>x</b>", "&lt;b onclick=a()>x</b>"),
+        ("<b onclick=a()>x</b>", "&lt;b onclick=a()>x&lt;/b>"),
         ("<details open>", "&lt;details open>"),
         ("[x](javascript:a())", "[x&#93;(javascript:a())"),
         ("[x]( \n javascript:a())", "[x&#93;( \n javascript:a())"),

@@ -154,7 +154,7 @@ def _usage(counted: dict[str, Any]) -> Usage | None:
     return Usage(
         prompt,
         completion,
-        counted.get("total_tokens") or prompt + completion,
+        _whole(counted.get("total_tokens")) or prompt + completion,
         _counted(counted, "reasoning_tokens", "completion_tokens_details"),
         _counted(counted, "cached_tokens", "prompt_tokens_details"),
     )
@@ -164,7 +164,11 @@ def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
     """A count that stands in the usage itself (Together) or among its details (OpenAI)."""
     count = usage.get(name)
     within = usage.get(details)
-    return within.get(name) if count is None and isinstance(within, dict) else count
+    return _whole(within.get(name) if count is None and isinstance(within, dict) else count)
+
+
+def _whole(count: Any) -> int | None:
+    return count if isinstance(count, int) else None
 
 
 def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:

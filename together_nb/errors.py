@@ -54,28 +54,42 @@ class TogetherError(Exception):
     retry_after: float | None = None
 
     def __init__(self, message: str, hint: str = "", *, completion: Completion | None = None) -> None:
+        # A server's words stand in both, and what shows an error (terminals, logs, nbconvert) obeys control codes.
+        message = _visible(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.completion = completion
 
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str) -> None:
+        self._hint = _visible(hint)
+
     def reword(self, message: str) -> None:
         """Say `message` instead, in all that shows the error; what it was made from is forgotten."""
-        self.message = message
-        self.args = (message, *self.args[1:])
+        self.message = _visible(message)
+        self.args = (self.message, *self.args[1:])
         self.__cause__ = self.__context__ = None
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.hint) if part)
 
     def _render_traceback_(self) -> list[str]:
-        from together_nb.escape import visible
-
-        # A server's words stand in the message, and front ends obey ANSI codes in tracebacks.
-        return visible(f"{type(self).__name__}: {self}").splitlines()
+        return f"{type(self).__name__}: {self}".splitlines()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _visible(text: str) -> str:
+    from together_nb.escape import visible
+
+    return visible(text)
 
 
 def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, Any]) -> TogetherError:

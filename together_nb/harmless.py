@@ -15,27 +15,37 @@ from __future__ import annotations
 
 import re
 
-from together_nb.escape import entity
+from together_nb.escape import entity, literal
 
 # Only these open a tag: "<" before a space, a digit or "=" is text everywhere.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # Tags without attributes that change the look of a word; models write them, in tables above all.
-_PLAIN_TAG = re.compile(r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>", re.IGNORECASE)
+_PLAIN_TAG = r"<(?P<slash>/?)(?P<name>(?i:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins))[ ]?/?>"
+_ALONE = frozenset({"br", "hr"})
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 # `](` and `]:` are followed by a link's target: only these kinds may stand.
-_TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|[\w./~%#?=+-]*(?:[\s)\"']|$)))")
+# None that begins at the server's root: a picture of Jupyter's /logout logs whoever looks at it out.
+_TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)[\w./~%#?=+-]*(?:[\s)\"']|$)))")
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
 # In code: a tag, a delimiter, or a link that is not plainly harmless. Runs are bounded, so that no
 # text takes longer than its length.
-_SUSPECT = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}[^\s)]{{0,300}}[:&\\])")
+_SUSPECT = re.compile(
+    rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}(?:/|[^\s)]{{0,300}}[:&\\]))"
+)
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _CODE_SPAN = re.compile(
     r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL
 )
+# What `_text` takes out of the text before it looks for the rest; what is between them ends at a line's end.
+_PIECE = re.compile(rf"{_CODE_SPAN.pattern}|\][(:][^)\n`]*|(?P<tag>{_PLAIN_TAG})|(?P<end>\n)", re.DOTALL)
 _SPECIAL = re.compile(r"[^\w\s]")
+# Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
+# end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
+_TOO_DEEP = re.compile(r"^[ \t]*(?:(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))[ \t]*){100}|^[ \t]{500}", re.MULTILINE)
+_DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process died
 
 
 def harmless(markdown: str) -> str:
@@ -43,7 +53,10 @@ def harmless(markdown: str) -> str:
 
     What it would show, it still shows: tags as text, code as code, formulas as formulas. Code that
     holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
+    What is nested deeper than a renderer goes is shown to the letter, whole.
     """
+    if _TOO_DEEP.search(markdown) is not None:
+        return literal(markdown)
     if _SUSPECT.search(markdown) is None and _TARGET.search(markdown) is None:
         return markdown
     out: list[str] = []
@@ -89,21 +102,32 @@ def _text(markdown: str) -> str:
     """Text with its code spans."""
     out: list[str] = []
     end = 0
-    for span in _CODE_SPAN.finditer(markdown):
-        out.append(_plain(markdown[end : span.start()]))
-        code = span["code"]
-        suspect = _SUSPECT.search(code) is not None
-        out.append(f"<code>{_entities(code.strip())}</code>" if suspect else span.group())
-        end = span.end()
-    out.append(_plain(markdown[end:]))
+    for piece in _kept(markdown):
+        out.append(_escaped(markdown[end : piece.start()]))
+        code = piece["code"]
+        suspect = code is not None and _SUSPECT.search(code) is not None
+        out.append(f"<code>{_entities(code.strip())}</code>" if suspect else piece.group())
+        end = piece.end()
+    out.append(_escaped(markdown[end:]))
     return "".join(out)
 
 
-def _plain(text: str) -> str:
-    """Text without code."""
-    kept = [_escaped(piece) for piece in _PLAIN_TAG.split(text)]
-    tags = _PLAIN_TAG.findall(text)
-    return "".join(piece + tag for piece, tag in zip(kept, (*tags, ""), strict=True))
+def _kept(markdown: str) -> list[re.Match[str]]:
+    """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
+    pieces = list(_PIECE.finditer(markdown))
+    kept: set[int] = set()
+    opened: list[tuple[str, int]] = []
+    for number, piece in enumerate(pieces):
+        name = (piece["name"] or "").lower()
+        if piece["code"] is not None or name in _ALONE:
+            kept.add(number)
+        elif piece["end"]:
+            opened = []
+        elif name and not piece["slash"]:
+            opened.append((name, number))
+        elif name and opened and opened[-1][0] == name:
+            kept |= {opened.pop()[1], number}
+    return [pieces[number] for number in sorted(kept)]
 
 
 def _escaped(text: str) -> str:
@@ -125,7 +149,7 @@ def _is_formula(content: str) -> bool:
     depth = 0
     for brace in re.findall(r"\\.|[{}]", content):
         depth += {"{": 1, "}": -1}.get(brace, 0)
-        if depth < 0:
+        if not 0 <= depth <= _DEEPEST_FORMULA:
             return False
     return depth == 0 and content[-1:] != "\\" and _BLANK_LINE.search(content) is None
 

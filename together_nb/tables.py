@@ -19,7 +19,7 @@ def of_models(rows: list[Model], note: str = "") -> tuple[str, str]:
 
 def _cells(row: Model) -> tuple[str, ...]:
     price = ("", "") if row.price is None else tuple(f"{amount:.2f}" for amount in row.price)
-    return (row.id, row.api, f"{row.context_length:,}" if row.context_length else "", *price)
+    return (" ".join(row.id.split()), row.api, f"{row.context_length:,}" if row.context_length else "", *price)
 
 
 def _markdown(rows: list[Model], note: str) -> str:
