@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import hypothesis
@@ -96,6 +97,16 @@ def open_notebook(browser, tmp_path):
         lab.stop()
     for context in browser.contexts:
         context.close()
+
+
+def pytest_collection_modifyitems(config, items):
+    """What takes minutes is left out, not skipped, unless ``-m`` speaks of it."""
+    if re.search(r"\blong\b", config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

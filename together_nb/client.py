@@ -315,7 +315,8 @@ def _start(pieces: Iterator[bytes]) -> bytes:
     start = b""
     for piece in pieces:
         start += piece
-        if start.removeprefix(_BOM).strip() and len(start) > len(_BOM):
+        # `[` may begin the terminator, and be all that has come of it.
+        if start.removeprefix(_BOM).strip() not in (b"", b"[") and len(start) > len(_BOM):
             break
     return start
 

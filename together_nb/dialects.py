@@ -8,6 +8,7 @@ since other servers that speak these dialects use it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from together_nb.completion import Chunk, Token, Usage
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from together_nb.completion import CompletionRequest
+
+_MOST_TOKENS = 2**63 - 1  # what counts and numbers tokens elsewhere; JSON's numbers have no end
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,17 @@ def _clean(text: Any) -> str:
     if isinstance(text, str):
         return text if text.isascii() else without_surrogates(text)
     if isinstance(text, list):  # content in parts
-        return "".join(_clean(part.get("text") or "") for part in text if isinstance(part, dict))
-    return str(text)
+        said = (part.get("text") for part in text if isinstance(part, dict))
+        return without_surrogates("".join(part for part in said if isinstance(part, str)))
+    return _spelled(text)
+
+
+def _spelled(value: Any) -> str:
+    """What is no text as text; "" where it is nested too deep to be spelled, though not too deep for JSON."""
+    try:
+        return without_surrogates(str(value))
+    except RecursionError:
+        return ""
 
 
 def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
@@ -146,44 +158,51 @@ def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
     return _delta(choice) if text is None else (text, None)
 
 
-def _usage(counted: dict[str, Any]) -> Usage | None:
-    try:
-        prompt, completion = int(counted["prompt_tokens"]), int(counted["completion_tokens"])
-    except (KeyError, OverflowError, TypeError, ValueError):
+def _usage(counted: Any) -> Usage | None:
+    if not isinstance(counted, dict):
+        return None
+    prompt, completion = _count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens"))
+    if prompt is None or completion is None:
         return None
     return Usage(
         prompt,
         completion,
-        _whole(counted.get("total_tokens")) or prompt + completion,
+        _count(counted.get("total_tokens")) or prompt + completion,
         _counted(counted, "reasoning_tokens", "completion_tokens_details"),
         _counted(counted, "cached_tokens", "prompt_tokens_details"),
     )
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what cannot be one."""
+    try:
+        number = int(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return number if 0 <= number <= _MOST_TOKENS else None
 
 
 def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
     """A count that stands in the usage itself (Together) or among its details (OpenAI)."""
     count = usage.get(name)
     within = usage.get(details)
-    return _whole(within.get(name) if count is None and isinstance(within, dict) else count)
-
-
-def _whole(count: Any) -> int | None:
-    return count if isinstance(count, int) else None
+    return _count(within.get(name) if count is None and isinstance(within, dict) else count)
 
 
 def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
     """The tokens of a choice; none where the server writes them in a way of its own: the text counts."""
     try:
         return _tokens(choice, logprobs, text)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return ()
 
 
 def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
     """The tokens of a choice, from any of the shapes of log-probabilities."""
-    if isinstance(logprobs, (int, float)):
+    alone = _number(logprobs)
+    if alone is not None:
         delta = choice.get("delta") or {}
-        return (Token(text, float(logprobs), delta.get("token_id"), _top(choice.get("top_logprobs"))),)
+        return (Token(text, alone, _identifier(delta.get("token_id")), _top(choice.get("top_logprobs"))),)
     if not isinstance(logprobs, dict):
         return ()
     content = logprobs.get("content")
@@ -197,7 +216,7 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
         Token(
             _clean(token),
             _number(_at(logprobs.get("token_logprobs"), number)),
-            _at(logprobs.get("token_ids"), number),
+            _identifier(_at(logprobs.get("token_ids"), number)),
             _top(_at(logprobs.get("top_logprobs"), number)),
         )
         for number, token in enumerate(texts)
@@ -209,7 +228,12 @@ def _at(rows: Any, number: int) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
+    return float(value) if known else None
+
+
+def _identifier(value: Any) -> int | None:
+    return value if isinstance(value, int) and -_MOST_TOKENS <= value <= _MOST_TOKENS else None
 
 
 def _top(rows: Any) -> tuple[tuple[str, float], ...]:
@@ -224,7 +248,7 @@ def _top(rows: Any) -> tuple[tuple[str, float], ...]:
         ]
     else:
         return ()
-    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
+    return tuple(sorted((pair for pair in pairs if not isnan(pair[1])), key=lambda pair: -pair[1]))
 
 
 def error_message(body: Any) -> str:
@@ -234,7 +258,7 @@ def error_message(body: Any) -> str:
         if inner is None:
             return ""
         body = inner
-    return body.strip() if isinstance(body, str) else "" if body is None else str(body)
+    return body.strip() if isinstance(body, str) else "" if body is None else _spelled(body)
 
 
 def _stream_error(error: Any) -> StreamError:
