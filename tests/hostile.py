@@ -48,6 +48,8 @@ SCRIPTS = _named({
     "code-in-a-list": '- ```\n<img src=x onerror="RUN">\n- ```',
     "json": '{"a": "</code></pre><img src=x onerror="RUN">}',
     "link": "[x](javascript:RUN)",
+    "link-in-entities": "[x](&#106;avascript&colon;RUN)",
+    "link-in-capitals": "[x](JaVaScRiPt:RUN)",
     "link-in-brackets": "[x](<javascript:RUN>)",
     "link-by-reference": "[x][ref]\n\n[ref]: javascript:RUN",
     "link-as-a-tag": '<a href="javascript:RUN">x</a>',
@@ -62,8 +64,9 @@ SCRIPTS = _named({
 # What this JupyterLab does not run, by its own means or by luck.
 OTHERS = _named({
     "svg": '<svg onload="RUN"></svg>',
-    "link-in-entities": "[x](&#106;avascript&colon;RUN) [y](java\tscript:RUN) [z](JAVASCRIPT:RUN) [d](data:text/html,x)",
+    "link-otherwise": "[x](java\tscript:RUN) [y](data:text/html,x) [z](vbscript:x)",
     "formula-link": "$\\href{javascript:RUN}{x}$ \\\\(\\href{javascript:RUN}{x}\\\\)",
+    "picture": "![x](https://127.0.0.1:1/seen) ![x][seen]\n\n[seen]: https://127.0.0.1:1/seen",
     "diagram": '```mermaid\ngraph TD\nA["#60;img src=x onerror=RUN#62;"]-->B\nclick A href "javascript:RUN"\n```',
     "refresh": '<meta http-equiv="refresh" content="0;url=javascript:RUN">',
     "object": '<object data="javascript:RUN"></object><embed src="javascript:RUN">',

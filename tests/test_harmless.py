@@ -16,7 +16,7 @@ PLAIN = r"</?(?:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins)[ ]?/?>|<
 @pytest.mark.parametrize(
     "markdown",
     [
-        "# Title\n\n**bold** *it* `code` [a](https://x.org/?a=b:c) [b](#top) [c](./d.md) ![d](https://x.org/e.png)",
+        "# Title\n\n**bold** *it* `code` [a](https://x.org/?a=b:c) [b](#top) [c](./d.md) [d](https://x.org/e.png)!",
         "a < b, a <= b, a<-b, 1<2, x << 3, ->, a & b, &amp;",
         "```python\nif a < b:\n    print(x[1:2], d[a](b), 'a' <= c)\n```",
         "| a | b |\n|--|--|\n| 1<br>2 | H<sub>2</sub>O |",
@@ -40,7 +40,7 @@ def test_what_does_nothing_is_left_as_it_is(markdown):
         ("[x]( \n javascript:a())", "[x&#93;( \n javascript:a())"),
         ("[x](java&#115;cript:a)", "[x&#93;(java&#115;cript:a)"),
         ("[x](<javascript:a>)", "[x&#93;(&lt;javascript:a>)"),
-        ("![x](data:image/svg+xml,y)", "![x&#93;(data:image/svg+xml,y)"),
+        ("![x](data:image/svg+xml,y)", "!<span></span>[x&#93;(data:image/svg+xml,y)"),
         ("[x]: javascript:a", "[x&#93;: javascript:a"),
         ("[x]:\n  vbscript:a", "[x&#93;:\n  vbscript:a"),
         ("use `<div>` or `x`", "use <code>&#60;div&#62;</code> or `x`"),
@@ -48,21 +48,26 @@ def test_what_does_nothing_is_left_as_it_is(markdown):
         ("$5 and $10", "<span>&#36;</span>5 and <span>&#36;</span>10"),
         (
             '![x](https://a/$" onerror="a()" x="$)',
-            '![x](https://a/<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>)',
+            '!<span></span>[x](https://a/<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>)',
         ),
         (
             '![x](a.png "$" onerror="a()" x="$")',
-            '![x](a.png "<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>")',
+            '!<span></span>[x](a.png "<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>")',
         ),
-        ('![$" onerror="a()" x="$](a.png)', '![<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>](a.png)'),
+        (
+            '![$" onerror="a()" x="$](a.png)',
+            '!<span></span>[<span>&#36;</span>" onerror="a()" x="<span>&#36;</span>](a.png)',
+        ),
         (
             '![x](https://a/\\begin{a}"b"\\end{a})',
-            '![x](https://a/<span>&#92;</span>begin{a}"b"<span>&#92;</span>end{a})',
+            '!<span></span>[x](https://a/<span>&#92;</span>begin{a}"b"<span>&#92;</span>end{a})',
         ),
         (
             '![x](https://a/\\\\("b"\\\\))',
-            '![x](https://a/<span>&#92;</span><span>&#92;</span>("b"<span>&#92;</span><span>&#92;</span>))',
+            '!<span></span>[x](https://a/<span>&#92;</span><span>&#92;</span>("b"<span>&#92;</span><span>&#92;</span>))',
         ),
+        ("![x](https://a/b.png)", "!<span></span>[x](https://a/b.png)"),
+        ("```rust\nvec![1]\n```", "```rust\nvec![1]\n```"),
         ("@@0@@", "&#64;@0@@"),
         ("<https://x.org/a>", "https://x.org/a"),
         ('```$" onmouseover="a()\nx\n```', "<pre><code>x\n</code></pre>\n"),
@@ -105,6 +110,11 @@ def test_what_begins_a_formula_ends_it_and_holds_no_quotation_mark(markdown):
 def test_no_text_takes_longer_than_its_length(text):
     # Ten seconds of pytest-timeout are thousands of times what it takes, and a fraction of what a square would.
     harmless(text * (60_000 // len(text)))
+
+
+@given(st.text(alphabet="ab<>`$[]()!/\\ \n:-", max_size=60))
+def test_no_picture_is_left_wherever_it_stands(prefix):
+    assert re.search(r"!\[[^\]]*\]\(https:", harmless(prefix + "![x](https://a/b.png)")) is None
 
 
 @given(st.text(alphabet="ab<>`$[]()!/ \n:-", max_size=60))

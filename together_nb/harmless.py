@@ -22,9 +22,13 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # Tags without attributes that change the look of a word; models write them, in tables above all.
 _PLAIN_TAG = r"<(?P<slash>/?)(?P<name>(?i:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins))[ ]?/?>"
 _ALONE = frozenset({"br", "hr"})
+# A picture is fetched without a click, and tells its server, or does to this one, what its address says. It is a
+# link here; nothing but an element comes between the signs whatever stands before them.
+_PICTURE = re.compile(r"!(?=\[)")
+_NO_PICTURE = "!<span></span>"
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 # `](` and `]:` are followed by a link's target: only these kinds may stand.
-# None that begins at the server's root: a picture of Jupyter's /logout logs whoever looks at it out.
+# None that begins at the server's root: Jupyter's /logout logs whoever follows it out.
 _TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)[\w./~%#?=+-]*(?:[\s)\"']|$)))")
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
@@ -49,15 +53,15 @@ _DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process d
 
 
 def harmless(markdown: str) -> str:
-    """`markdown` without tags of its own (but ``<br>`` and such) and without links that are scripts.
+    """`markdown` without tags of its own (but ``<br>`` and such), links that are scripts, and pictures.
 
-    What it would show, it still shows: tags as text, code as code, formulas as formulas. Code that
+    What it would show, it still shows: tags as text, code as code, formulas as formulas, a picture as a link. Code that
     holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
     What is nested deeper than a renderer goes is shown to the letter, whole.
     """
     if _TOO_DEEP.search(markdown) is not None:
         return literal(markdown)
-    if _SUSPECT.search(markdown) is None and _TARGET.search(markdown) is None:
+    if not any(pattern.search(markdown) for pattern in (_SUSPECT, _TARGET, _PICTURE)):
         return markdown
     out: list[str] = []
     text: list[str] = []
@@ -157,6 +161,7 @@ def _is_formula(content: str) -> bool:
 def _words(text: str) -> str:
     text = _TAG.sub("&lt;", text)
     text = _TARGET.sub("&#93;", text)
+    text = _PICTURE.sub(_NO_PICTURE, text)
     return _DELIMITER.sub(lambda found: "".join(map(entity, found.group())), text)
 
 

@@ -102,11 +102,11 @@ class LiveView:
         if stream is None:
             return ""
         if stream.wait is not None:
-            state = f"{visible(str(stream.wait))}{self._way_out}"
+            state = f"{stream.wait}{self._way_out}"
         else:
             state = count(stream.chunks, "chunk") if stream.chunks else "waiting for the first token"
         line = f"{stream.request.model} · {state} · {stream.seconds:.1f} s"
-        return f'<span style="opacity:.7;font-size:smaller">{html.escape(line)}</span>'
+        return f'<span style="opacity:.7;font-size:smaller">{html.escape(visible(line))}</span>'
 
 
 class BackgroundView(LiveView):
