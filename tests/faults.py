@@ -211,6 +211,18 @@ def nothing_yet(exchange: Exchange) -> None:
     exchange.chunked().event(exchange.payload(""))
 
 
+def says(**said: Any) -> Callable[[Exchange], None]:
+    """A first event whose choice says something that is no text."""
+
+    def step(exchange: Exchange) -> None:
+        payload = exchange.payload("")
+        choice = payload["choices"][0]
+        (choice["delta"] if exchange.dialect == "chat" and "tool_calls" in said else choice).update(said)
+        exchange.chunked().event(payload)
+
+    return step
+
+
 def bytes_of(texts: list[str], exchange: Exchange) -> bytes:
     events = [json.dumps(exchange.payload(text), ensure_ascii=False) for text in texts]
     return "".join(f"data: {one}\n\n" for one in events).encode()
@@ -398,6 +410,28 @@ FAULTS = [
         says=BROKE_SAYS,
     ),
     Fault(
+        "ends in good order after an event with no text, once, and then answers",
+        nth(nothing_yet, whole),
+        kept=WHOLE,
+        asked=2,
+        says="the connection was lost; trying again in 1 s",
+    ),
+    Fault(
+        "closes it within the first event",
+        cuts(chunked, lambda exchange: exchange.send(bytes_of([WHOLE], exchange)[:-1])),
+        f"{LOST}. The connection to {{server}} broke: the reply ended too early. What came is kept.",
+    ),
+    Fault(
+        "closes it after a call of a tool",
+        cuts(says(tool_calls=[{"index": 0, "function": {"name": "f"}}])),
+        f"{LOST}. The connection to {{server}} broke: the reply ended too early. What came is kept.",
+    ),
+    Fault(
+        "closes it after a log-probability with no text",
+        cuts(says(logprobs={"tokens": [""], "token_logprobs": [-1.0]})),
+        f"{LOST}. The connection to {{server}} broke: the reply ended too early. What came is kept.",
+    ),
+    Fault(
         "keeps it alive with comments, and then answers", then(chunked, sends(b": wait\n\n" * 50), whole), kept=WHOLE
     ),
     Fault(
@@ -544,6 +578,12 @@ FAULTS = [
         )
         for said in ("-5", "1e12", "inf", "soon")
     ),
+    Fault(
+        "answers 403, and speaks of the context",
+        replies(403, {"error": {"message": "Longer than the context of 8192 tokens."}}),
+        "ContextLengthError: The prompt and max_tokens do not fit the model's context (HTTP 403). Longer than the context "
+        "of 8192 tokens. The prompt is about 2 tokens (7 characters). Shorten the prompt or lower max_tokens.",
+    ),
     Fault("answers, and says Retry-After", then(lambda it: it.chunked().headers(retry_after=30), whole), kept=WHOLE),
 ]
 
@@ -564,11 +604,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     400: ("APIStatusError", "The server did not accept the request", DRY_RUN),
     401: ("AuthenticationError", "The server did not accept the key", "The key came from …, ending in …cdef. …"),
     402: ("APIStatusError", "The account's spending limit is reached", "Raise it in the account's billing settings."),
-    403: (
-        "ContextLengthError",
-        "The prompt and max_tokens do not fit the model's context",
-        "The prompt is about 2 tokens (7 characters). Shorten the prompt or lower max_tokens.",
-    ),
+    403: ("APIStatusError", "The server refused the request", DRY_RUN),
     404: ("NotFoundError", "The server has no such model or address", "Did you mean test/base?"),
     408: ("APIStatusError", *SLOW),
     409: ("APIStatusError", "The request is in conflict with another", AGAIN),
@@ -588,8 +624,6 @@ STATUSES: dict[int, tuple[str, str, str]] = {
 def _refusal(status: int, body: str) -> Fault:
     kind, title, hint = STATUSES[status]
     sent, words = BODIES[body]
-    if status == 403 and not words:  # of a gateway, which has not read the prompt
-        kind, title, hint = "APIStatusError", "The server refused the request", DRY_RUN
     again = status in (408, 409, 429) or status >= 500
     said = f"{kind}: {title} (HTTP {status}).{words}{' Tried 5 times.' if again else ''} {hint}"
     reason = "rate limited" if status == 429 else title[0].lower() + title[1:]

@@ -58,6 +58,12 @@ SCRIPTS = _named({
     "formula-in-the-words": '![$" onerror="RUN" x="$](a.png)',
     "environment-in-an-address": '![x](https://127.0.0.1:1/\\begin{a}"onerror="RUN"x="\\end{a})',
     "brackets-in-an-address": '![x](https://127.0.0.1:1/\\\\("onerror="RUN"x="\\\\))',
+    "language-by-itself": '```zz" style="animation: jp-spinner-rotate 1s, jp-fade 1s, fa-spin 1s" onanimationstart="RUN\nx\n```',
+    "language-under-the-pointer": '```html" onmouseover="RUN\nx\n```',
+    "language-with-tildes": '~~~a" onmouseover="RUN\nx\n~~~',
+    "language-in-a-list": '- ```a" onmouseover="RUN\n  x\n  ```',
+    "language-in-a-quotation": '> ```a" onmouseover="RUN\n> x\n> ```',
+    "language-with-backticks": '~~~a` `" onmouseover="RUN\nx\n~~~',
     "language-of-code": '```$" onmouseover="RUN" x="$\ncode\n```',
 })  # fmt: skip
 

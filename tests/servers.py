@@ -92,6 +92,8 @@ class ScriptedServer:
         Payloads of the events sent so far.
     arrived : threading.Event
         A request has come (with `handshake=False`: a connection).
+    listed : threading.Event
+        The list has been asked for.
     closed : threading.Event
         The client has closed a connection on which a request (not for the list) had come.
     """
@@ -112,6 +114,7 @@ class ScriptedServer:
         self.connections = 0
         self.sent: list[dict[str, Any]] = []
         self.arrived = threading.Event()
+        self.listed = threading.Event()
         self.closed = threading.Event()
         self.closed_at: float | None = None  # perf_counter of the moment when `closed` was set
         self._failures: list[BaseException] = []
@@ -230,6 +233,7 @@ class _Connection:
             server.arrived.set()
             return server.script
         server.list_requests.append(request)
+        server.listed.set()
         if callable(server.models):
             return server.models
         if server.models is None:

@@ -42,7 +42,7 @@ def refused(server, key=KEY):
         (400, APIStatusError, "The server did not accept the request", "--dry-run"),
         (401, AuthenticationError, "The server did not accept the key", "%together login"),
         (402, APIStatusError, "The account's spending limit is reached", "billing"),
-        (403, ContextLengthError, "The prompt and max_tokens do not fit the model's context", "lower max_tokens"),
+        (403, APIStatusError, "The server refused the request", "--dry-run"),
         (404, NotFoundError, "The server has no such model or address", "%together models"),
         (413, ContextLengthError, "The request is too large", "Shorten the prompt"),
         (418, APIStatusError, "The server refused the request", "--dry-run"),
@@ -77,6 +77,12 @@ def test_a_status_says_what_happened_and_what_to_do(status, kind, title, hint):
         ({"message": "no error around it"}, " no error around it"),
         ({"detail": "of another house"}, " of another house"),
         ({"error": {"message": "two\n\n  lines"}}, " two lines"),
+        ({"detail": [{"loc": ["body"], "msg": "of a third house"}]}, " of a third house"),
+        ([{"error": {"message": "in a list"}}], " in a list"),
+        ({"errors": [{"message": "of many"}]}, " of many"),
+        ({"error": {"message": "[object Object]"}}, ""),
+        (b"\xef\xbb\xbf" + b'{"error": "after a mark"}', " after a mark"),
+        ({"error": []}, ""),
         ({"error": None}, ""),
         ({}, ""),
         (b"error code: 521", " error code: 521"),
@@ -137,11 +143,23 @@ def test_an_error_whose_body_breaks_off_is_still_told():
         assert refused(server).message == "The server failed (HTTP 500). the half of"
 
 
-def test_a_gateway_that_forbids_has_not_read_the_prompt():
-    with ScriptedServer(replies(403, b"<html>Forbidden</html>")) as server:
+@pytest.mark.parametrize("words", ["maximum context length is 8192", "too many Tokens", "the prompt is too long"])
+def test_a_403_that_speaks_of_length_is_about_length(words):
+    with ScriptedServer(replies(403, {"error": words})) as server:
+        error = refused(server)
+    assert type(error) is ContextLengthError
+    assert error.message == f"The prompt and max_tokens do not fit the model's context (HTTP 403). {words}"
+    assert "lower max_tokens" in error.hint
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>Forbidden</html>", b"<html><title>token</title></html>", {"error": "no"}, b""]
+)
+def test_a_gateway_that_forbids_has_not_read_the_prompt(body):
+    with ScriptedServer(replies(403, body)) as server:
         error = refused(server)
     assert type(error) is APIStatusError
-    assert error.message == "The server refused the request (HTTP 403)."
+    assert error.message.startswith("The server refused the request (HTTP 403).")
 
 
 LIMITED = {

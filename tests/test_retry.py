@@ -14,10 +14,11 @@ from tests.test_magic import ipython
 from tests.test_panel import click, enabled, figures, opened, page, rest, show, state, until, words
 from together_nb import complete, history, models, retry, settings, stream
 from together_nb.completer import model_names
-from together_nb.errors import APIStatusError, TogetherError
+from together_nb.errors import APIStatusError, NotFoundError, TogetherError
 from together_nb.panel.status import State
 from together_nb.retry import Retries, Wait, asked_for, may_pass, told_to, tried
 from together_nb.scope import Scope
+from together_nb.wiretap import Wiretap
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -233,7 +234,67 @@ def test_tab_asks_for_the_list_once(told):
         assert (server.lists, told) == (1, [])
 
 
+def test_a_key_that_a_server_of_a_list_repeats_is_not_told_while_it_is_waited_for(told):
+    def models_(exchange):
+        exchange.raw(f"NOTHTTP {exchange.request.headers['authorization']}\r\n\r\n".encode())
+        exchange.cut()
+
+    with ScriptedServer(silent(), models=models_) as server, pytest.raises(TogetherError) as caught:
+        models(base_url=server.base_url, api_key="sk-secret-0123456789abcdef")
+    assert len(told) == 4
+    assert "secret" not in f"{told} {caught.value}"
+
+
+def test_a_list_that_breaks_off_is_asked_for_again(told):
+    def half(exchange):
+        exchange.headers(200, content_length=1000, content_type="application/json")
+        exchange.send(b'[{"id": "half')
+        exchange.cut()
+
+    with ScriptedServer(answers(["Once"]), models=failing_list(half)) as server:
+        assert [row.id for row in models(base_url=server.base_url)] == ["test/chat", "test/base"]
+
+
 # How a wait ends
+
+
+def test_cancel_ends_a_wait_after_a_stream_that_ended_without_an_answer():
+    def script(exchange):
+        exchange.chunked().event(exchange.payload(""))
+
+    settings.max_retries = 4
+    with ScriptedServer(script) as server:
+        answer = stream("hello", **asked(server))
+        with told_to(lambda wait: answer.cancel()):
+            assert all(not chunk.text for chunk in answer)
+        assert (answer.cancelled, len(server.requests)) == (True, 1)
+
+
+def test_the_lines_of_two_tries_are_not_mixed(told):
+    def script(exchange):
+        if len(exchange.server.requests) == 1:
+            exchange.chunked().send(b": first")
+            exchange.cut()
+        else:
+            answers(["Once"])(exchange)
+
+    with ScriptedServer(script) as server:
+        answer = stream("hello", **asked(server))
+        answer.wiretap = Wiretap()
+        list(answer)
+    assert answer.wiretap.since(0)[0].text == ": first"
+    assert len(told) == 1
+
+
+def test_cancel_ends_the_look_up_of_a_hint():
+    with ScriptedServer(replies(404, {"error": "no model"}), models=silent()) as server:
+        answer = stream("hello", **asked(server))
+        canceller = threading.Thread(target=lambda: (server.listed.wait(PATIENCE), answer.cancel()))
+        canceller.start()
+        with pytest.raises(NotFoundError, match="no model"):
+            list(answer)
+        canceller.join()
+        assert not answer.cancelled
 
 
 def test_cancel_ends_a_wait_at_once_and_nothing_more_is_sent():
@@ -362,6 +423,14 @@ def test_a_cell_that_waits_for_the_list_says_so_and_takes_it_away(kernel):
     kinds = [one["msg_type"] for one in run.of("display_data", "clear_output")]
     assert kinds == ["display_data", "clear_output", "display_data"]
     assert run.of("display_data")[0]["content"]["data"]["text/plain"] == "rate limited; trying again in 1 s · ■ stops"
+
+
+def test_a_command_that_waits_says_so_and_keeps_what_else_is_shown(kernel):
+    with ScriptedServer(silent(), models=failing_list(replies(429, b"", retry_after="1"))) as server:
+        run = run_in(kernel, server, "print('before')\n%together models").wait()
+    assert run.stdout == "before\n(rate limited; trying again in 1 s · ■ stops)\n"
+    assert "test/chat" in run.display["data"]["text/plain"]
+    assert run.of("clear_output") == []
 
 
 def test_where_nobody_watches_a_wait_is_sat_out_in_silence(kernel):

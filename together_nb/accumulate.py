@@ -23,8 +23,6 @@ class Accumulator:
     ----------
     chunks : int
         Pieces of text or thinking.
-    begun : bool
-        Whether anything of an answer has come; a role or an id is not anything of it.
     finished : bool
         Whether each answer that was asked for has said why it ended.
     """
@@ -36,7 +34,6 @@ class Accumulator:
         self._model = ""
         self._id = ""
         self.chunks = 0
-        self.begun = False
         self.finished = False
 
     def add(self, chunk: Chunk) -> None:
@@ -45,8 +42,6 @@ class Accumulator:
         if parts is None:
             parts = self._choices[chunk.index] = _Parts()
         parts.add(chunk)
-        if not self.begun:
-            self.begun = bool(chunk.text or chunk.reasoning or chunk.tokens or chunk.finish_reason or chunk.usage)
         if chunk.finish_reason:
             self.finished = self._all_finished()
         if chunk.text or chunk.reasoning:

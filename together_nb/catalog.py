@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from together_nb.errors import suggestion
@@ -88,18 +89,22 @@ def _model(row: dict[str, Any]) -> Model:
     context = row.get("context_length")
     return Model(
         without_surrogates(row["id"]),
-        str(row.get("type") or ""),
-        str(row.get("display_name") or ""),
-        str(row.get("organization") or ""),
+        _text(row.get("type")),
+        _text(row.get("display_name")),
+        _text(row.get("organization")),
         context if isinstance(context, int) and context > 0 else None,
         _price(row.get("pricing")),
     )
+
+
+def _text(value: Any) -> str:
+    return without_surrogates(value) if isinstance(value, str) else ""
 
 
 def _price(pricing: Any) -> tuple[float, float] | None:
     try:
         # The list carries float noise (0.13999999999999999).
         price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
-    except (AttributeError, TypeError, ValueError):  # one odd row does not cost the list
+    except (AttributeError, OverflowError, TypeError, ValueError):  # one odd row does not cost the list
         return None
-    return price if any(price) else None
+    return price if any(price) and all(map(isfinite, price)) else None

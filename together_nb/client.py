@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from together_nb.accumulate import Accumulator
 from together_nb.advice import advise
 from together_nb.completion import Timings
-from together_nb.dialects import dialect_for
+from together_nb.dialects import dialect_for, says_something
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
@@ -24,7 +24,7 @@ from together_nb.errors import (
 )
 from together_nb.refusals import check_status, described, page_title
 from together_nb.retry import Retries
-from together_nb.scope import joins
+from together_nb.scope import Scope, joins
 from together_nb.sse import Payloads
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class CompletionStream:
         self._stopped = False
         self._exchange = self._new_exchange()
         self._wait: Wait | None = None
+        self._looking_up = Scope()  # of a hint, once it has ended
         self._accumulator = Accumulator(request)
+        self._begun = False  # whether anything of an answer has come, be it read or not
         self._started: float | None = None
         self._first: float | None = None
         self._ended: float | None = None
@@ -104,10 +106,10 @@ class CompletionStream:
     def cancel(self) -> None:
         """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
         with self._lock:
-            if self._ended is not None:
-                return
-            self._stopped = True
-            under_way: tuple[Exchange | Wait | None, ...] = (self._exchange, self._wait)
+            under_way: tuple[Exchange | Wait | Scope | None, ...] = (self._looking_up,)
+            if self._ended is None:
+                self._stopped = True
+                under_way = (self._exchange, self._wait)
         for one in under_way:
             if one is not None:
                 one.cancel()
@@ -178,14 +180,15 @@ class CompletionStream:
             check_status(exchange, self.endpoint)
             yield from self._received(exchange)
         except TogetherError as error:
-            self._blank_key(error)
+            self.endpoint.without_key_in(error)
             if self.cancelled:
                 return None
-            wait = None if self._accumulator.begun else retries.after(error)
+            wait = None if self._begun else retries.after(error)
             if wait is None:
                 self._ended = perf_counter()
                 self._cut = _ending(error)
-                advise(error, self.request, self.endpoint)
+                with self._looking_up:
+                    advise(error, self.request, self.endpoint)
                 raise
             return wait
         finally:
@@ -208,11 +211,8 @@ class CompletionStream:
             if self._stopped:
                 exchange.cancel()
         self._accumulator = Accumulator(self.request)
-
-    def _blank_key(self, error: TogetherError) -> None:
-        error.reword(self.endpoint.without_key(error.message))
-        error.hint = self.endpoint.without_key(error.hint)
-        error.passing = self.endpoint.without_key(error.passing)
+        if self.wiretap is not None:
+            self.wiretap.end(self.seconds)
 
     def _new_exchange(self) -> Exchange:
         return self.endpoint.exchange("POST", self.dialect.path, self.payload)
@@ -235,6 +235,7 @@ class CompletionStream:
     def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
         payloads = Payloads(pieces)
         came = False
+        broke: APIConnectionError | None = None
         try:
             for payload in payloads:
                 came = True
@@ -243,17 +244,20 @@ class CompletionStream:
                     # A count and the terminator may follow, but are not waited for long.
                     exchange.expect_end(_END_SECONDS)
         except APIConnectionError as error:
-            # An answer that said why it ended is whole, whatever became of the connection.
-            if not self._accumulator.finished:
-                if not came:
-                    raise
-                hint = error.hint if isinstance(error, APITimeoutError) else ""
-                raise self._lost(f". {error.message}", hint, passing=error.passing) from None
-        self._ended = None if self.cancelled else perf_counter()
+            broke = error
+        # An answer that said why it ended is whole, whatever became of the connection.
         if self.cancelled or payloads.terminated or self._accumulator.finished:
+            self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
                 exchange.finish()
             return
+        if payloads.within_an_event:
+            self._begun = came = True
+        if broke is not None and not came:
+            raise broke
+        if broke is not None:
+            hint = broke.hint if isinstance(broke, APITimeoutError) else ""
+            raise self._lost(f". {broke.message}", hint, passing=broke.passing)
         if not came:
             raise APIResponseError(
                 f"{exchange.url} answered, and sent no events ({described(exchange)}).",
@@ -262,7 +266,7 @@ class CompletionStream:
         raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
 
     def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
-        kept = "What came is kept." if self._accumulator.begun else ""
+        kept = "What came is kept." if self._begun else ""
         error = ConnectionLostError(
             f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip()
         )
@@ -296,11 +300,13 @@ class CompletionStream:
 
     def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of a payload, each added to what has come."""
+        if not self._begun and says_something(payload):
+            self._begun = True
+            self._exchange.begun(self.endpoint.silence_timeout)
         try:
             for chunk in self.dialect.chunks(payload):
                 if self._first is None and (chunk.text or chunk.reasoning):
                     self._first = perf_counter()
-                    self._exchange.begun(self.endpoint.silence_timeout)
                 self._accumulator.add(chunk)
                 yield chunk
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:

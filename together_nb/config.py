@@ -176,7 +176,7 @@ class Settings(HasTraits):
     base_url = Unicode(None, allow_none=True, help=f"Server; unset: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}")
     model = Unicode(None, allow_none=True, help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}")
     connect_timeout = Float(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
-    timeout = Float(TIMEOUT, min=0.001, help="Seconds to wait for the first token of an answer")
+    timeout = Float(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
     silence_timeout = Float(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
     max_retries = Int(MAX_RETRIES, min=0, max=10, help="How often a request is sent again, before its first token")
     local_tokens_per_second = Float(40.0, min=0, help=f"Pace of {LOCAL_MODEL}; 0 is as fast as it can")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from together_nb.completion import CompletionRequest
 
+_NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
+_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
 _MOST_TOKENS = 2**63 - 1  # what counts and numbers tokens elsewhere; JSON's numbers have no end
 
 
@@ -251,12 +253,31 @@ def _top(rows: Any) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((pair for pair in pairs if not isnan(pair[1])), key=lambda pair: -pair[1]))
 
 
+def says_something(payload: dict[str, Any]) -> bool:
+    """Whether anything of an answer is in a payload, be it read here or not; a role, an id, an empty text are not."""
+    choices = payload.get("choices")
+    if payload.get("usage") or payload.get("output") or not isinstance(choices, list):
+        return bool(payload.get("usage") or payload.get("output") or choices)
+    return any(_says_something(choice) for choice in choices)
+
+
+def _says_something(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return True
+    inner = [choice["delta"]] if isinstance(choice.get("delta"), dict) else []
+    return any(value for one in (choice, *inner) for name, value in one.items() if name not in _NOTHING_YET)
+
+
 def error_message(body: Any) -> str:
-    """The server's own words, out of whichever wrapping: a string, or objects around a message."""
-    while isinstance(body, dict):
-        inner = body.get("message") or body.get("error") or body.get("detail")
+    """The server's own words, out of whichever wrapping: a string, or objects and lists around a message."""
+    listed = None
+    while isinstance(body, dict) or (isinstance(body, list) and body and isinstance(body[0], dict)):
+        if isinstance(body, list):
+            listed, body = body, body[0]
+            continue
+        inner = next((body[name] for name in _MESSAGE if body.get(name)), None)
         if inner is None:
-            return ""
+            return "" if listed is None else _spelled(listed)
         body = inner
     return body.strip() if isinstance(body, str) else "" if body is None else _spelled(body)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from together_nb.catalog import Catalog
 from together_nb.config import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, TOGETHER_HOSTS
-from together_nb.errors import APIResponseError, NotFoundError, TogetherError
+from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
 from together_nb.refusals import check_status, described
 from together_nb.retry import tried
 from together_nb.transport import Exchange
@@ -52,6 +52,12 @@ class Endpoint:
     def without_key(self, text: str) -> str:
         """`text` without the key and without long pieces of it: some servers repeat what they refuse."""
         return text if self.key is None else self.key.blanked(text)
+
+    def without_key_in(self, error: TogetherError) -> None:
+        """Take the key out of all that `error` says."""
+        error.reword(self.without_key(error.message))
+        error.hint = self.without_key(error.hint)
+        error.passing = self.without_key(error.passing)
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """A request to this server, not yet sent."""
@@ -98,9 +104,11 @@ def _fetched(endpoint: Endpoint) -> Catalog:
     try:
         exchange.open()
         check_status(exchange, endpoint)
-        body = exchange.read(_LIST_LIMIT)
+        body = exchange.whole(_LIST_LIMIT)
     except TogetherError as error:
-        error.reword(endpoint.without_key(error.message))
+        endpoint.without_key_in(error)
+        if isinstance(error, (APITimeoutError, NotFoundError)):
+            error.hint = "It was asked for its list of models."
         if isinstance(error, NotFoundError):
             _catalogs[_place(endpoint)] = Catalog()  # a server without a list is not asked again
         raise

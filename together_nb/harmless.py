@@ -28,14 +28,14 @@ _PICTURE = re.compile(r"!(?=\[)")
 _NO_PICTURE = "!<span></span>"
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 # `](` and `]:` are followed by a link's target: only these kinds may stand.
-# None that begins at the server's root: Jupyter's /logout logs whoever follows it out.
-_TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)[\w./~%#?=+-]*(?:[\s)\"']|$)))")
+# None that begins at the server's root, or leads there: Jupyter's /logout logs whoever follows it out.
+_TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-])*(?:[\s)\"']|$)))")
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
 # In code: a tag, a delimiter, or a link that is not plainly harmless. Runs are bounded, so that no
 # text takes longer than its length.
 _SUSPECT = re.compile(
-    rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}(?:/|[^\s)]{{0,300}}[:&\\]))"
+    rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}(?:/|[^\s)]{{0,300}}(?:[:&%\\]|\.\.)))"
 )
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -45,6 +45,8 @@ _CODE_SPAN = re.compile(
 )
 # What `_text` takes out of the text before it looks for the rest; what is between them ends at a line's end.
 _PIECE = re.compile(rf"{_CODE_SPAN.pattern}|\][(:][^)\n`]*|(?P<tag>{_PLAIN_TAG})|(?P<end>\n)", re.DOTALL)
+# A fence, and the name of its language, which JupyterLab writes into an attribute as it stands.
+_NAMED = re.compile(r"(?:`{3}|~{3})[^\n\r]*")
 _SPECIAL = re.compile(r"[^\w\s]")
 # Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
 # end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
@@ -59,6 +61,8 @@ def harmless(markdown: str) -> str:
     holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
     What is nested deeper than a renderer goes is shown to the letter, whole.
     """
+    if '"' in markdown:
+        markdown = _NAMED.sub(lambda fence: fence.group().replace('"', "&quot;"), markdown)
     if _TOO_DEEP.search(markdown) is not None:
         return literal(markdown)
     if not any(pattern.search(markdown) for pattern in (_SUSPECT, _TARGET, _PICTURE)):

@@ -134,9 +134,9 @@ class TogetherMagics(Magics):
     def run_command(self, line: str) -> None:
         """``%together`` [login | logout | models [TEXT] | panel]; alone: where it stands."""
         from together_nb.interrupts import told
-        from together_nb.views.notice import waits_shown
+        from together_nb.views.notice import waits_written
 
-        with told("stopped by you."), waits_shown(self._shell):
+        with told("stopped by you."), waits_written(self._shell):
             self._command(line)
 
     def _command(self, line: str) -> None:

@@ -55,7 +55,7 @@ def check_status(exchange: Exchange, endpoint: Endpoint) -> None:
     kind = _KINDS.get(status, APIStatusError)
     if kind is AuthenticationError:
         hint = _key_hint(endpoint)
-    elif status == 403 and not words:  # noqa: PLR2004  (of a gateway, which has not read the prompt)
+    elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
     if may_pass(status):
@@ -66,6 +66,13 @@ def check_status(exchange: Exchange, endpoint: Endpoint) -> None:
     if kind is RateLimitError:
         error.hint = f"{error.hint} {_limits(headers)}".strip()
     raise error
+
+
+def _about_length(exchange: Exchange, endpoint: Endpoint, words: str) -> bool:
+    """Whether a 403 is what it is at Together, or that of a gateway, which has not read the prompt."""
+    if exchange.method != "POST" or not words or words.startswith(_TITLE):
+        return False
+    return endpoint.is_together or re.search(r"token|context|length|too long", words, re.IGNORECASE) is not None
 
 
 _KINDS: dict[int, type[APIStatusError]] = {
@@ -99,6 +106,7 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 _OK = 200
 _BODY_LIMIT = 65536
 _LONGEST_WORDS = 300
+_TITLE = "“"  # begins the words of a web page
 _FIGURE = 20  # letters of a header that should be a number
 # What, most, left: as recorded from the service, as its help has them, and as OpenAI's service has them.
 _LIMITS = (
@@ -111,13 +119,15 @@ _LIMITS = (
 
 def _server_words(body: bytes) -> str:
     """The message in an error's body, in a line or two; of a web page its title."""
-    text = body.decode(errors="replace").strip()
+    text = body.decode("utf-8-sig", errors="replace").strip()
     try:
         words = error_message(json.loads(text))
     except (ValueError, RecursionError):
         words = page_title(text) if text.startswith("<") else text
     if _PAGE.search(words) is not None:
         words = page_title(words)
+    if words == "[object Object]":  # a server written in JavaScript lost its own words so (recorded)
+        words = ""
     return " ".join(words.split())[:_LONGEST_WORDS]
 
 
@@ -128,7 +138,7 @@ def page_title(page: str) -> str:
     """The title of a web page, in quotation marks; "" where it has none."""
     found = re.search(r"<title[^>]*>([^<]{1,200})", page, re.IGNORECASE)
     title = " ".join(html.unescape(found.group(1)).split()) if found else ""
-    return f"“{title}”." if title else ""
+    return f"{_TITLE}{title}”." if title else ""
 
 
 def _key_hint(endpoint: Endpoint) -> str:

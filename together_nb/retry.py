@@ -30,7 +30,7 @@ _JITTER = 0.25
 HONOURED_SECONDS = 60.0  # what a server asks for beyond this is told, and not waited for
 _BELIEVED_SECONDS = 86400.0  # and beyond this it is taken for noise
 _PASSING = frozenset({408, 409, 429})
-_SERVER_ERRORS = 500
+_SERVER_ERRORS = range(500, 600)
 _TICK = 0.1  # seconds; bounds Ctrl-C on Windows
 
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 def may_pass(status: int) -> bool:
     """Whether an error status may be another one when the request is sent again."""
-    return status in _PASSING or status >= _SERVER_ERRORS
+    return status in _PASSING or status in _SERVER_ERRORS
 
 
 def asked_for(headers: Mapping[str, str]) -> float | None:
@@ -127,7 +127,7 @@ class Retries:
         backoff = min(FIRST_SECONDS * 2**self._made, MOST_SECONDS) * (1 - _JITTER * random.random())  # noqa: S311
         self._left -= 1
         self._made += 1
-        return Wait(error.passing, asked or backoff)
+        return Wait(error.passing, max(asked, backoff))
 
 
 def tried(most: int, ask: Callable[[], Result]) -> Result:

@@ -79,8 +79,8 @@ def stream(
     api_key
         Another key than the settings'.
     timeout
-        Seconds to wait for the first token, and of silence after it; without it `settings.timeout`
-        and `settings.silence_timeout`.
+        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        `settings.timeout` and `settings.silence_timeout`.
     **sampling
         Sampling parameters (`SamplingParams`); what is not given is taken from `settings`, and
         None unsets it. Unset is not sent.

@@ -59,13 +59,19 @@ class Payloads:
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.terminated = False
+        self._rest = bytearray()  # of what has come, what is not yet a whole event
         self._iterator = self._payloads(pieces)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._iterator
 
+    @property
+    def within_an_event(self) -> bool:
+        """Whether the bytes end within an event, so that something of it has come; a comment is none."""
+        return re.search(rb"^[^:\n]", bytes(self._rest), re.MULTILINE) is not None
+
     def _payloads(self, pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        for event in SSEClient(whole_events(pieces)).events():
+        for event in SSEClient(whole_events(pieces, self._rest)).events():
             data = event.data
             if data.startswith(DONE):
                 self.terminated = True
@@ -84,7 +90,7 @@ class Payloads:
             yield payload
 
 
-def whole_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> Iterator[bytes]:
     r"""Blocks of whole events: ``\n`` line ends, a blank line after each event, valid UTF-8.
 
     Ends after the terminator, which comes as ``data: [DONE]``, ``data:[DONE]`` or a bare
@@ -95,8 +101,10 @@ def whole_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
     ----------
     pieces
         The bytes as they arrive; empty pieces are passed over.
+    buffer
+        Holds what is not yet a whole event.
     """
-    buffer = bytearray()
+    buffer = bytearray() if buffer is None else buffer
     searched = 0  # neither a blank line nor a terminator ends before here
     for piece in _plain_lines(_without_bom(pieces)):
         buffer += piece

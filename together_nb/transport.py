@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import ssl
 import threading
 import weakref
 from functools import cache
-from http.client import HTTPException, HTTPResponse, parse_headers
+from http.client import HTTPException, HTTPResponse, IncompleteRead, parse_headers
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from together_nb.config import Hidden, is_loopback
 from together_nb.errors import APIConnectionError, APITimeoutError
@@ -41,6 +42,7 @@ _LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in 
 _LAST_PIECES = 8
 _LONGEST = 1e6  # seconds; sockets take no infinity
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
+_OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
 _this_thread = threading.local()
 
 
@@ -66,7 +68,7 @@ class Exchange:
     ) -> None:
         self.url = url
         self.cancelled = False
-        self._method = method
+        self.method = method
         self._key = key
         self._body = body
         self._timeouts = (min(connect_timeout, _LONGEST), min(timeout, _LONGEST))
@@ -110,7 +112,7 @@ class Exchange:
         _this_thread.exchange = self
         try:
             self._response = _session().request(
-                self._method,
+                self.method,
                 self.url,
                 data=self._body,
                 headers=headers,
@@ -173,15 +175,29 @@ class Exchange:
                 pass
         self.close()
 
+    def whole(self, limit: int) -> bytes:
+        """The reply, or about `limit` bytes of it.
+
+        Raises
+        ------
+        APIConnectionError
+            The connection broke before its end.
+        """
+        return b"".join(self._up_to(limit))
+
     def read(self, limit: int) -> bytes:
-        """At most about `limit` bytes of the reply; what can be had when the connection breaks."""
-        body = b""
+        """The same, but what can be had of it when the connection breaks."""
+        body: list[bytes] = []
         with contextlib.suppress(APIConnectionError):
-            for piece in self.pieces():
-                body += piece
-                if len(body) >= limit:
-                    break
-        return body
+            body.extend(self._up_to(limit))
+        return b"".join(body)
+
+    def _up_to(self, limit: int) -> Iterator[bytes]:
+        for piece in self.pieces():
+            yield piece
+            limit -= len(piece)
+            if limit <= 0:
+                return
 
     def cancel(self) -> None:
         """End every wait of this exchange, now or still to come, and close the connection."""
@@ -245,7 +261,15 @@ class Exchange:
                 f"{server} sent what cannot be read: {_last_words(causes)}.",
                 "Something on the way may spoil it: a proxy, a virus scanner.",
             )
-        return _unreached(server, parts.hostname or "", causes, words) or _passing(
+        unreached = _unreached(server, parts.hostname or "", causes, words)
+        if unreached is not None:
+            return unreached
+        if not any(isinstance(cause, _OF_THE_NETWORK) for cause in causes):  # it is amiss here
+            return APIConnectionError(
+                f"Nothing could be sent to {server}: {_last_words(causes)}.",
+                "Check REQUESTS_CA_BUNDLE and HTTPS_PROXY, where they are set.",
+            )
+        return _passing(
             APIConnectionError(
                 f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
             )
@@ -311,8 +335,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _last_words(causes: list[BaseException]) -> str:
+    if any(isinstance(cause, IncompleteRead) for cause in causes):
+        return "the reply ended too early"
     words = next((str(cause) for cause in reversed(causes) if str(cause)), type(causes[-1]).__name__)
-    return words.rstrip(".")[:200]
+    return " ".join(words.split()).rstrip(".")[:200]
 
 
 class _Bearer(AuthBase):
@@ -336,6 +362,12 @@ class _Response(HTTPResponse):
             if told[1] not in _BEFORE_THE_ANSWER:
                 return told
             parse_headers(self.fp)
+
+    def begin(self) -> None:
+        super().begin()
+        # Lines among the headers that are none: urllib3 would log them, and a server may repeat the key in one.
+        self.headers.set_payload("")
+        self.headers.defects = []
 
 
 class _Telling(HTTPConnection):
@@ -412,10 +444,17 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class _Session(requests.Session):
+    """Follows no redirect, and does not look at one: requests would read its body, however long, and its address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
+
+
 @cache
 def _session() -> requests.Session:
     """The session of this process: no cookies are kept, since threads share it."""
-    session = requests.Session()
+    session = _Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _Adapter(pool_connections=16, pool_maxsize=64)
     session.mount("http://", adapter)

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 def waits_shown(shell: Any) -> Iterator[None]:
     """Show each wait that is begun within the block where the cell's output will appear, and take it away after it.
 
+    All that the cell has put out is taken away: it is for a cell that has put out nothing else yet.
+
     Parameters
     ----------
     shell
         The running IPython shell.
     """
     if not has_kernel(shell):
-        with told_to(_written):
+        with waits_written(shell):
             yield
         return
     if not someone_watches(shell):
@@ -41,10 +43,14 @@ def waits_shown(shell: Any) -> Iterator[None]:
         line.clear()
 
 
-def _written(wait: Wait) -> None:
+@contextmanager
+def waits_written(shell: Any) -> Iterator[None]:
+    """Write a line for each wait that is begun within the block; it stays."""
     from together_nb.views.text import waiting
 
-    print(waiting(wait), end="", flush=True)  # noqa: T201  (a terminal)
+    way_out = "■" if has_kernel(shell) else "Ctrl-C"
+    with told_to(lambda wait: print(waiting(wait, way_out), end="", flush=True)):  # noqa: T201
+        yield
 
 
 class _Line:

@@ -84,9 +84,9 @@ class TerminalView(SilentView):
         sys.stdout.flush()
 
 
-def waiting(wait: Wait) -> str:
-    """The line that tells of a wait."""
-    return f"({visible(str(wait))} · Ctrl-C stops)\n"
+def waiting(wait: Wait, way_out: str = "Ctrl-C") -> str:
+    """The line that tells of a wait, and of what stops it."""
+    return f"({visible(str(wait))} · {way_out} stops)\n"
 
 
 def _write(text: str) -> None:
