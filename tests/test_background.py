@@ -625,11 +625,11 @@ def test_a_failure_is_told_in_the_display_below_what_came(page):
 def test_a_failure_before_anything_came_is_raised_to_who_asks_and_costs_no_name_its_answer(page):
     hostile = "no ``` \x1b]52;c;aGk=\x07 <b>"
     page.run("_together = 'as it was'")
-    with ScriptedServer(replies(500, {"error": {"message": hostile}})) as server:
+    with ScriptedServer(replies(400, {"error": {"message": hostile}})) as server:
         cell = page.ask(server, "%%together -b -o run\nhello")
         page.until(lambda: page.ended(cell))
         error = page.end(page.start("run.result()"))
-    told = r"APIStatusError: The server failed (HTTP 500). no ``` \x1b]52;c;aGk=\x07 <b>"
+    told = r"APIStatusError: The server did not accept the request (HTTP 400). no ``` \x1b]52;c;aGk=\x07 <b>"
     assert f"\n\n````\n{told}\n" in page.display(cell)["data"]["text/markdown"]
     assert f"\n\n{told}\n" in page.display(cell)["data"]["text/plain"]
     assert (error["status"], error["ename"], error["traceback"][0]) == ("error", "APIStatusError", told)
