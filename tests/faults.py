@@ -14,7 +14,7 @@ import json
 import re
 import socket
 import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 
-from tests.servers import HOST, Exchange, Script, ScriptedServer, answers, authority, replies, silent, silent_after
+from tests.servers import (
+    HOST,
+    Exchange,
+    Script,
+    ScriptedServer,
+    answers,
+    authority,
+    full_listener,
+    replies,
+    silent,
+    silent_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,16 +118,8 @@ def nothing_there():
 
 @contextmanager
 def full():
-    """A port that takes no more connections, so that connecting waits."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind((HOST, 0))
-        listener.listen(0)
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield Place(f"http://{HOST}:{listener.getsockname()[1]}")
+    with full_listener() as base_url:
+        yield Place(base_url)
 
 
 @contextmanager

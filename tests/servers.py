@@ -21,7 +21,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -481,6 +481,20 @@ def endless(text: str, rate: float | None = None) -> Script:
 def replies(status: int, body: Any, **headers: Any) -> Script:
     """One whole reply: bytes as they are, anything else as JSON."""
     return lambda exchange: exchange.reply(status, body, **headers)
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[str]:
+    """The address of a port that takes no more connections, so that connecting waits."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((HOST, 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://{HOST}:{listener.getsockname()[1]}"
 
 
 @cache

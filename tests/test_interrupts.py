@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from together_nb.interrupts import put_off, told
+from together_nb.interrupts import interruptible, put_off, told
+from together_nb.scope import joins
 
 
 def test_a_ctrl_c_within_is_raised_at_the_end():
@@ -24,6 +25,25 @@ def test_afterwards_ctrl_c_is_what_it_was():
     with put_off():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_block_can_look_whether_there_was_one():
+    seen = []
+    with pytest.raises(KeyboardInterrupt), put_off() as came:  # noqa: PT012
+        seen.append(bool(came))
+        signal.raise_signal(signal.SIGINT)
+        seen.append(bool(came))
+    assert seen == [False, True]
+
+
+def test_a_block_within_another_sees_what_came_before_it_and_raises_it_once():
+    seen = []
+    with pytest.raises(KeyboardInterrupt), put_off():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        with put_off() as came:
+            seen.append(bool(came))
+        seen.append("not reached")
+    assert seen == [True]
 
 
 def test_an_error_of_the_block_is_not_hidden_by_a_ctrl_c():
@@ -58,3 +78,38 @@ def test_where_ctrl_c_is_ignored_it_stays_ignored():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def test_what_is_asked_interruptibly_is_returned_and_its_error_raised():
+    assert interruptible(lambda: 1 + 1) == 2
+    with pytest.raises(ValueError, match="mine"):
+        interruptible(lambda: int("mine"))
+
+
+def test_a_thread_of_its_own_asks_so_that_ctrl_c_is_obeyed_and_ends_what_was_begun():
+    class Doing(threading.Event):
+        def cancel(self):
+            self.set()
+
+    doing, asked = Doing(), []
+
+    def ask():
+        joins(doing)
+        asked.append(threading.current_thread())
+        signal.raise_signal(signal.SIGINT)
+        doing.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(ask)
+    assert doing.is_set()
+    asked[0].join(20)
+    assert not asked[0].is_alive()
+    assert asked[0] is not threading.main_thread()
+
+
+def test_another_thread_asks_by_itself():
+    asked = []
+    thread = threading.Thread(target=lambda: asked.append(interruptible(threading.current_thread)))
+    thread.start()
+    thread.join()
+    assert asked == [thread]

@@ -8,6 +8,7 @@ from tests.servers import PATIENCE, ScriptedServer, silent
 from together_nb import settings, stream
 from together_nb.errors import APIConnectionError
 from together_nb.resolve import models
+from together_nb.retry import Wait, told_to
 from together_nb.scope import Scope, joins
 
 
@@ -53,6 +54,14 @@ def test_without_a_scope_nothing_is_ended():
     doing = Doing()
     joins(doing)
     assert doing.cancelled == 0
+
+
+def test_a_wait_in_a_scope_that_was_ended_is_neither_told_nor_waited_for():
+    scope, told = Scope(), []
+    scope.cancel()
+    with scope, told_to(told.append):
+        assert not Wait("busy", 60).sit_out()
+    assert told == []
 
 
 def test_a_list_of_models_is_not_waited_for_once_its_scope_is_ended():

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import socket
 import threading
 from functools import partial
 
 import pytest
 
-from tests.servers import HOST, ScriptedServer, answers, replies, silent, silent_after
+from tests.servers import HOST, ScriptedServer, answers, full_listener, replies, silent, silent_after
 from together_nb.config import Key
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.transport import Exchange
@@ -143,20 +142,6 @@ def test_cancel_ends_the_tls_handshake(certificates):
             exchange.open()
         stopper.join()
         assert server.closed.wait(20)
-
-
-@contextlib.contextmanager
-def full_listener():
-    """A port that takes no more connections, so that connecting waits."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind((HOST, 0))
-        listener.listen(0)
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield f"http://{HOST}:{listener.getsockname()[1]}"
 
 
 def test_cancel_ends_the_wait_for_a_connection():

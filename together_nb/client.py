@@ -22,6 +22,7 @@ from together_nb.errors import (
     StreamError,
     TogetherError,
 )
+from together_nb.interrupts import told
 from together_nb.refusals import check_status, described, page_title
 from together_nb.retry import Retries
 from together_nb.scope import Scope, joins
@@ -157,8 +158,9 @@ class CompletionStream:
         self._started = perf_counter()
         retries = Retries(self.endpoint.max_retries)
         try:
-            while (wait := (yield from self._attempt(retries))) is not None:
-                self._again_after(wait)
+            with told("stopped by you; what came is kept."):
+                while (wait := (yield from self._attempt(retries))) is not None:
+                    self._again_after(wait)
         except TogetherError as error:
             error.completion = self.completion
             # Without the frames in which the server's words stand as they came.

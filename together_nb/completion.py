@@ -313,7 +313,7 @@ class Completion:
         if self.filled:
             parts.append("filled in: " + ", ".join(self.filled))
         parts.append(self.note)
-        return " · ".join(visible(" ".join(part.split())) for part in parts if part)
+        return " · ".join(visible(" ".join(part.split())) for part in parts if part.strip())
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form from which `from_dict` makes an equal completion."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from together_nb.catalog import Catalog
 from together_nb.config import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, TOGETHER_HOSTS
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
+from together_nb.interrupts import interruptible
 from together_nb.refusals import check_status, described
 from together_nb.retry import tried
 from together_nb.transport import Exchange
@@ -95,7 +96,7 @@ def catalog(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> Cat
     kept = known_catalog(endpoint)
     if kept is not None and not fresh:
         return kept
-    return tried(retries, lambda: _fetched(endpoint))
+    return interruptible(lambda: tried(retries, lambda: _fetched(endpoint)))
 
 
 def _fetched(endpoint: Endpoint) -> Catalog:

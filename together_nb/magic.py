@@ -58,18 +58,19 @@ class TogetherMagics(Magics):
         from together_nb import options
         from together_nb.interrupts import told
 
-        self._end_run_of_this_cell()
-        given = options.parse(line)
-        if given is None:
-            print(options.help_text())  # noqa: T201
-            return
         with told("stopped by you; nothing was sent."):
+            self._end_run_of_this_cell()
+            given = options.parse(line)
+            if given is None:
+                print(options.help_text())  # noqa: T201
+                return
             self._run(given, cell)
 
     def _run(self, given: Options, cell: str) -> None:
         """Ask and draw."""
         from together_nb import resolve, session, views
         from together_nb.fill import fill
+        from together_nb.interrupts import put_off, told
         from together_nb.views.notice import waits_shown
 
         prompt, system = self._as_typed(cell), given.system
@@ -79,7 +80,7 @@ class TogetherMagics(Magics):
             if system is not None:
                 system, more = fill(system, self._shell.user_ns)
                 filled = tuple(dict.fromkeys((*filled, *more)))
-        with waits_shown(self._shell):
+        with put_off(), waits_shown(self._shell):
             opened = resolve.open_stream(
                 prompt, model=given.model, api=given.api, system=system, filled=filled, **given.sampling
             )
@@ -97,10 +98,14 @@ class TogetherMagics(Magics):
             self._shell.push(names, interactive=given.out is not None)
 
         chat = opened.dialect.chat
-        if given.background:
-            self._run_in_background(given, opened, keep)
-        else:
-            session.run(opened, views.view_for(self._shell, given.show, chat=chat), keep)
+        # From before there are widgets until there are none, or a thread has them.
+        with told("stopped by you; what came is kept."), put_off() as came:
+            if given.background:
+                self._run_in_background(given, opened, keep)
+            else:
+                session.run(opened, views.view_for(self._shell, given.show, chat=chat), keep)
+            if came:
+                opened.cancel()
 
     def _run_in_background(self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]) -> None:
         """Return at once and stream on, where that can be seen; elsewhere wait for the end."""

@@ -91,7 +91,8 @@ class Wait:
     def sit_out(self) -> bool:
         """Tell of it, and wait; False where it was cancelled."""
         joins(self)
-        _listener.get()(self)
+        if not self._cancelled.is_set():
+            _listener.get()(self)
         while not self._cancelled.is_set():
             left = self._until - monotonic()
             if left <= 0:

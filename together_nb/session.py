@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from together_nb.config import hidden
 from together_nb.errors import TogetherError
 from together_nb.formats import AUTO
-from together_nb.interrupts import put_off, told
+from together_nb.interrupts import interruptible, put_off, told
 from together_nb.pump import Pump
 from together_nb.resolve import models, open_stream
 from together_nb.retry import nobody, told_to
-from together_nb.scope import Scope
+from together_nb.scope import Scope, joins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ __all__ = ["View", "complete", "history", "models", "run", "stream"]
 
 REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
 REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
-TICK_SECONDS = 0.1  # a waiting view is told that time passes; also bounds Ctrl-C on Windows
+TICK_SECONDS = 0.05  # a waiting view is told that time passes; also bounds Ctrl-C
 _STOP_SECONDS = 2.0
 _UNANSWERED_SECONDS = 0.15
 LAST = "_together"  # the user's variable that holds the last answer
@@ -142,13 +142,18 @@ def complete(
         What went wrong; its `completion` is what came.
     """
     api_key = hidden(api_key)
-    with stream(
+    with told("stopped by you; what came is kept."), stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
         timeout=timeout, **sampling,
     ) as opened:  # fmt: skip
-        try:
+
+        def read() -> None:
+            joins(opened)
             for _ in opened:
                 pass
+
+        try:
+            interruptible(read)
         except BaseException:
             opened.cancel()
             raise
@@ -179,21 +184,24 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
         Ctrl-C or the notebook's ■.
     """
     # Of a wait the view tells, which sees it at the stream.
-    with told("stopped by you; what came is kept."), Scope() as scope, told_to(nobody):
+    with told("stopped by you; what came is kept."), put_off() as came, Scope() as scope, told_to(nobody):
         pump = Pump(opened)
         _drawn.add(pump)
         try:
             view.start(opened)
-            pump.start()
-            _draw(opened, pump, view)
+            if not came:
+                pump.start()
+            _draw(opened, pump, view, came)
+            if came:
+                opened.cancel()
+                scope.cancel()
         except BaseException:
             opened.cancel()
             scope.cancel()
             raise
         finally:
             _drawn.discard(pump)
-            with put_off():
-                completion = _brought_to_an_end(opened, pump, view, keep)
+            completion = _brought_to_an_end(opened, pump, view, keep)
     if pump.error is not None:
         if isinstance(pump.error, TogetherError):
             pump.error.completion = completion
@@ -210,9 +218,9 @@ def keep_in_place(completion: Completion, before: Completion | None = None) -> N
         history[place] = completion
 
 
-def _draw(stream: CompletionStream, pump: Pump, view: View) -> None:
+def _draw(stream: CompletionStream, pump: Pump, view: View, interrupts: list[int]) -> None:
     """Draw what comes, until the end or until it is stopped."""
-    while True:
+    while not interrupts:
         pump.wait(TICK_SECONDS)
         ended = pump.ended  # looked at first, so that what came before the end is taken below
         view.write(pump.take())
