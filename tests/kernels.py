@@ -95,7 +95,8 @@ class Kernel:
 
     def run(self, code: str, *, watched: bool = True) -> Run:
         """Start a cell; `watched` is what a front end with a person before it says."""
-        return Run(self, self.client.execute(code, allow_stdin=watched))
+        # Or a kernel of old passes over the next cell, when that comes soon after one that failed.
+        return Run(self, self.client.execute(code, allow_stdin=watched, stop_on_error=False))
 
     def value(self, expression: str) -> str:
         """The repr of an expression."""

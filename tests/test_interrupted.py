@@ -38,7 +38,7 @@ LONGEST_DELAY = 0.06  # seconds
 # In the kernel: what is left of an answer's doings; and ways to have it say that a stage is reached.
 HELPERS = """
 import contextlib, os, signal, sys, threading, time
-import comm, IPython.display, together_nb
+import IPython.display, together_nb
 from ipywidgets.widgets import widget
 from together_nb import accumulate, client, endpoint, pump, session, transport, views
 from together_nb.interrupts import put_off
@@ -51,8 +51,8 @@ def left():
     last = together_nb.history[-1] if together_nb.history else None
     return {
         "threads": [thread.name for thread in ours if thread.is_alive()],
-        "widgets": len(widget._instances),
-        "comms": len(comm.get_comm_manager().comms),
+        "widgets": len(getattr(widget, "_instances", None) or widget.Widget.widgets),
+        "comms": len(get_ipython().kernel.comm_manager.comms),
         "drawn": len(session._drawn),
         "Ctrl-C": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
         "history": len(together_nb.history),
