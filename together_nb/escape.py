@@ -17,7 +17,8 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^\n]*)")
+# A list's item may begin with a fence.
+_FENCE = re.compile(r"(?P<before>(?:[ \t]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)")
 
 
 def visible(text: str) -> str:
@@ -113,21 +114,26 @@ def open_fence(markdown: str) -> str:
 
 
 def _opens_code(match: re.Match[str] | None) -> bool:
-    return match is not None and not (match.group(1).startswith("`") and "`" in match.group(2))
+    return match is not None and not (match["fence"].startswith("`") and "`" in match["info"])
 
 
 def _closes(match: re.Match[str], opened: str) -> bool:
     fence = _FENCE.match(opened)
-    if fence is None or match.group(2).strip() or not match.group(1).startswith(fence.group(1)):
+    if (
+        fence is None
+        or match["before"].strip()
+        or match["info"].strip()
+        or not match["fence"].startswith(fence["fence"])
+    ):
         return False
     # Four spaces make it code, unless both stand in a list's item.
-    return match.start(1) < 4 or fence.start(1) > 0  # noqa: PLR2004
+    return len(match["before"]) < 4 or fence["before"] != ""  # noqa: PLR2004
 
 
 def closing(opened: str) -> str:
     """The line that closes what the line `opened` opened, as far indented: it may stand in a list's item."""
     match = _FENCE.match(opened)
-    return opened[: match.end(1)] if match else "$$"
+    return re.sub(r"\S", " ", match["before"]) + match["fence"] if match else "$$"
 
 
 def balanced(markdown: str) -> str:

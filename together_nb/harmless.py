@@ -39,7 +39,9 @@ _SUSPECT = re.compile(
 )
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
-_FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
+_FENCE = re.compile(
+    r"^(?P<before>(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*)(?:(?P<fence>`{3,})[^`\n]*|(?P<tildes>~{3,})[^\n]*)$"
+)
 _CODE_SPAN = re.compile(
     r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL
 )
@@ -88,7 +90,7 @@ def harmless(markdown: str) -> str:
 
 def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
     """The lines of a fenced block and the line that closes it, if any."""
-    fence = opened["fence"]
+    fence = opened["fence"] or opened["tildes"]
     closing = re.compile(rf"[ \t>]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*")
     block: list[str] = []
     for line in lines:  # type: ignore[attr-defined]
@@ -99,11 +101,12 @@ def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
 
 
 def _preformatted(opened: re.Match[str], block: list[str]) -> str:
-    indent = opened["indent"]
+    before = opened["before"]
+    indent = re.sub(r"[^\s>]", " ", before)  # of a list's item, which began before the fence
     code = [line.removeprefix(indent) for line in block]
     spelled = [indent + _entities(line) if line.strip() else "" for line in code]
     # A blank line would end the block where the renderer takes it for part of a paragraph.
-    return "\n".join((f"{indent}<pre><code>" + "\n".join(spelled).removeprefix(indent), f"{indent}</code></pre>", ""))
+    return "\n".join((f"{before}<pre><code>" + "\n".join(spelled).removeprefix(indent), f"{indent}</code></pre>", ""))
 
 
 def _text(markdown: str) -> str:
