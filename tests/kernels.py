@@ -93,10 +93,10 @@ class Kernel:
         self.client.wait_for_ready(timeout=PATIENCE)
         self.run("%load_ext together_nb").wait()
 
-    def run(self, code: str, *, watched: bool = True) -> Run:
-        """Start a cell; `watched` is what a front end with a person before it says."""
+    def run(self, code: str, *, watched: bool = True, all: bool = False) -> Run:  # noqa: A002  (Run All)
+        """Start a cell; `watched` is what a front end with a person before it says, `all` that a failure is to end what is queued."""
         # Or a kernel of old passes over the next cell, when that comes soon after one that failed.
-        return Run(self, self.client.execute(code, allow_stdin=watched, stop_on_error=False))
+        return Run(self, self.client.execute(code, allow_stdin=watched, stop_on_error=all))
 
     def value(self, expression: str) -> str:
         """The repr of an expression."""

@@ -114,7 +114,7 @@ def test_no_text_takes_longer_than_its_length(text):
 
 @given(st.text(alphabet="ab<>`$[]()!/\\ \n:-", max_size=60))
 def test_no_picture_is_left_wherever_it_stands(prefix):
-    assert re.search(r"!\[[^\]]*\]\(https:", harmless(prefix + "![x](https://a/b.png)")) is None
+    assert "![x](" not in harmless(prefix + "![x](https://a/b.png)")
 
 
 @given(st.text(alphabet="ab<>`$[]()!/ \n:-", max_size=60))

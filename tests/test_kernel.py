@@ -197,9 +197,9 @@ def test_run_all_stops_at_an_interrupted_cell(ask, kernel):
         exchange.await_close()
 
     with ScriptedServer(script) as server:
-        first = ask(server)
+        first = ask(server, all=True)
         first.until(lambda one: text_of(one) == "part")
-        queued = kernel.run("print('must not run')")
+        queued = kernel.run("print('must not run')", all=True)
         # A signal is faster than a message: what has not reached the kernel when it is interrupted runs.
         queued_too.set()
         first.until(lambda one: text_of(one) == "part and more")

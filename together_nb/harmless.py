@@ -116,7 +116,7 @@ def _text(markdown: str) -> str:
     for piece in _kept(markdown):
         out.append(_escaped(markdown[end : piece.start()]))
         code = piece["code"]
-        suspect = code is not None and _SUSPECT.search(code) is not None
+        suspect = code is not None and any(pattern.search(code) for pattern in (_SUSPECT, _PICTURE))
         out.append(f"<code>{_entities(code.strip())}</code>" if suspect else piece.group())
         end = piece.end()
     out.append(_escaped(markdown[end:]))
