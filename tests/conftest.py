@@ -100,7 +100,8 @@ def open_notebook(browser, tmp_path):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What takes minutes is left out, not skipped, unless ``-m`` speaks of it."""
+    """What takes minutes is left out, not skipped, unless ``-m`` speaks of it; the browser comes last, when little else runs."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if re.search(r"\blong\b", config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
