@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,17 @@ class Lab(Server):
         token = f"--IdentityProvider.token={TOKEN}"
         super().__init__(folder, "-m", module, "--allow-root", "--ip=127.0.0.1", token, environment=environment)
 
+    def _kernels(self) -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
+            return json.load(reply)
+
     def wait_connected(self) -> None:
         """Until a page is connected to an idle kernel."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
-                if any(one["connections"] and one["execution_state"] == "idle" for one in json.load(reply)):
+            # While a kernel is being started the list of kernels can be an error 500.
+            with contextlib.suppress(urllib.error.HTTPError):
+                if any(one["connections"] and one["execution_state"] == "idle" for one in self._kernels()):
                     return
             time.sleep(0.1)
         raise TimeoutError("no kernel was connected")

@@ -178,7 +178,9 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
         held.go[2].set()
         panel.wait("Done")
         assert "temperature" not in server.requests[0].json()
+        server.arrived.clear()
         panel.click("Generate")
+        assert server.arrived.wait(20)  # it says Done until then
         panel.wait("Done")
         assert server.requests[1].json()["temperature"] == 0.15
 
