@@ -279,13 +279,15 @@ def error_message(body: Any) -> str:
         if inner is None:
             return "" if listed is None else _spelled(listed)
         body = inner
-    return body.strip() if isinstance(body, str) else "" if body is None else _spelled(body)
+    # A server written in JavaScript lost its own words so (recorded).
+    if body is None or body == "[object Object]":
+        return ""
+    return body.strip() if isinstance(body, str) else _spelled(body)
 
 
 def _stream_error(error: Any) -> StreamError:
     words = error_message(error)
-    # A server written in JavaScript lost its own words so (recorded).
-    said = f": {words}" if words and words != "[object Object]" else " and did not say why"
+    said = f": {words}" if words else " and did not say why"
     return StreamError(f"The server broke the answer off with an error{said}.", "What came before it is kept.")
 
 

@@ -126,8 +126,6 @@ def _server_words(body: bytes) -> str:
         words = page_title(text) if text.startswith("<") else text
     if _PAGE.search(words) is not None:
         words = page_title(words)
-    if words == "[object Object]":  # a server written in JavaScript lost its own words so (recorded)
-        words = ""
     return " ".join(words.split())[:_LONGEST_WORDS]
 
 
