@@ -480,7 +480,6 @@ def test_malformed_messages_are_400(server, messages):
     [
         ("reasoning_effort", "low"),
         ("tools", [{"type": "function"}]),
-        ("response_format", {"type": "json_object"}),
         ("temprature", 1),
     ],
 )

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
 from together_nb.local import MODEL_ID
-from together_nb.local.generation import DEFAULT_MAX_TOKENS
+from together_nb.local.generation import default_max_tokens
 from together_nb.local.ngram import tokenize
+from together_nb.local.response_format import form_of
 from together_nb.params import PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from together_nb.local.forms import Grammar
     from together_nb.local.generation import Generated
     from together_nb.local.ngram import NgramModel
 
@@ -71,6 +73,8 @@ class Asked:
         Whether to answer token by token.
     openai_logprobs
         Whether log-probabilities were asked for as OpenAI's chat does (``logprobs: true``).
+    form
+        What ``response_format`` asks the answer to be; None is plain text.
     """
 
     dialect: str
@@ -79,6 +83,7 @@ class Asked:
     sampling: SamplingParams
     stream: bool
     openai_logprobs: bool
+    form: Grammar | None = None
 
     @property
     def choices(self) -> int:
@@ -99,8 +104,11 @@ class Asked:
             `logit_bias` does not fit the model.
         """
         first = self.sampling.seed or 0
+        form = () if self.form is None else (self.form,)
         try:
-            return [model.generate(self.prompt, replace(self.sampling, seed=first + i)) for i in range(self.choices)]
+            return [
+                model.generate(self.prompt, replace(self.sampling, seed=first + i), *form) for i in range(self.choices)
+            ]
         except InputError as error:
             raise RequestError(422, _sentence(error), "logit_bias") from None
 
@@ -120,9 +128,10 @@ def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
     prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
     stream = _flag(values, "stream") or _flag(values, "stream_tokens")
     openai_logprobs = isinstance(values.get("logprobs"), bool)
+    form = _form(values) if dialect == CHAT else None
     sampling = _sampling(values)
     prompt_tokens = len(tokenize(prompt))
-    length = DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
+    length = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
     if prompt_tokens + length > CONTEXT_LENGTH:
         raise RequestError(
             403,
@@ -130,7 +139,7 @@ def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
             "tokens. Shorten the prompt or lower max_tokens.",
             "max_tokens",
         )
-    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs)
+    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -202,6 +211,25 @@ def _flag(values: dict[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise RequestError(422, f"{name} must be true or false, not {value!r}.", name)
     return value
+
+
+def _form(values: dict[str, Any]) -> Grammar | None:
+    """What the answer of a chat is to be; `values` are rid of the key that says so."""
+    asked = values.pop("response_format", None)
+    if asked is None:
+        return None
+    try:
+        form = form_of(asked)
+    except (InputError, RecursionError) as error:
+        reason = _sentence(error) if isinstance(error, InputError) else "The schema nests too deep."
+        raise RequestError(400, reason, "response_format") from None
+    if form is not None and values["messages"][-1]["role"] == "assistant":
+        raise RequestError(
+            400,
+            f"{MODEL_ID} cannot go on with an answer in a response_format. Ask anew, or leave response_format out.",
+            "response_format",
+        )
+    return form
 
 
 def _sampling(values: dict[str, Any]) -> SamplingParams:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left, bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from together_nb.errors import InputError
@@ -27,11 +27,13 @@ from together_nb.local.stopping import StopFilter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from together_nb.local.forms import Grammar
     from together_nb.local.ngram import Candidates, Context, NgramModel
     from together_nb.params import SamplingParams
 
 DEFAULT_TEMPERATURE = 0.8
 DEFAULT_MAX_TOKENS = 256
+DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # half an object is none
 
 STOP, LENGTH, EOS = "stop", "length", "eos"
 
@@ -76,6 +78,11 @@ class Chooser:
         Ids of the prompt's tokens, for the repetition penalty.
     logit_bias
         What to add to the logit of a token, by id.
+
+    Attributes
+    ----------
+    dice
+        What draws where the model has no say; at temperature 0 it falls alike for every seed.
     """
 
     def __init__(self, sampling: SamplingParams, prompt_ids: list[int], logit_bias: dict[int, float]) -> None:
@@ -92,6 +99,7 @@ class Chooser:
         self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
         # Seeded by text, for -1 and 1 to differ; without a seed, by the system.
         self._random = random.Random(None if sampling.seed is None else str(sampling.seed))
+        self.dice = random.Random("greedy") if self._temperature == 0 else self._random
 
     def choose(self, candidates: Candidates) -> int:
         """The position among `candidates` of the token to take."""
@@ -109,7 +117,7 @@ class Chooser:
         """The log-probabilities with penalties and biases; [] where there are none to apply."""
         ids, seen = candidates.ids, self._seen
         penalized = [position for position, token in enumerate(ids) if token in seen] if seen else []
-        biased = [(ids.index(token), bias) for token, bias in self.bias.items()]
+        biased = [(ids.index(token), bias) for token, bias in self.bias.items() if token in ids]
         if not (penalized or biased):
             return []
         logits = [*map(math.log, candidates.probabilities)]
@@ -152,7 +160,9 @@ def _finite(logit: float) -> float:
     return min(max(logit, -_HUGE), _HUGE)
 
 
-def generate(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
+def generate(
+    model: NgramModel, tokens: list[str], sampling: SamplingParams, form: Grammar | None = None
+) -> Iterator[Generated]:
     """The tokens that continue a prompt's `tokens`, and one last piece with the finish reason.
 
     Text that may be the beginning of a stop text is held back until it is certain; its tokens
@@ -167,6 +177,9 @@ def generate(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> 
         The tokens of the text to continue.
     sampling
         Unset, ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
+    form
+        What the answer is to be: JSON that is written as `together_nb.local.structured` says, and
+        whose ``max_tokens``, unset, is 8192.
 
     Raises
     ------
@@ -176,7 +189,13 @@ def generate(model: NgramModel, tokens: list[str], sampling: SamplingParams) -> 
     """
     ids = [model.token_id(token) for token in tokens]
     chooser = Chooser(sampling, ids, logit_bias_of(model, sampling))
-    return _pieces(model, tokens, sampling, chooser)
+    most = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
+    return _pieces(model, tokens, sampling, _drawn(model, tokens, sampling, chooser, form, most))
+
+
+def default_max_tokens(form: Grammar | None) -> int:
+    """The most tokens of an answer where ``max_tokens`` is not given."""
+    return DEFAULT_MAX_TOKENS if form is None else DEFAULT_MAX_TOKENS_OF_A_FORM
 
 
 def logit_bias_of(model: NgramModel, sampling: SamplingParams) -> dict[int, float]:
@@ -205,33 +224,56 @@ def logit_bias_of(model: NgramModel, sampling: SamplingParams) -> dict[int, floa
     return bias
 
 
-def _pieces(model: NgramModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser) -> Iterator[Generated]:
+def _pieces(
+    model: NgramModel, tokens: list[str], sampling: SamplingParams, drawn: Iterator[Generated]
+) -> Iterator[Generated]:
     if sampling.echo:
         yield from _echo(model, tokens, sampling)
     stops = StopFilter(sampling.stop or ())
-    bias = chooser.bias
-    context = model.context(tokens)
-    finish_reason = LENGTH
-    for _ in range(DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens):
-        candidates = model.candidates_after(context)
-        weighed = _with_biased(model, candidates, context, bias) if bias else candidates
-        position = chooser.choose(weighed)
-        token = weighed.ids[position]
-        if token == 0:
-            finish_reason = EOS
+    finish_reason: str | None = None
+    for piece in drawn:
+        finish_reason = piece.finish_reason
+        if finish_reason:
             break
-        top = model.top(candidates, sampling.logprobs) if sampling.logprobs else ()
-        piece = Generated(model.vocabulary[token], token, math.log(weighed.probabilities[position]), top)
         yield from stops.feed(piece)
         if stops.met:
             finish_reason = STOP
             break
-        context = model.extended(context, piece.text)
     yield from stops.flush()
     yield Generated("", finish_reason=finish_reason)
 
 
-def _with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
+def _drawn(
+    model: NgramModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser, form: Grammar | None, most: int
+) -> Iterator[Generated]:
+    """The tokens up to the end or to `most`, and a last piece that says which."""
+    if form is not None:
+        # Imported here: that module writes this one's tokens.
+        from together_nb.local import structured
+
+        written = structured.write(form, model, tokens, chooser, sampling.logprobs)
+        yield from islice(written, most)
+        # Whole is whole, though it is just as long as it may be.
+        yield Generated("", finish_reason=EOS if next(written, None) is None else LENGTH)
+        return
+    bias = chooser.bias
+    context = model.context(tokens)
+    for _ in range(most):
+        candidates = model.candidates_after(context)
+        weighed = with_biased(model, candidates, context, bias) if bias else candidates
+        position = chooser.choose(weighed)
+        token = weighed.ids[position]
+        if token == 0:
+            yield Generated("", finish_reason=EOS)
+            return
+        top = model.top(candidates, sampling.logprobs) if sampling.logprobs else ()
+        piece = Generated(model.vocabulary[token], token, math.log(weighed.probabilities[position]), top)
+        yield piece
+        context = model.extended(context, piece.text)
+    yield Generated("", finish_reason=LENGTH)
+
+
+def with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
     """The candidates and every token that `bias` names."""
     missing = [token for token in bias if token not in candidates.ids]
     if not missing:

@@ -31,6 +31,7 @@ from together_nb.local import generation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from together_nb.local.forms import Grammar
     from together_nb.params import SamplingParams
 
 ORDER = 5
@@ -228,9 +229,11 @@ class NgramModel:
         pairs = islice(zip(*candidates, strict=True), count)
         return tuple((self.vocabulary[token], math.log(probability)) for token, probability in pairs)
 
-    def generate(self, prompt: str, sampling: SamplingParams) -> Iterator[generation.Generated]:
+    def generate(
+        self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
+    ) -> Iterator[generation.Generated]:
         """The tokens that continue `prompt`; see `together_nb.local.generation.generate`."""
-        return generation.generate(self, tokenize(prompt), sampling)
+        return generation.generate(self, tokenize(prompt), sampling, form)
 
 
 def train(documents: Iterable[str], order: int = ORDER) -> NgramModel:

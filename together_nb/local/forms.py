@@ -1,0 +1,264 @@
+"""A JSON Schema as a grammar: what may stand at each place of an answer.
+
+A `Grammar` is a table of forms that name each other by their numbers, so that a schema may refer
+to itself. With each stands its height, how deep it nests at least, by which a writer finds an end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from together_nb.errors import InputError
+from together_nb.local.patterns import FORMATS, Pattern
+from together_nb.local.ranges import Numbers, numbers_of
+from together_nb.local.schemas import Flat, Schemas, both, canonical
+from together_nb.local.validity import excludes, holds
+
+_MOST_FORMS = 5000
+_DEEPEST = 100
+# What a value is where its type is not said, by a keyword that says something about that type.
+_IMPLIED = {
+    "properties": "object", "required": "object", "additionalProperties": "object", "items": "array",
+    "prefixItems": "array", "minItems": "array", "maxItems": "array", "minimum": "number", "maximum": "number",
+    "exclusiveMinimum": "number", "exclusiveMaximum": "number", "multipleOf": "number",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Values:
+    """One of some values, each as JSON; of none where nothing is valid."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text of so many characters; `most` None is no limit."""
+
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A text that a pattern is drawn for; `sample` is one."""
+
+    pattern: Pattern
+    sample: str
+
+
+@dataclass(frozen=True)
+class List:
+    """An array: the first items have forms of their own, the others `rest`, if there may be others."""
+
+    first: tuple[int, ...]
+    rest: int | None
+    least: int
+    most: float
+    unique: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object: its members in order, and the names of those that must be there."""
+
+    members: tuple[tuple[str, int], ...]
+    required: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some forms."""
+
+    alternatives: tuple[int, ...]
+
+
+Form = Values | Numbers | Words | Drawn | List | Record | Choice
+
+
+class Grammar:
+    """What an answer may be.
+
+    Parameters
+    ----------
+    schema
+        A JSON Schema.
+
+    Attributes
+    ----------
+    forms
+        The forms; the first is that of the whole answer.
+    heights
+        How deep each nests at least: 0 for what nests nothing, infinite for what cannot be.
+
+    Raises
+    ------
+    InputError
+        The schema is none, asks what cannot be honoured, or nothing is valid by it.
+    """
+
+    def __init__(self, schema: Any) -> None:
+        self._schemas = Schemas(schema)
+        self._numbers: dict[str, int] = {}
+        self._waiting: list[Any] = []
+        self.forms: list[Form] = []
+        self._number(schema)
+        for waiting in self._waiting:  # which grows meanwhile
+            self.forms.append(self._form(waiting))
+        self.heights = [math.inf] * len(self.forms)
+        while self._lowered():
+            pass
+        if self.heights[0] == math.inf:
+            raise InputError("No answer of finite length can be valid by the schema.")
+        if max(height for height in self.heights if height != math.inf) > _DEEPEST:
+            raise InputError(f"The schema nests more than {_DEEPEST} deep.")
+
+    def _number(self, schema: Any) -> int:
+        key = json.dumps(schema)
+        if key not in self._numbers:
+            if len(self._waiting) == _MOST_FORMS:
+                raise InputError(f"The schema has more than {_MOST_FORMS} parts.")
+            self._numbers[key] = len(self._waiting)
+            self._waiting.append(schema)
+        return self._numbers[key]
+
+    def _lowered(self) -> bool:
+        heights = [min(old, self._height(form)) for old, form in zip(self.heights, self.forms, strict=True)]
+        changed = heights != self.heights
+        self.heights = heights
+        return changed
+
+    def _height(self, form: Form) -> float:
+        if isinstance(form, Values):
+            return 0 if form.texts else math.inf
+        if isinstance(form, Choice):
+            return min(self.heights[part] for part in form.alternatives)
+        if isinstance(form, List):
+            if form.unique and form.rest is not None and not form.first and form.least > self.variety(form.rest):
+                return math.inf
+            needed = [*form.first[: form.least]]
+            if form.rest is not None and form.least > len(form.first):
+                needed.append(form.rest)
+        elif isinstance(form, Record):
+            needed = [part for name, part in form.members if name in form.required]
+        else:
+            return 0
+        return 1 + max((self.heights[part] for part in needed), default=-1)
+
+    def variety(self, number: int) -> float:
+        """How many different values a form has at least; infinite where they were not counted."""
+        leaves, seen = [number], {number}
+        values: set[str] = set()
+        most: float = 0
+        for leaf in leaves:  # which grows meanwhile
+            form = self.forms[leaf]
+            if isinstance(form, Values):
+                values |= {canonical(json.loads(text)) for text in form.texts}
+            elif isinstance(form, Choice):
+                leaves += set(form.alternatives) - seen
+                seen |= set(form.alternatives)
+            elif isinstance(form, Numbers):
+                most = max(most, form.high - form.low + 1)
+            else:
+                most = max(most, 1 if isinstance(form, Words) and form.most == 0 else math.inf)
+        return max(most, len(values))
+
+    def _form(self, schema: Any) -> Form:
+        flat = self._schemas.flat(schema)
+        if "enum" in flat:
+            texts = (_written(value) for value in flat["enum"] if holds(self._schemas, value, flat))
+            return Values(tuple(dict.fromkeys(texts)))
+        if "anyOf" in flat:
+            parts = flat.pop("anyOf")
+            return Choice(tuple(self._number(both(flat, part) if flat else part) for part in parts))
+        if "oneOf" in flat:
+            return Choice(tuple(map(self._number, self._exclusive(flat))))
+        kinds = flat.get("type") or [_implied(flat)]
+        if len(kinds) > 1:
+            return Choice(tuple(self._number({**flat, "type": kind}) for kind in kinds))
+        return self._of_kind(kinds[0], flat)
+
+    def _exclusive(self, flat: Flat) -> list[Any]:
+        """The alternatives of `oneOf` whose values are not valid by another of them."""
+        parts = flat.pop("oneOf")
+        whole = [both(flat, part) if flat else part for part in parts]
+        found = [
+            part
+            for place, part in enumerate(whole)
+            if all(excludes(self._schemas, part, other) for number, other in enumerate(whole) if number != place)
+        ]
+        if not found:
+            raise InputError(
+                "The alternatives of oneOf overlap, or may.", "Use anyOf, or give them different types or constants."
+            )
+        return found
+
+    def _of_kind(self, kind: str, flat: Flat) -> Form:
+        if kind == "object":
+            return self._object(flat)
+        if kind == "array":
+            return self._array(flat)
+        if kind == "string":
+            return _string(flat)
+        if kind in ("number", "integer"):
+            return numbers_of(flat, whole=kind == "integer") or Values(())
+        return Values(("null",) if kind == "null" else ("true", "false"))
+
+    def _array(self, flat: Flat) -> Form:
+        first, rest = flat.get("prefixItems", []), flat.get("items", True)
+        least, most, unique = flat.get("minItems", 0), flat.get("maxItems", math.inf), flat.get("uniqueItems", False)
+        if unique and first and least > 1:
+            raise InputError("uniqueItems cannot be honoured together with prefixItems and a minItems above 1.")
+        if rest is False:
+            most = min(most, len(first))
+        if least > most:
+            return Values(())
+        numbers = tuple(map(self._number, first))
+        return List(numbers, None if rest is False else self._number(rest), least, most, unique)
+
+    def _object(self, flat: Flat) -> Form:
+        properties = {name: part for name, part in flat.get("properties", {}).items() if part is not False}
+        required = list(dict.fromkeys(flat.get("required", ())))
+        for name in required:
+            properties.setdefault(name, flat.get("properties", {}).get(name, flat.get("additionalProperties", True)))
+        optional = [name for name in properties if name not in required]
+        missing = flat.get("minProperties", 0) - len(required)
+        if missing > len(optional):
+            raise InputError(
+                "minProperties asks for more properties than the schema names.", "Name them in properties."
+            )
+        required += optional[: max(missing, 0)]
+        most = flat.get("maxProperties", math.inf)
+        if len(required) > most:
+            return Values(())
+        kept = {*required, *optional[max(missing, 0) :][: int(min(most, len(properties))) - len(required)]}
+        members = tuple((name, self._number(part)) for name, part in properties.items() if name in kept)
+        return Record(members, frozenset(required))
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _implied(flat: Flat) -> str:
+    return next((kind for keyword, kind in _IMPLIED.items() if keyword in flat), "string")
+
+
+def _string(flat: Flat) -> Form:
+    least, most = flat.get("minLength", 0), flat.get("maxLength")
+    if most is not None and least > most:
+        return Values(())
+    pattern, form = flat.get("pattern"), FORMATS.get(flat.get("format", ""))
+    source = form or pattern
+    if source is None:
+        return Words(least, most)
+    drawn = Pattern(source, least, most, also=pattern or "")
+    sample = drawn.draw(random.Random(0))
+    if sample is None:
+        keyword = f"format {flat['format']!r}" if form else f"pattern {pattern!r}"
+        raise InputError(f"The schema's {keyword} cannot be honoured: no text was found that fits it and the rest.")
+    return Drawn(drawn, sample)

@@ -1,0 +1,199 @@
+"""Answers in a form: the schema says what stands where, the model fills in the words.
+
+Decoding is constrained. What the form leaves no choice about (brackets, names) is *forced*, with a
+log-probability of 0. The words within texts, and which of several values is taken, are the model's:
+of its candidates those remain that fit, and the sampling parameters choose among them as
+everywhere. Log-probabilities are the model's own, of all that might have come. Numbers, lengths of
+lists, alternatives of other kinds, values that the model has no word for and texts for a `pattern`
+or `format` are thrown by the same seeded dice; at temperature 0 they fall alike for every seed.
+
+The model has read prose, which knows no braces: to it, what stands between two values is a line
+break. Spaces stand after ``:`` and ``,``. A text ends with its sentence or after a dozen words;
+members that may be left out are written; no member is made up. A form that holds itself, or an
+answer that grows long, is brought to its end by what is shortest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from together_nb.local.forms import Choice, Drawn, List, Record, Values, Words
+from together_nb.local.ngram import tokenize
+from together_nb.local.ranges import Numbers
+from together_nb.local.schemas import canonical
+from together_nb.local.wording import Wording, escaped, odd_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from together_nb.local.forms import Form, Grammar
+    from together_nb.local.generation import Chooser, Generated
+    from together_nb.local.ngram import NgramModel
+
+_MOST_WORDS = 12
+_FEWEST_WORDS = 4  # where an end is sought
+_LONG = 2000  # tokens after which an end is sought
+_LONG_WITHIN_ITSELF = 150  # and after which it is where a form stands within itself; before, where it does twice
+_DEEP = 60  # nesting from which an end is sought
+_USUAL_ITEMS = 3
+_TRIES = 5  # for an item unlike the others, of the model's words
+_ODD_TRIES = 500  # and of any letters
+_NULL = Values(("null",))
+
+
+def write(
+    grammar: Grammar, model: NgramModel, tokens: Sequence[str], chooser: Chooser, logprobs: int | None
+) -> Iterator[Generated]:
+    """The tokens of one answer, to its end.
+
+    Parameters
+    ----------
+    grammar
+        Its form.
+    model
+        Whose words they are.
+    tokens
+        The prompt's.
+    chooser
+        What chooses among them.
+    logprobs
+        How many of the likeliest tokens are told at each place.
+    """
+    return _Writer(grammar, model, tokens, chooser, logprobs or 0).written(0)
+
+
+class _Writer:
+    """Writes one answer."""
+
+    def __init__(
+        self, grammar: Grammar, model: NgramModel, tokens: Sequence[str], chooser: Chooser, logprobs: int
+    ) -> None:
+        self._forms, self._heights, self._variety = grammar.forms, grammar.heights, grammar.variety
+        self._wording = Wording(model, tokens, chooser, logprobs)
+        self._dice = chooser.dice
+        self._within: list[int] = []
+        self._hurried = 0
+        self._odd = False
+
+    def written(self, number: int, lead: str = "", without: frozenset[str] = frozenset()) -> Iterator[Generated]:
+        """A value of the form `number`; its first token begins with `lead`."""
+        form = self._forms[number]
+        self._within.append(number)
+        within_itself, count = self._within.count(number) - 1, self._wording.count
+        hurry = within_itself > (1 if count < _LONG_WITHIN_ITSELF else 0) or len(self._within) > _DEEP or count > _LONG
+        self._hurried += hurry
+        yield from self._value(form, lead, without)
+        self._hurried -= hurry
+        self._within.pop()
+
+    def _value(self, form: Form, lead: str, without: frozenset[str]) -> Iterator[Generated]:
+        if isinstance(form, Values):
+            yield from self._wording.one_of([text for text in form.texts if text not in without] or form.texts, lead)
+        elif isinstance(form, Words) and self._odd:
+            yield from self._drawn(odd_text(self._dice, form), lead)
+        elif isinstance(form, Words):
+            yield from self._wording.text(form, lead, _FEWEST_WORDS if self._hurried else _MOST_WORDS)
+        elif isinstance(form, Numbers):
+            yield self._wording.thrown(lead + (form.draw(self._dice, without) or form.draw(self._dice) or "0"))
+        elif isinstance(form, Drawn):
+            yield from self._drawn(form.pattern.draw(self._dice) or form.sample, lead)
+        elif isinstance(form, Choice):
+            yield from self.written(self._alternative(form), lead, without)
+        elif isinstance(form, List):
+            yield from self._list(form, lead)
+        else:
+            yield from self._record(form, lead)
+
+    def _alternative(self, form: Choice) -> int:
+        possible = [part for part in form.alternatives if self._heights[part] < math.inf]
+        if self._hurried:
+            lowest = min(self._heights[part] for part in possible)
+            possible = [part for part in possible if self._heights[part] == lowest]
+        weights = [1 if self._forms[part] == _NULL else 4 for part in possible]  # null says little
+        return self._dice.choices(possible, weights)[0]
+
+    def _drawn(self, text: str, lead: str) -> Iterator[Generated]:
+        """A text that the dice made."""
+        yield self._wording.forced(lead + '"')
+        for token in tokenize(escaped(text)):
+            yield self._wording.thrown(token)
+        yield self._wording.forced('"')
+
+    def _record(self, form: Record, lead: str) -> Iterator[Generated]:
+        members = [
+            (name, part)
+            for name, part in form.members
+            if name in form.required or not (self._hurried or self._heights[part] == math.inf)
+        ]
+        if not members:
+            yield self._wording.forced(lead + "{}")
+            return
+        yield self._wording.forced(lead + "{")
+        for place, (name, part) in enumerate(members):
+            if place:
+                yield self._wording.forced(",")
+            yield self._wording.forced(' "' if place else '"')
+            for token in tokenize(escaped(name)):
+                yield self._wording.forced(token)
+            yield self._wording.forced('":')
+            yield from self.written(part, " ")
+        yield self._wording.forced("}")
+
+    def _list(self, form: List, lead: str) -> Iterator[Generated]:
+        parts = self._items(form)
+        if not parts:
+            yield self._wording.forced(lead + "[]")
+            return
+        yield self._wording.forced(lead + "[")
+        texts: frozenset[str] = frozenset()
+        for place, part in enumerate(parts):
+            space = " " if place else ""
+            item: Iterator[Generated] | list[Generated]
+            if form.unique:
+                item = self._unlike(part, space, texts)
+                text = "".join(piece.text for piece in item).strip()
+                if text in texts and place >= form.least:
+                    break
+                texts |= {text}
+            else:
+                item = self.written(part, space)
+            if place:
+                yield self._wording.forced(",")
+            yield from item
+        yield self._wording.forced("]")
+
+    def _items(self, form: List) -> list[int]:
+        """The forms of the items that are to be written."""
+        most = math.inf
+        if form.rest is None:
+            most = len(form.first)
+        elif form.unique:
+            most = len(form.first) + self._variety(form.rest)
+        if self._hurried:
+            count = form.least
+        elif form.first:
+            count = max(form.least, len(form.first))
+        else:
+            count = self._dice.randint(max(form.least, 1), max(form.least, 1) + _USUAL_ITEMS - 1)
+        parts = list(form.first)
+        count = int(min(count, form.most, most))
+        if form.rest is not None:
+            parts += [form.rest] * (count - len(parts))
+        parts = parts[:count]
+        possible = next((place for place, part in enumerate(parts) if self._heights[part] == math.inf), count)
+        return parts[:possible]
+
+    def _unlike(self, part: int, lead: str, texts: frozenset[str]) -> list[Generated]:
+        """An item that is none of `texts`, if one is found; at last with words of any letters."""
+        state = self._wording.state()
+        values = {canonical(json.loads(text)) for text in texts}
+        for number in range(_TRIES + _ODD_TRIES):
+            self._wording.restore(state)
+            self._odd = number >= _TRIES
+            item = list(self.written(part, lead, texts))
+            if canonical(json.loads("".join(piece.text for piece in item))) not in values:
+                break
+        self._odd = False
+        return item

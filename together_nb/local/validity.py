@@ -1,0 +1,140 @@
+"""What is valid by a schema, and which two schemas have no value in common."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from together_nb.errors import InputError
+from together_nb.local.schemas import (
+    DEEPEST,
+    TYPES,
+    Flat,
+    Schemas,
+    canonical,
+    common,
+    is_number,
+    merged,
+    property_of,
+    same,
+)
+
+
+def holds(schemas: Schemas, value: Any, schema: Any, depth: int = 0) -> bool:
+    """Whether `value` is valid by `schema`, which is one of `schemas`; a `format` is a note."""
+    if depth > DEEPEST:
+        raise InputError("The schema refers to itself without an end, or nests too deep.")
+    flat = schemas.flat(schema)
+    if "enum" in flat and not any(same(value, other) for other in flat["enum"]):
+        return False
+    if "type" in flat and not any(_is_of(value, kind) for kind in flat["type"]):
+        return False
+    for branch, enough in (("anyOf", any), ("oneOf", _just_one)):
+        if branch in flat and not enough([holds(schemas, value, part, depth + 1) for part in flat[branch]]):
+            return False
+    return _within_bounds(value, flat) and all(
+        holds(schemas, each, part, depth + 1) for each, part in _within(value, flat)
+    )
+
+
+def _just_one(found: list[bool]) -> bool:
+    return sum(found) == 1
+
+
+def _within(value: Any, flat: Flat) -> list[tuple[Any, Any]]:
+    """The values within a value, each with its schema."""
+    if isinstance(value, dict):
+        return [(each, property_of(flat, name)) for name, each in value.items()]
+    if isinstance(value, list):
+        return list(zip(value, [*flat.get("prefixItems", []), *[flat.get("items", True)] * len(value)], strict=False))
+    return []
+
+
+def _within_bounds(value: Any, flat: Flat) -> bool:
+    if isinstance(value, str):
+        return _counts(value, flat, "Length") and ("pattern" not in flat or bool(re.search(flat["pattern"], value)))
+    if is_number(value):
+        return _number_holds(value, flat)
+    if isinstance(value, dict):
+        return _counts(value, flat, "Properties") and set(flat.get("required", ())) <= set(value)
+    if isinstance(value, list):
+        unique = not flat.get("uniqueItems") or len(set(map(canonical, value))) == len(value)
+        return unique and _counts(value, flat, "Items")
+    return True
+
+
+def _counts(value: Any, flat: Flat, what: str) -> bool:
+    least, most = flat.get("min" + what, 0), flat.get("max" + what, math.inf)
+    return bool(least <= len(value) <= most)
+
+
+def _number_holds(value: float, flat: Flat) -> bool:
+    return (
+        flat.get("minimum", -math.inf) <= value <= flat.get("maximum", math.inf)
+        and flat.get("exclusiveMinimum", -math.inf) < value < flat.get("exclusiveMaximum", math.inf)
+        and ("multipleOf" not in flat or is_multiple(value, flat["multipleOf"]))
+    )
+
+
+def is_multiple(value: float, of: float) -> bool:
+    """Whether `value` is a multiple, as validators reckon it: in floating point where there is any."""
+    if isinstance(of, float) or isinstance(value, float):
+        try:
+            return (value / of).is_integer()
+        except OverflowError:
+            return False
+    return value % of == 0
+
+
+def excludes(schemas: Schemas, one: Any, other: Any, depth: int = 0) -> bool:
+    """Whether it is plain that no value that is written for `one` is valid by `other`."""
+    if depth > DEEPEST:
+        return False
+    a, b = schemas.flat(one), schemas.flat(other)
+    if "enum" in a:
+        return not any(holds(schemas, value, b) for value in a["enum"] if holds(schemas, value, a))
+    kinds = _kinds(b)
+    if "type" in a and kinds and not common(a["type"], kinds):
+        return True
+    return (
+        any(all(excludes(schemas, part, b, depth + 1) for part in parts) for parts in _branches(schemas, a))
+        or any(all(excludes(schemas, a, part, depth + 1) for part in parts) for parts in _branches(schemas, b))
+        or (a.get("type") == ["object"] and _objects_exclude(schemas, a, b, depth))
+    )
+
+
+def _objects_exclude(schemas: Schemas, a: Flat, b: Flat, depth: int) -> bool:
+    """Whether one lacks what the other requires, or has something that the other has not like that."""
+    names = a.get("properties", {})
+    return bool(set(b.get("required", ())) - set(names)) or any(
+        name in names and excludes(schemas, names[name], property_of(b, name), depth + 1)
+        for name in a.get("required", ())
+    )
+
+
+def _branches(schemas: Schemas, flat: Flat) -> list[list[Flat]]:
+    """The alternatives of each `anyOf` and `oneOf`, each with what stands beside them."""
+    found = []
+    for branch in ("anyOf", "oneOf"):
+        rest = {key: value for key, value in flat.items() if key != branch}
+        if branch in flat:
+            found.append([merged(rest, schemas.flat(part)) for part in flat[branch]])
+    return found
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind == "number":
+        return is_number(value)
+    if kind == "integer":
+        return is_number(value) and value == int(value)
+    plain = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    return isinstance(value, plain[kind])
+
+
+def _kinds(flat: Flat) -> list[str]:
+    """The types of the values that are valid; [] where nothing is said."""
+    if "enum" in flat:
+        return [kind for kind in TYPES if any(_is_of(value, kind) for value in flat["enum"])]
+    kinds: list[str] = flat.get("type", [])
+    return kinds
