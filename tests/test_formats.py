@@ -13,8 +13,7 @@ RUN = "```python\nprint(1)\n```"
 
 
 def test_the_rows_are_those_of_the_design():
-    # `tokens` comes with the view of probabilities.
-    assert list(FORMATS) == ["markdown", "text", "code", "json", "none"]
+    assert list(FORMATS) == ["markdown", "text", "code", "json", "tokens", "none"]
 
 
 @pytest.mark.parametrize(("chat", "name"), [(True, "markdown"), (False, "text")])
@@ -37,7 +36,7 @@ def test_an_unknown_format_is_refused_and_the_nearest_named():
 def test_an_unknown_format_near_none_gets_the_list():
     with pytest.raises(InputError) as refused:
         format_for("pdf", chat=True)
-    assert refused.value.hint == "Use one of: auto, markdown, text, code, json, none."
+    assert refused.value.hint == "Use one of: auto, markdown, text, code, json, tokens, none."
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ class Dialect:
             )
         else:
             body["prompt"] = request.prompt
+        if request.schema is not None:
+            if not self.chat:
+                raise InputError(
+                    f"A schema cannot be sent to the {self.name} API.", "Add --api chat, or leave the schema out."
+                )
+            body["response_format"] = request.schema.response_format
         return body | sampling | {self.streaming: True}
 
     def chunks(self, payload: dict[str, Any]) -> Iterator[Chunk]:

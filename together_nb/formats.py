@@ -39,6 +39,9 @@ class Format:
         The whole text → Markdown.
     markdown
         Whether the text is Markdown itself, so that it can be cut where its blocks end.
+    of_tokens
+        Whether it shows the tokens with their probabilities (`together_nb.shaded`); `partial` and `final` are
+        then for where there is room for the text alone.
     """
 
     name: str
@@ -46,9 +49,10 @@ class Format:
     partial: Callable[[str], str]
     final: Callable[[str], str]
     markdown: bool = False
+    of_tokens: bool = False
 
 
-def _one_block(text: str) -> tuple[str, str] | None:
+def one_block(text: str) -> tuple[str, str] | None:
     """Language and code of `text` where it is one fenced block and nothing else."""
     first, *code = text.strip().split("\n")
     opened = _OPENING.fullmatch(first)
@@ -59,15 +63,33 @@ def _one_block(text: str) -> tuple[str, str] | None:
     return opened[2], "\n".join(code[:-1])
 
 
+def fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """Language and code of each fenced block of `text`, in order; of one that is not closed, what has come."""
+    blocks: list[tuple[str, str]] = []
+    fence, language, indent = "", "", ""
+    code: list[str] = []
+    for line in text.split("\n"):
+        opened = _OPENING.fullmatch(line.strip())
+        if not fence and opened is not None:
+            fence, language, code = opened[1], opened[2], []
+            indent = line[: len(line) - len(line.lstrip())]  # of a list's item
+        elif fence and re.fullmatch(rf"{re.escape(fence[0])}{{{len(fence)},}}", line.strip()):
+            blocks.append((language, "\n".join(code)))
+            fence = ""
+        elif fence:
+            code.append(line.removeprefix(indent))
+    return [*blocks, (language, "\n".join(code))] if fence else blocks
+
+
 def _code(text: str) -> str:
     """The answer as code; an answer that is one fenced block keeps that block's language."""
-    language, code = _one_block(text) or ("", text)
+    language, code = one_block(text) or ("", text)
     return fenced(visible(code), language)
 
 
 def _json(text: str) -> str:
     """The answer as indented JSON, or as it came where it is no JSON."""
-    _, code = _one_block(text) or ("", text)
+    _, code = one_block(text) or ("", text)
     try:
         indented = json.dumps(json.loads(code, parse_constant=_no_constant), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -105,10 +127,11 @@ FORMATS: dict[str, Format] = {
         Format("text", "the very characters, nothing interpreted", _text, _text),
         Format("code", "one block of code", lambda text: fenced(visible(text)), _code),
         Format("json", "one block of JSON, indented at the end", lambda text: fenced(visible(text), "json"), _json),
+        Format("tokens", "each token shaded by its probability, with the alternatives", _text, _text, of_tokens=True),
         Format("none", "nothing; the answer is in the variable", _nothing, _nothing),
     )
 }
-AUTO = "auto"
+AUTO, CODE, JSON = "auto", "code", "json"
 
 
 def format_for(show: str, *, chat: bool) -> Format:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from together_nb import options
 from together_nb.config import KEY_VARIABLE
 from together_nb.errors import InputError
+from together_nb.formats import AUTO, JSON
 from together_nb.params import PARAMETERS
 from together_nb.resolve import is_embedded
+from together_nb.schema import ANY_JSON
 
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream
@@ -58,6 +60,8 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
     request = opened.request
     if request.messages is not None:
         return f"# A cell holds one prompt, and this is a conversation.\n{as_python(opened, standing)}"
+    if request.schema is not None and request.schema != ANY_JSON:
+        return f"# A cell names its schema, and this one has no name.\n{as_python(opened, standing)}"
     texts = {"system_text": request.system, "prompt_text": request.prompt}
     plain = not (
         _FRAGILE.search(request.prompt) or _CHANGED.search(request.prompt) or _beyond_a_line(request.system or "")
@@ -70,6 +74,7 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
         request.api,
         system,
         raw=plain and "{" in f"{system}{prompt}",
+        show=JSON if request.schema == ANY_JSON else AUTO,
         sampling=_sampling(opened, standing),
     )
     line = _line(meant)
@@ -96,6 +101,8 @@ def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
         keywords["system"] = request.system
     if request.messages is not None:
         keywords["messages"] = list(request.messages)
+    if request.schema is not None:
+        keywords["schema"] = "json" if request.schema == ANY_JSON else request.schema.definition
     if not endpoint.is_together and not is_embedded(opened):
         keywords["base_url"] = endpoint.root
     keywords |= _sampling(opened, standing)
@@ -133,6 +140,8 @@ def _sampling(opened: CompletionStream, standing: SamplingParams) -> dict[str, A
 def _line(meant: options.Options) -> str:
     """The line from which `options.parse` reads `meant`."""
     given = [("-m", meant.model), ("--api", meant.api), ("--system", meant.system)]
+    if meant.show != AUTO:
+        given.append(("--show", meant.show))
     for name, value in meant.sampling.items():
         given += [(PARAMETERS[name].option, text) for text in PARAMETERS[name].spell(value)]
     words = [_word(option, text) for option, text in given if text is not None]
