@@ -54,6 +54,7 @@ completions = st.builds(
     st.none() | st.tuples(st.floats(0, 9), st.floats(0, 9)),
     words,
     st.lists(words, max_size=2).map(tuple),
+    words,
 )
 
 
@@ -235,6 +236,41 @@ def test_several_answers_are_numbered():
     assert bundle["text/markdown"].startswith("**Answer 1**\n\nOne\n\n**Answer 2**\n\nTwo\n\n<sub>")
 
 
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"usage": Usage(10**6, 0, 10**6), "price": (1.5, 2.0)}, "$1.50"),
+        ({"usage": Usage(10**6, 0, 10**6), "price": (1.5, 2.0), "cancelled": True}, "at least $1.50"),
+        ({"usage": Usage(10**6, 0, 10**6), "price": (1.5, 2.0), "error": "connection lost"}, "at least $1.50"),
+        ({"price": (1.5, 2.0)}, "cost unknown"),
+        ({"usage": Usage(1, 1, 2), "price": (0.0, 0.0)}, ""),
+        ({"usage": Usage(1, 1, 2)}, ""),
+        ({"price": (1.5, 2.0), "error": "failed"}, ""),
+    ],
+)
+def test_the_footer_tells_the_cost_and_a_bound_or_nothing_known_as_such(facts, told):
+    answer = completion(chunks=0 if facts.get("error") == "failed" else 1, **facts)
+    assert answer.cost_told == told
+    assert told in answer.footer()
+    assert ("cost" in answer.footer() or "$" in answer.footer()) is bool(told)
+
+
+def test_the_footer_of_an_answer_that_was_cut_says_how_it_goes_on_where_it_stands_alone():
+    cut = completion(choices=[Choice(0, "Once", finish_reason="length")])
+    assert "cut at the model's limit: %together continue" in cut.bundle()["text/plain"]
+    assert "continue" not in cut.bundle(alone=False)["text/plain"]
+    several = completion(choices=[Choice(n, "Once", finish_reason="length") for n in range(2)])
+    assert "continue" not in several.bundle()["text/plain"]
+    assert "continue" not in completion().bundle()["text/plain"]
+
+
+def test_what_was_asked_is_the_prompt_or_what_was_said_last():
+    assert completion().asked == "Hi"
+    turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"})
+    assert completion(request=CompletionRequest(messages=turns, model="m")).asked == "c"
+    assert completion(request=CompletionRequest(messages=turns[1:2], model="m")).asked == ""
+
+
 def test_a_servers_model_name_is_not_obeyed():
     bundle = completion(model="<img src=x onerror=alert(1)>\x1b[2J").bundle()
     assert "<img" not in bundle["text/markdown"]
@@ -245,9 +281,10 @@ def test_the_metadata_tells_what_made_it_and_holds_no_prompt():
     made = completion(
         request=CompletionRequest("secret prompt", "m", "chat", "secret system", sampling=SamplingParams(temperature=0, stop="x")),
         choices=[Choice(0, "secret answer", "secret thought", "stop")], id="42", usage=Usage(1, 2, 3), timings=Timings(0.1, 0.2),
+        created="2026-11-26T10:20:30Z",
     ).metadata()  # fmt: skip
     assert made == {
-        "model": "m", "api": "chat", "id": "42", "parameters": {"temperature": 0.0, "stop": ["x"]}, "finish_reason": "stop",
+        "model": "m", "api": "chat", "id": "42", "time": "2026-11-26T10:20:30Z", "parameters": {"temperature": 0.0, "stop": ["x"]}, "finish_reason": "stop",
         "cancelled": False, "error": "", "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, "cost": None,
         "timings": {"first_token": 0.1, "total": 0.2},
     }  # fmt: skip

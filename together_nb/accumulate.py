@@ -23,6 +23,8 @@ class Accumulator:
     ----------
     chunks : int
         Pieces of text or thinking.
+    usage : Usage or None
+        The server's last count.
     finished : bool
         Whether each answer that was asked for has said why it ended.
     """
@@ -30,7 +32,7 @@ class Accumulator:
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
         self._choices: dict[int, _Parts] = {0: _Parts()}
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self._model = ""
         self._id = ""
         self.chunks = 0
@@ -47,7 +49,7 @@ class Accumulator:
         if chunk.text or chunk.reasoning:
             self.chunks += 1
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            self.usage = chunk.usage
         if chunk.model:
             self._model = chunk.model
         if chunk.id:
@@ -72,7 +74,7 @@ class Accumulator:
             choices=[self._choices[index].choice(index) for index in sorted(self._choices)],
             model=self._model,
             id=self._id,
-            usage=self._usage,
+            usage=self.usage,
             timings=timings,
             chunks=self.chunks,
             **marks,

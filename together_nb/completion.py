@@ -1,196 +1,34 @@
-"""What is asked and what comes back, as values.
+"""What comes back, as a value: `Completion`, what it tells and how it shows itself.
 
 `CompletionRequest` → … → `Chunk` → `Completion`. Nothing here talks to a server or draws.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from together_nb.chunk import Choice, Chunk, Timings, Token, Usage
 from together_nb.escape import literal, visible
 from together_nb.formats import AUTO, format_for
-from together_nb.params import SamplingParams
+from together_nb.request import CompletionRequest
+from together_nb.schema import Parsed
+
+__all__ = [
+    "Choice",
+    "Chunk",
+    "Completion",
+    "CompletionRequest",
+    "Timings",
+    "Token",
+    "Usage",
+    "count",
+    "dollars",
+    "thinking",
+]
 
 LENGTH = "length"
 _FINISHED_WELL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "", None})
-
-
-@dataclass(frozen=True)
-class CompletionRequest:
-    """One request, whole: what a dialect needs to write its payload.
-
-    Parameters
-    ----------
-    prompt
-        The text to continue, or the user's turn of a chat.
-    model
-        Model id; "" until `together_nb.session` has chosen one.
-    api
-        Name of the dialect, or ``auto``.
-    system
-        System prompt of a chat, or None.
-    messages
-        A whole conversation (``{"role": …, "content": …}``) in place of `prompt` and `system`.
-    sampling
-        The sampling parameters that are set.
-    """
-
-    prompt: str = ""
-    model: str = ""
-    api: str = AUTO
-    system: str | None = None
-    messages: tuple[dict[str, Any], ...] | None = None
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form without what is unset."""
-        out: dict[str, Any] = {"api": self.api, "model": self.model}
-        if self.messages is None:
-            out["prompt"] = self.prompt
-        else:
-            out["messages"] = [dict(message) for message in self.messages]
-        if self.system is not None:
-            out["system"] = self.system
-        return out | {"sampling": self.sampling.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CompletionRequest:
-        """The request that `to_dict` wrote."""
-        messages = values.get("messages")
-        return cls(
-            prompt=values.get("prompt", ""),
-            model=values["model"],
-            api=values["api"],
-            system=values.get("system"),
-            messages=None if messages is None else tuple(messages),
-            sampling=SamplingParams.from_dict(values["sampling"]),
-        )
-
-
-@dataclass(frozen=True)
-class Token:
-    """One generated token and how likely it was.
-
-    Parameters
-    ----------
-    text
-        The token.
-    logprob
-        Natural logarithm of its probability; None where the server gave none (a prompt's first).
-    id
-        Its number in the model's vocabulary, if told.
-    top
-        The likeliest tokens at this place and their log-probabilities, likeliest first.
-    """
-
-    text: str
-    logprob: float | None
-    id: int | None = None
-    top: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens counted by the server (never guessed).
-
-    Parameters
-    ----------
-    prompt_tokens, completion_tokens, total_tokens
-        Tokens in, out and together.
-    reasoning_tokens, cached_tokens
-        Of those, spent on thinking and read from the cache; None where not told.
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-
-    def plus(self, other: Usage) -> Usage:
-        """Both counts together; a detail that either did not tell is not told."""
-        mine, others = astuple(self), astuple(other)
-        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, others, strict=True)))  # type: ignore[arg-type]
-
-
-@dataclass(slots=True)
-class Chunk:
-    """A piece of one choice, as one event brought it.
-
-    Parameters
-    ----------
-    text
-        New text of the answer; may be "".
-    index
-        Which of the `n` choices it belongs to.
-    reasoning
-        New text of the model's thinking; not part of the answer.
-    tokens
-        The tokens of `text`, where log-probabilities were asked for.
-    finish_reason
-        Why this choice ended, on its last chunk.
-    usage
-        Tokens counted, on the chunk that carries the count.
-    model, id
-        As the server says them; "" where this event does not.
-    """
-
-    text: str = ""
-    index: int = 0
-    reasoning: str = ""
-    tokens: tuple[Token, ...] = ()
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    model: str = ""
-    id: str = ""
-
-
-@dataclass
-class Choice:
-    """One of the `n` answers.
-
-    Parameters
-    ----------
-    index
-        Its number.
-    text
-        The answer.
-    reasoning
-        The thinking before it.
-    finish_reason
-        Why it ended (``stop``, ``eos``, ``length``, …); None when it was cut off.
-    tokens
-        Its tokens, where log-probabilities were asked for.
-    """
-
-    index: int = 0
-    text: str = ""
-    reasoning: str = ""
-    finish_reason: str | None = None
-    tokens: list[Token] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Seconds since the request was sent.
-
-    Parameters
-    ----------
-    first_token
-        Until the first piece of text or thinking; None where none came.
-    total
-        Until the end.
-    """
-
-    first_token: float | None
-    total: float
-
-    def tokens_per_second(self, usage: Usage | None) -> float | None:
-        """Tokens a second from the first one on; None where the server did not count."""
-        if usage is None or self.first_token is None or self.total <= self.first_token:
-            return None
-        return max(usage.completion_tokens - 1, 0) / (self.total - self.first_token)
 
 
 @dataclass
@@ -221,6 +59,8 @@ class Completion:
         A sentence for the footer about where the answer comes from.
     filled
         Names that were filled in in the prompt.
+    created
+        When the request was sent, in UTC as ISO 8601 has it (``2026-11-26T10:20:30Z``); "" where it was not.
     """
 
     request: CompletionRequest
@@ -228,18 +68,27 @@ class Completion:
     model: str = ""
     id: str = ""
     usage: Usage | None = None
-    timings: Timings = Timings(None, 0.0)
+    timings: Timings = field(default_factory=lambda: Timings(None, 0.0))
     chunks: int = 0
     cancelled: bool = False
     error: str = ""
     price: tuple[float, float] | None = None
     note: str = ""
     filled: tuple[str, ...] = ()
+    created: str = ""
 
     @property
     def api(self) -> str:
         """Name of the dialect that was spoken."""
         return self.request.api
+
+    @property
+    def asked(self) -> str:
+        """The prompt; of a conversation, what was said last."""
+        if self.request.messages is None:
+            return self.request.prompt
+        said = [turn.get("content") for turn in self.request.messages if turn.get("role") == "user"]
+        return str(said[-1]) if said else ""
 
     @property
     def text(self) -> str:
@@ -260,6 +109,20 @@ class Completion:
     def tokens(self) -> list[Token]:
         """Tokens of the first choice, where log-probabilities were asked for."""
         return self.choices[0].tokens
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Mean log-probability (natural) of the first choice's tokens; None where none is known."""
+        from together_nb.probabilities import mean_logprob
+
+        return mean_logprob(self.tokens)
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity of the first choice: e to the mean negative log-probability; None where none is known."""
+        from together_nb.probabilities import perplexity
+
+        return perplexity(self.tokens)
 
     @property
     def truncated(self) -> bool:
@@ -285,6 +148,37 @@ class Completion:
         return (self.usage.prompt_tokens * price_in + self.usage.completion_tokens * price_out) / 1e6
 
     @property
+    def cost_told(self) -> str:
+        """The cost in words; "" where the model has no price, or costs nothing.
+
+        A stopped answer's count is that of what had been counted, so that its cost is a lower bound.
+        """
+        if self.price is None or not any(self.price) or self.came_to_nothing:
+            return ""
+        if self.cost is None:
+            return "cost unknown"
+        return f"at least {dollars(self.cost)}" if self.cut_short else dollars(self.cost)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it was stopped or lost, so that the server may have counted more than it told."""
+        return self.cancelled or bool(self.error)
+
+    @property
+    def parsed(self) -> Any:
+        """What the text comes to where a schema was given: JSON, or an instance of the pydantic model; else None."""
+        return self._read().value
+
+    @property
+    def unparsed(self) -> str:
+        """Why there is nothing in `parsed`, in a sentence or two; "" where there is, or no schema was given."""
+        reason = self._read().reason
+        return f"{reason} The answer was cut." if reason and (self.cut_short or self.truncated) else reason
+
+    def _read(self) -> Parsed:
+        return Parsed() if self.request.schema is None else self.request.schema.parse(self.text)
+
+    @property
     def ending(self) -> str:
         """Why it ended if not by itself, in words; "" otherwise."""
         if self.cancelled:
@@ -297,8 +191,14 @@ class Completion:
             return ""
         return f"ended by {self.finish_reason}"
 
-    def footer(self) -> str:
-        """One line of plain text: model · tokens · seconds · tokens/s · cost · why it ended · note."""
+    def footer(self, *, way_on: bool = False) -> str:
+        """One line of plain text: model · tokens · seconds · tokens/s · cost · why it ended · note.
+
+        Parameters
+        ----------
+        way_on
+            Whether to say how an answer that was cut goes on; not where there are others beside it.
+        """
         parts = [self.model or self.request.model]
         if self.usage is not None:
             parts.append(count(self.usage.completion_tokens, "token"))
@@ -307,9 +207,8 @@ class Completion:
         parts.append(f"{self.timings.total:.1f} s")
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.0f} tokens/s")
-        if self.cost is not None:
-            parts.append(dollars(self.cost))
-        parts.append(self.ending)
+        goes_on = way_on and self.truncated and len(self.choices) == 1 and bool(self.text)
+        parts += [self.cost_told, f"{self.ending}: %together continue" if goes_on else self.ending]
         if self.filled:
             parts.append("filled in: " + ", ".join(self.filled))
         parts.append(self.note)
@@ -336,8 +235,17 @@ class Completion:
             "filled": tuple(values.get("filled", ())),
         })  # fmt: skip
 
-    def bundle(self, show: str = AUTO) -> dict[str, str]:
-        """What a notebook saves of it: ``text/markdown`` and ``text/plain``, the footer below."""
+    def bundle(self, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
+        """What a notebook saves of it: ``text/markdown`` and ``text/plain``, the footer below; of tokens ``text/html`` too.
+
+        Parameters
+        ----------
+        show
+            Name of a format.
+        alone
+            Whether it is the last answer, and not one of several beside each other: then the footer says how one
+            that was cut goes on.
+        """
         shown = format_for(show, chat=self.api == "chat")
         several = len(self.choices) > 1
         markdown, plain = [], []
@@ -348,12 +256,33 @@ class Completion:
             if choice.reasoning:
                 markdown.append(thinking(choice.reasoning))
             if choice.text:
-                markdown.append(shown.final(choice.text))
+                # JSON that is none, or does not fit, is shown as it came, with the reason.
+                as_it_came = shown.name == "json" and self.unparsed
+                markdown.append((shown.partial if as_it_came else shown.final)(choice.text))
                 plain.append(visible(choice.text))
-        footer = self.footer()
+            told = self._told_of_tokens(choice) if shown.of_tokens else ""
+            if told:
+                markdown.append(literal(told))
+                plain.append(told)
+        notes = list(filter(None, (self.unparsed, self._read().note)))
+        for words in notes:
+            markdown.append(f"*{literal(words)}*")
+            plain.append(visible(words))
+        footer = self.footer(way_on=alone)
         markdown.append(f"<sub>{literal(footer)}</sub>")
         plain.append(f"[{footer}]")
-        return {"text/markdown": "\n\n".join(markdown), "text/plain": "\n\n".join(plain)}
+        bundle = {"text/markdown": "\n\n".join(markdown), "text/plain": "\n\n".join(plain)}
+        if shown.of_tokens:
+            from together_nb.shaded import completion_html
+
+            bundle["text/html"] = completion_html(self, footer, notes)
+        return bundle
+
+    def _told_of_tokens(self, choice: Choice) -> str:
+        """What is said below an answer's tokens: the summary, or why there is none."""
+        from together_nb.probabilities import summary, untold
+
+        return untold(self, choice) or summary(choice.tokens)
 
     def metadata(self) -> dict[str, Any]:
         """What made it, for the output's metadata: no prompt, no key."""
@@ -362,6 +291,7 @@ class Completion:
             "model": self.model or self.request.model,
             "api": self.api,
             "id": self.id,
+            "time": self.created,
             "parameters": self.request.sampling.to_dict(),
             "finish_reason": self.finish_reason,
             "cancelled": self.cancelled,

@@ -1,0 +1,68 @@
+"""What is asked, as a value: `CompletionRequest`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from together_nb.formats import AUTO
+from together_nb.params import SamplingParams
+from together_nb.schema import Schema
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """One request, whole: what a dialect needs to write its payload.
+
+    Parameters
+    ----------
+    prompt
+        The text to continue, or the user's turn of a chat.
+    model
+        Model id; "" until `together_nb.session` has chosen one.
+    api
+        Name of the dialect, or ``auto``.
+    system
+        System prompt of a chat, or None.
+    messages
+        A whole conversation (``{"role": …, "content": …}``) in place of `prompt` and `system`.
+    sampling
+        The sampling parameters that are set.
+    schema
+        The form that the answer is asked to have, or None.
+    """
+
+    prompt: str = ""
+    model: str = ""
+    api: str = AUTO
+    system: str | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    schema: Schema | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form without what is unset."""
+        out: dict[str, Any] = {"api": self.api, "model": self.model}
+        if self.messages is None:
+            out["prompt"] = self.prompt
+        else:
+            out["messages"] = [dict(message) for message in self.messages]
+        if self.system is not None:
+            out["system"] = self.system
+        if self.schema is not None:
+            out["schema"] = self.schema.to_dict()
+        return out | {"sampling": self.sampling.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CompletionRequest:
+        """The request that `to_dict` wrote."""
+        messages, schema = values.get("messages"), values.get("schema")
+        return cls(
+            prompt=values.get("prompt", ""),
+            model=values["model"],
+            api=values["api"],
+            system=values.get("system"),
+            messages=None if messages is None else tuple(messages),
+            sampling=SamplingParams.from_dict(values["sampling"]),
+            schema=None if schema is None else Schema(**schema),
+        )
