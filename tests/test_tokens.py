@@ -1,4 +1,4 @@
-"""`together_nb.views.tokens`: tokens as HTML that holds no markup but its own."""
+"""`together_nb.shaded`: tokens as HTML that holds no markup but its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from tests.servers import ScriptedServer
 from together_nb import complete
 from together_nb.completion import Token
 from together_nb.escape import visible
-from together_nb.views.tokens import CSS, summary, tokens_html
+from together_nb.probabilities import summary
+from together_nb.shaded import SHADE_CSS, TIP_CSS, tokens_html
 
 ATTRIBUTES = {
     "label": ["class", "style"],
-    "input": ["type", "name", "aria-label", "data-lm-suppress-shortcuts"],
-    "i": [],
+    "input": ["type", "name", "aria-label", "data-lm-suppress-shortcuts", "hidden"],
+    "u": [],
+    "br": [],
     "span": ["class", "aria-hidden"],
     "code": [],
     "ol": [],
@@ -66,7 +68,9 @@ class Drawn(HTMLParser):
         assert names == [name for name in ATTRIBUTES[tag] if name in names]
         element = {"tag": tag, "text": "", "inside": [one["tag"] for one in self._open], **dict(attributes)}
         self.elements.append(element)
-        if tag != "input":
+        if tag == "br":
+            self.handle_data("\n")
+        elif tag != "input":
             self._open.append(element)
 
     def handle_endtag(self, tag):
@@ -88,6 +92,17 @@ class Drawn(HTMLParser):
     def texts(self, tag):
         return [one["text"] for one in self.of(tag)]
 
+    def pieces(self):
+        """The text of each token, as the page has it."""
+        return [
+            one["text"].replace("\xa0", " ")
+            for one in self.of("span")
+            if one["inside"] == ["label"] and one.get("class") is None
+        ]
+
+    def tips(self):
+        return [one["text"] for one in self.of("span") if one.get("class") == "tnb-tip"]
+
 
 def drawn(*tokens, group="g"):
     return Drawn(tokens_html(tokens, group))
@@ -99,15 +114,15 @@ def likely(text, probability, **others):
 
 
 def shown(text):
-    return visible(text).replace("\n", "↵\n") or "∅"
+    return visible(text).replace("\xa0", " ")
 
 
 # The text
 
 
 def test_the_tokens_stand_one_after_the_other_as_the_text():
-    assert drawn(*(likely(text, 0.5) for text in ("Once", " upon", " a\n", "time"))).texts("i") == [
-        "Once", " upon", " a↵\n", "time",
+    assert drawn(*(likely(text, 0.5) for text in ("Once", " upon", " a\n", "time"))).pieces() == [
+        "Once", " upon", " a\n", "time",
     ]  # fmt: skip
 
 
@@ -118,9 +133,9 @@ def test_nothing_makes_nothing():
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
-        ("", "∅"),
-        ("\n", "↵\n"),
-        ("a\r\nb", "a↵\nb"),
+        ("", ""),
+        ("\n", "\n"),
+        ("a\r\nb", "a\nb"),
         ("\x00", r"\x00"),
         ("\x1b[31m", r"\x1b[31m"),
         ("\u202e", r"\u202e"),
@@ -129,21 +144,21 @@ def test_nothing_makes_nothing():
     ],
 )
 def test_what_cannot_be_seen_is_made_visible(text, seen):
-    (token,) = drawn(likely(text, 0.5)).texts("i")
+    (token,) = drawn(likely(text, 0.5)).pieces()
     assert token == seen
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_of_a_token_or_an_alternative_is_markup(text):
     page = drawn(likely(text, 0.5, top=[(text, 0.5), (text + "x", 0.25)]), likely("safe", 0.5))
-    assert page.texts("i") == [shown(text), "safe"]
+    assert page.pieces() == [shown(text), "safe"]
     assert len(page.of("input")) == 2
     assert len(page.of("li")) == 2
 
 
 def test_a_quote_does_not_end_the_attribute_that_is_read_aloud():
     (radio,) = drawn(likely('" onfocus="x', 0.5, top=[("'>", 0.25)])).of("input")
-    assert radio["aria-label"] == '“"␣onfocus="x” 50.0 %; instead: “\'>” 25.0 %'
+    assert radio["aria-label"] == '“"␣onfocus="x” 50.0 %; instead:\n“\'>” 25.0 %'
 
 
 def test_the_name_of_the_group_is_no_markup_either():
@@ -165,7 +180,7 @@ def test_jupyterlab_leaves_the_arrow_keys_to_the_tokens():
 
 
 def test_the_tip_is_not_read_twice():
-    (tip,) = drawn(likely("a", 0.5)).of("span")
+    (tip,) = [one for one in drawn(likely("a", 0.5)).of("span") if "class" in one]
     assert (tip["class"], tip["aria-hidden"]) == ("tnb-tip", "true")
 
 
@@ -173,7 +188,7 @@ def test_every_class_has_its_style():
     page = drawn(likely("a", 0.5, top=[("a", 0.5)]), Token("b", None))
     classes = {name for one in page.elements for name in one.get("class", "").split()}
     assert classes == {"tnb-token", "tnb-unknown", "tnb-tip", "tnb-taken"}
-    assert classes <= set(re.findall(r"\.([\w-]+)", CSS))
+    assert classes <= set(re.findall(r"\.([\w-]+)", SHADE_CSS + TIP_CSS))
 
 
 # The numbers
@@ -208,7 +223,7 @@ def test_a_probability_that_was_rounded_over_one_is_one():
 )
 def test_the_numbers_are_in_the_tip_and_read_aloud(probability, percent, logprob):
     page = drawn(likely(" a", probability))
-    assert page.texts("span") == [f"“␣a” {percent}, log-probability {logprob}"]
+    assert page.tips() == [f"“␣a” {percent}, log-probability {logprob}"]
     assert page.of("input")[0]["aria-label"] == f"“␣a” {percent}"
 
 
@@ -219,7 +234,7 @@ def test_line_breaks_tabs_and_spaces_can_be_told_apart_in_the_tip():
 def test_a_token_without_a_probability_says_so_and_has_no_shade():
     page = drawn(Token("Once", None))
     assert page.of("label")[0]["class"] == "tnb-token tnb-unknown"
-    assert page.texts("span") == ["“Once” no probability given"]
+    assert page.tips() == ["“Once” no probability given"]
     assert page.of("input")[0]["aria-label"] == "“Once”, no probability given"
     assert page.of("ol") == []
 
@@ -232,7 +247,7 @@ def test_the_alternatives_are_listed_and_the_taken_one_is_marked():
     assert page.texts("li") == ["“dog”50.0 %", "▸ “cat”25.0 %", "“␣<b>”12.5 %"]
     assert [one.get("class") for one in page.of("li")] == [None, "tnb-taken", None]
     assert [one["value"] for one in page.of("meter")] == ["0.5000", "0.2500", "0.1250"]
-    assert page.of("input")[0]["aria-label"] == "“cat” 25.0 %; instead: “dog” 50.0 %; “␣<b>” 12.5 %"
+    assert page.of("input")[0]["aria-label"] == "“cat” 25.0 %; instead:\n“dog” 50.0 %;\n“␣<b>” 12.5 %"
 
 
 def test_a_taken_one_that_is_not_among_them_is_added():
@@ -345,7 +360,7 @@ def test_each_shape_on_the_wire_is_drawn(api, shape):
     )
     page = drawn(*answer.tokens)
     assert answer.text == "He\n<i>"
-    assert page.texts("i") == ["He", "↵\n<i>"]
+    assert page.pieces() == ["He", "\n<i>"]
     assert page.texts("li") == ["▸ “He”50.0 %", "“She”25.0 %", "“␣&”50.0 %", "▸ “↵<i>”25.0 %"]
     assert summary(answer.tokens) == "2 tokens · mean log-probability \N{MINUS SIGN}1.04 · perplexity 2.83"
 
@@ -357,7 +372,7 @@ def test_each_shape_on_the_wire_is_drawn(api, shape):
 def test_a_token_without_a_probability_is_drawn_where_the_shape_can_tell_of_one(shape, tokens):
     answer = answered("chat", [shape("Once", None, []), shape(" upon", math.log(0.5), [])])
     assert answer.text == "Once upon"
-    assert drawn(*answer.tokens).texts("i") == tokens
+    assert drawn(*answer.tokens).pieces() == tokens
 
 
 @pytest.mark.parametrize("shape", [as_arrays, as_openai_does])
@@ -393,14 +408,13 @@ TOKENS = st.builds(
 @given(st.lists(TOKENS, max_size=8), TEXTS)
 def test_any_tokens_make_balanced_html_with_a_radio_button_each_and_no_markup_of_the_models(tokens, group):
     page = drawn(*tokens, group=group)
-    assert page.texts("i") == [shown(token.text) for token in tokens]
+    assert page.pieces() == [shown(token.text) for token in tokens]
     assert [one["inside"] for one in page.of("input")] == [["label"]] * len(tokens)
     assert [one["inside"] for one in page.of("label")] == [[]] * len(tokens)
-    assert page.texts("label") == [
-        i + tip for i, tip in zip(page.texts("i"), page.texts("span"), strict=True)
-    ]  # nothing stands elsewhere
+    told = [piece + tip.replace("\xa0", " ") for piece, tip in zip(page.pieces(), page.tips(), strict=True)]
+    assert [text.replace("\xa0", " ") for text in page.texts("label")] == told  # nothing stands elsewhere
     assert {one["name"] for one in page.of("input")} <= {group}
-    assert not any(character in said["aria-label"] for said in page.of("input") for character in "\n\x00\x1b")
+    assert not any(character in said["aria-label"] for said in page.of("input") for character in "\x00\x1b")
 
 
 @given(st.lists(TOKENS, max_size=8))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from together_nb.completion import count
-from together_nb.panel.parts import Page, Shown, box, note, row, said
-from together_nb.panel.pieces import Pieces
+from together_nb.panel.parts import Page
+from together_nb.views.parts import Shown, box, note, row, said
+from together_nb.views.pieces import Pieces
 from together_nb.wiretap import KEPT, Line, Wiretap
 
 if TYPE_CHECKING:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from ipywidgets import Button
 
-from together_nb.panel.parts import Page, Shown, box, hide, note, row, said
-from together_nb.panel.pieces import Pieces
-from together_nb.views.tokens import summary, tokens_html
+from together_nb.panel.parts import Page, hide
+from together_nb.probabilities import ALTERNATIVES, summary
+from together_nb.shaded import new_group, tokens_html
+from together_nb.views.parts import Shown, box, note, row, said
+from together_nb.views.pieces import Pieces
 
 if TYPE_CHECKING:
     from together_nb.completion import Chunk, Token
     from together_nb.config import Settings
 
-_ALTERNATIVES = 5
 _PER = 100  # tokens to a widget
 _PIECES = 300  # widgets; beyond, a page of as many radio buttons is slow and nobody points at the first
 _SECONDS = 0.3  # between drawings, each of which is a widget
@@ -43,8 +43,8 @@ class TokensTab(Page):
         # Never drawn anew, or the arrow keys would lose their token while others come.
         self._pieces = Pieces("tokens-text", _PER, _PIECES, extended=False)
         self._head = Shown(note("help"))
-        self._ask = Button(description=f"Ask for {_ALTERNATIVES} alternatives", icon="check")
-        self._ask.on_click(lambda _: setattr(settings, "logprobs", _ALTERNATIVES))
+        self._ask = Button(description=f"Ask for {ALTERNATIVES} alternatives", icon="check")
+        self._ask.on_click(lambda _: setattr(settings, "logprobs", ALTERNATIVES))
         self._empty = Shown(note("empty"))
         self._none = box("none", self._empty.widget, self._ask)
         self._strip = box("tokens", row("tokens-scroll", self._pieces.box))
@@ -60,7 +60,7 @@ class TokensTab(Page):
     def start(self) -> None:
         """Begin another text."""
         self._tokens, self._drawn = [], 0
-        self._group = f"tnb-{uuid.uuid4().hex[:8]}"
+        self._group = new_group()
         self._pieces.clear()
         self._draw()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
-from together_nb.panel.parts import box, close_tree
+from together_nb.views.parts import box
 from together_nb.views.shared import close_all, html_style, plain_layout
 
 if TYPE_CHECKING:
@@ -71,4 +71,4 @@ class Pieces:
     def close(self) -> None:
         """Take it from the kernel."""
         self.clear()
-        close_tree(self.box)
+        close_all((self.box,))
