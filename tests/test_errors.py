@@ -20,6 +20,7 @@ from together_nb.errors import (
     InputError,
     MissingKeyError,
     NotFoundError,
+    NotRecordedError,
     RateLimitError,
     StreamError,
     TogetherError,
@@ -29,6 +30,7 @@ from together_nb.errors import (
 TREE = {
     InputError: TogetherError,
     MissingKeyError: InputError,
+    NotRecordedError: InputError,
     APIConnectionError: TogetherError,
     APITimeoutError: APIConnectionError,
     APIStatusError: TogetherError,

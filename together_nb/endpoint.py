@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from together_nb import recording
 from together_nb.catalog import Catalog
 from together_nb.config import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, TOGETHER_HOSTS
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
 from together_nb.interrupts import interruptible
 from together_nb.refusals import check_status, described
 from together_nb.retry import tried
-from together_nb.transport import Exchange
 
 if TYPE_CHECKING:
     from together_nb.config import Key
+    from together_nb.transport import Exchange
 
 _LIST_LIMIT = 50_000_000
 _CATALOG_TIMEOUT = 15.0  # seconds: a list is not thought about, unlike an answer
@@ -61,13 +62,13 @@ class Endpoint:
         error.passing = self.without_key(error.passing)
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
-        """A request to this server, not yet sent."""
-        body = None if payload is None else json.dumps(payload).encode()
-        return Exchange(
+        """A request to this server, or to the recording that is played back; not yet sent."""
+        return recording.exchange(
             method,
-            self.root + path,
+            self.root,
+            path,
+            payload,
             key=self.key,
-            body=body,
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
         )
@@ -111,7 +112,7 @@ def _fetched(endpoint: Endpoint) -> Catalog:
         if isinstance(error, (APITimeoutError, NotFoundError)):
             error.hint = "It was asked for its list of models."
         if isinstance(error, NotFoundError):
-            _catalogs[_place(endpoint)] = Catalog()  # a server without a list is not asked again
+            _catalogs[place(endpoint)] = Catalog()  # a server without a list is not asked again
         raise
     finally:
         exchange.close()
@@ -121,15 +122,16 @@ def _fetched(endpoint: Endpoint) -> Catalog:
         raise APIResponseError(
             f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
         ) from None
-    _catalogs[_place(endpoint)] = found
+    _catalogs[place(endpoint)] = found
     return found
 
 
 def known_catalog(endpoint: Endpoint) -> Catalog | None:
     """The list that was fetched before, or None."""
-    return _catalogs.get(_place(endpoint))
+    return _catalogs.get(place(endpoint))
 
 
-def _place(endpoint: Endpoint) -> tuple[str, str | None]:
+def place(endpoint: Endpoint) -> tuple[str, str | None]:
+    """Under what its list of models is kept; while a recording or a replay is on, there are lists of its own."""
     # Each account sees its own models; the key's last letters tell accounts apart well enough.
-    return endpoint.root, None if endpoint.key is None else endpoint.key.ending
+    return recording.place() + endpoint.root, None if endpoint.key is None else endpoint.key.ending

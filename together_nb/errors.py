@@ -4,7 +4,8 @@
 
     TogetherError                      everything below; `except TogetherError` catches it all
     ├── InputError (ValueError)        what was typed cannot be sent; nothing was sent
-    │   └── MissingKeyError            the model needs a key and there is none
+    │   ├── MissingKeyError            the model needs a key and there is none
+    │   └── NotRecordedError           it is not in the recording that is played back
     ├── APIConnectionError             the server was not reached, or never answered
     │   └── APITimeoutError            it took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
@@ -105,6 +106,10 @@ class InputError(TogetherError, ValueError):
 
 class MissingKeyError(InputError):
     """The model needs an API key, and none is known."""
+
+
+class NotRecordedError(InputError):
+    """A recording is played back, and the request is not in it. Nothing was sent."""
 
 
 class APIConnectionError(TogetherError):

@@ -1,0 +1,73 @@
+"""A request that was not recorded: which recorded one is nearest, and what differs."""
+
+from __future__ import annotations
+
+import json
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from together_nb.dialects import DIALECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from together_nb.tape import Entry
+
+_LONGEST = 60  # characters of a value
+_COMPARED = 400  # characters of a prompt, to tell which is near
+
+
+def differences(entries: Iterable[Entry], path: str, asked: dict[str, Any]) -> str:
+    """A sentence that tells what was otherwise in the nearest of `entries`; "" where there is none to compare.
+
+    Parameters
+    ----------
+    entries
+        What was recorded.
+    path, asked
+        Path and payload of the request.
+    """
+    others = [one for one in entries if isinstance(one.payload, dict)]
+    if not others:
+        return ""
+    nearest = max(others, key=lambda one: _nearness(one, path, asked))
+    return f"In the nearest one that is, {'; '.join(_differences(nearest, path, asked))}."
+
+
+def _prompt(payload: dict[str, Any]) -> str:
+    """The prompt, or a conversation's last turn."""
+    if "messages" not in payload:
+        return str(payload.get("prompt", ""))
+    turns = payload["messages"]
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    return str(last.get("content", "")) if isinstance(last, dict) else str(last)
+
+
+def _nearness(entry: Entry, path: str, asked: dict[str, Any]) -> tuple[float, bool]:
+    same = sum(entry.payload.get(name) == value for name, value in asked.items())
+    prompts = (_prompt(entry.payload)[:_COMPARED], _prompt(asked)[:_COMPARED])
+    alike = SequenceMatcher(None, *prompts, autojunk=False).ratio()
+    return (entry.path == path) + same / max(len(asked), 1) + 2 * alike, entry.is_whole
+
+
+def _differences(entry: Entry, path: str, asked: dict[str, Any]) -> Iterator[str]:
+    """What was otherwise in `entry`, in words."""
+    was = entry.payload
+    if entry.path != path:
+        names = {dialect.path: name for name, dialect in DIALECTS.items()}
+        yield f"the API was {names.get(entry.path, entry.path)}"
+    if _prompt(was) != _prompt(asked):
+        yield f"the prompt was “{_shortened(_prompt(was))}”"
+    elif "messages" in was and "messages" in asked and was["messages"] != asked["messages"]:
+        yield "the messages before the prompt were others"
+    for name in dict.fromkeys((*asked, *was)):
+        if name in ("prompt", "messages") or was.get(name) == asked.get(name):
+            continue
+        value = was.get(name)
+        told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield f"{name} was {_shortened(told)}" if name in was else f"{name} was not set"
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,208 @@
+"""Records what goes over the wire, and has it played back: `record`, `replay`, `stop`.
+
+The bytes are recorded, and played back they take the road of live ones: events, dialects, views,
+retries and errors are those of then. One of the two at most is on in a process. The key is in no file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from together_nb.completion import count
+from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, TOGETHER_HOSTS, is_loopback, settings
+from together_nb.errors import InputError
+from together_nb.keyless import keys_to_hide
+from together_nb.recorder import Recorded, Recorder
+from together_nb.replaying import Replay, Replayed
+from together_nb.tape import RECORDING
+from together_nb.transport import Exchange
+
+if TYPE_CHECKING:
+    from together_nb.config import Key
+
+_numbers = itertools.count(1)
+_lock = threading.Lock()
+_current: Recorder | Replay | None = None
+_name = ""
+
+
+def current() -> Recorder | Replay | None:
+    """What is on in this process."""
+    return _current
+
+
+def replayed() -> Replay | None:
+    """The recording that is played back, or None."""
+    now = _current
+    return now if isinstance(now, Replay) else None
+
+
+def place() -> str:
+    """A name of its own for each recording and each replay, "" while none is on: lists of models are kept by it."""
+    return _name
+
+
+def _set(now: Recorder | Replay | None) -> None:
+    global _current, _name  # noqa: PLW0603  (one of a process)
+    _current = now
+    _name = "" if now is None else f"{RECORDING} {next(_numbers)} "
+
+
+def _default_model() -> str:
+    """The model of a request that names none; "" where the server has to be asked."""
+    if settings.chosen_model:
+        return settings.chosen_model
+    if _host(settings.chosen_base_url or DEFAULT_BASE_URL) not in TOGETHER_HOSTS:
+        return ""
+    return LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
+
+
+def replayed_model() -> str:
+    """While a recording is played back, the model of a request that names none; else ""."""
+    replay = replayed()
+    return "" if replay is None else replay.model
+
+
+def noted(note: str) -> str:
+    """An answer's note; while a recording is played back it says so."""
+    replay = replayed()
+    return " · ".join(filter(None, (note, "" if replay is None else replay.note)))
+
+
+def record(path: str | Path, *, force: bool = False) -> str:
+    """Write each exchange with a server to a file from now on: what is asked and each byte of the reply, with its time.
+
+    Parameters
+    ----------
+    path
+        The file, which must not exist.
+    force
+        Replace it if it does.
+
+    Returns
+    -------
+    str
+        What is done, for people.
+
+    Raises
+    ------
+    InputError
+        The file exists or cannot be made, or a recording is played back.
+    """
+    file = _file(path, "record")
+    with _lock:
+        if isinstance(_current, Replay):
+            raise InputError(
+                f"{_current.path} is played back; nothing new is to be recorded.",
+                "End that with `%together replay off`.",
+            )
+        before = _current
+        if before is not None and force and file.exists() and before.path.exists() and file.samefile(before.path):
+            before.replaced = True
+        recorder = Recorder(file, _default_model(), force=force)
+        _set(recorder)
+    ended = "" if before is None else f"The recording before has ended: {before} "
+    return f"{ended}What is asked from now on is recorded in {file}; `%together record off` ends it."
+
+
+def replay(path: str | Path, *, speed: float = 1.0) -> str:
+    """Answer each request from a recording from now on: no key is needed, and no network.
+
+    Parameters
+    ----------
+    path
+        A file that `record` made.
+    speed
+        Factor of the pace at which the answers came; 0 is as fast as it can.
+
+    Returns
+    -------
+    str
+        What is done, for people.
+
+    Raises
+    ------
+    InputError
+        The file is no recording, the speed is none, or a recording is being made.
+    """
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not 0 <= speed < math.inf:
+        raise InputError(
+            f"speed must be a number of 0 or more, not {speed!r}.", "1 is the pace of then, 0 has no waits."
+        )
+    file = _file(path, "replay")
+    with _lock:
+        if isinstance(_current, Recorder):
+            raise InputError(
+                f"What is asked is being recorded in {_current.path}.", "End that with `%together record off`."
+            )
+        found = Replay.read(file)
+        found.speed = speed
+        before = _current
+        _set(found)
+    parts = [
+        "" if before is None else f"The replay of {before.path} has ended.",
+        f"{file} is played back{found.pace}: {count(len(found.entries), 'exchange')} of {found.recorded}.",
+        "Its last line was cut, and is left out." if found.cut else "",
+        "`%together replay off` ends it.",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def stop() -> str | None:
+    """End the recording or the replay that is on.
+
+    An answer that is under way is recorded still, or played to its end.
+
+    Returns
+    -------
+    str or None
+        What has ended, for people; None where nothing was on.
+    """
+    with _lock:
+        before = _current
+        _set(None)
+    if before is None:
+        return None
+    if isinstance(before, Recorder):
+        return f"The recording has ended: {before}"
+    return f"The replay of {before.path} has ended."
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _file(path: str | Path, command: str) -> Path:
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        raise InputError("A file's name is missing.", f"For example: %together {command} lesson.jsonl")
+    return Path(path).expanduser().absolute()
+
+
+def exchange(method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float) -> Exchange:
+    """A request, not yet sent: over the network, recorded or not, or to what is played back.
+
+    Parameters
+    ----------
+    method, path
+        As in HTTP.
+    root
+        The server's base URL.
+    payload
+        The body, to be written as JSON, or None.
+    key, timeouts
+        As `transport.Exchange`.
+    """
+    now, url = _current, root + path
+    if isinstance(now, Replay):
+        for one in keys_to_hide(key):
+            payload = one.blanked_within(payload)
+        return Replayed(now, (method, path, payload), url, loopback=is_loopback(_host(url)))
+    body = None if payload is None else json.dumps(payload).encode()
+    options: dict[str, Any] = {"key": key, "body": body, **timeouts}
+    return Exchange(method, url, **options) if now is None else Recorded(now, (method, path, payload), url, **options)
