@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import json
 import threading
-from time import perf_counter
+from time import gmtime, perf_counter, strftime
 from typing import TYPE_CHECKING, Any
 
+from together_nb import recording
 from together_nb.accumulate import Accumulator
 from together_nb.advice import advise
 from together_nb.completion import Timings
+from together_nb.config import settings
 from together_nb.dialects import dialect_for, says_something
 from together_nb.errors import (
     APIConnectionError,
@@ -26,6 +28,7 @@ from together_nb.interrupts import told
 from together_nb.refusals import check_status, described, page_title
 from together_nb.retry import Retries
 from together_nb.scope import Scope, joins
+from together_nb.spending import check_budget, ledger
 from together_nb.sse import Payloads
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 _END_SECONDS = 5.0
 _WHOLE_REPLY_LIMIT = 50_000_000
 _BOM = b"\xef\xbb\xbf"
+_OK = 200
 
 
 class CompletionStream:
@@ -73,6 +77,7 @@ class CompletionStream:
         self.payload = self.dialect.payload(request)
         self.wiretap: Wiretap | None = None  # to be set before the first chunk is asked for
         self._marks = marks or {}
+        self._costs = recording.replayed() is None  # a replay is not billed
         self._lock = threading.Lock()
         self._stopped = False
         self._exchange = self._new_exchange()
@@ -83,6 +88,7 @@ class CompletionStream:
         self._started: float | None = None
         self._first: float | None = None
         self._ended: float | None = None
+        self._created = ""
         self._cut = ""
         self._chunks = self._run()
         joins(self)
@@ -126,6 +132,11 @@ class CompletionStream:
         return self._wait
 
     @property
+    def begun(self) -> bool:
+        """Whether anything of an answer has come, so that it is not to be asked for again."""
+        return self._begun
+
+    @property
     def answered(self) -> bool:
         """Whether the server has begun to answer."""
         return self._exchange.status > 0
@@ -151,13 +162,21 @@ class CompletionStream:
     def completion(self) -> Completion:
         """What has come so far."""
         return self._accumulator.completion(
-            Timings(self.first_token, self.seconds), cancelled=self.cancelled, error=self._cut, **self._marks
+            Timings(self.first_token, self.seconds),
+            cancelled=self.cancelled,
+            error=self._cut,
+            created=self._created,
+            **self._marks,
         )
 
     def _run(self) -> Generator[Chunk, None, None]:
         self._started = perf_counter()
+        self._created = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
         retries = Retries(self.endpoint.max_retries)
         try:
+            # Many may have been opened before the first of them was paid for.
+            if self._costs:
+                check_budget(settings.budget, self._marks.get("price"))
             with told("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)
@@ -173,6 +192,14 @@ class CompletionStream:
                 self._ended = perf_counter()
             if self.wiretap is not None:
                 self.wiretap.end(self.seconds)
+            self._note_spent()
+
+    def _note_spent(self) -> None:
+        """Take down what it cost, where the server has begun to answer: what it refuses, it does not bill."""
+        if self._costs and (self._begun or self._exchange.status == _OK):
+            price = self._marks.get("price")
+            whole = not self._cut and not self.cancelled
+            ledger.note(self.request.model, self._accumulator.usage, price, whole=whole)
 
     def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
         """Send the request and take the answer; returns the wait after which it is to be sent again, if it is."""
@@ -193,6 +220,9 @@ class CompletionStream:
                     advise(error, self.request, self.endpoint)
                 raise
             return wait
+        except (KeyboardInterrupt, GeneratorExit):
+            exchange.cancel()  # before it is closed, so that it counts as stopped
+            raise
         finally:
             exchange.close()
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import secrets
 from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
@@ -91,9 +92,26 @@ class Key:
 
     def blanked(self, text: str) -> str:
         """`text` without the key, as it is and as a URL has it, and without long pieces of it."""
-        for secret in dict.fromkeys((self._value, Hidden(quote(self._value, safe="")))):
+        for secret in self._forms():
             text = _blanked(text, secret)
         return text
+
+    def stands_in(self, text: str) -> bool:
+        """Whether there is anything of it in `text` that `blanked` would take out."""
+        return any(_stands_in(text, secret, _least(secret)) for secret in self._forms())
+
+    def _forms(self) -> list[Hidden]:
+        return list(dict.fromkeys((self._value, Hidden(quote(self._value, safe="")))))
+
+    def blanked_within(self, value: Any) -> Any:
+        """`value`, such as JSON has, with each text in it `blanked`."""
+        if isinstance(value, str):
+            return self.blanked(value)
+        if isinstance(value, (list, tuple)):
+            return [self.blanked_within(one) for one in value]
+        if isinstance(value, dict):
+            return {self.blanked(name): self.blanked_within(one) for name, one in value.items()}
+        return value
 
     def __repr__(self) -> str:
         return f"<API key from {self.source}>"
@@ -102,9 +120,49 @@ class Key:
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
+class CarriedKey:
+    """A key on its way to a worker in another process; unlike a `Key` it can be pickled.
+
+    It is masked, so that no dump of the raw bytes shows the key. That is no encryption: whoever can
+    unpickle it has the key.
+
+    Parameters
+    ----------
+    key
+        The key.
+    """
+
+    __slots__ = ("_masked", "_pad", "_source")
+
+    def __init__(self, key: Key) -> None:
+        value = key.reveal().encode()
+        self._pad = secrets.token_bytes(len(value))
+        self._masked = _mixed(value, self._pad)
+        self._source = key.source
+
+    def unwrapped(self) -> Key:
+        """The key, for whoever sends it."""
+        return Key(_mixed(self._masked, self._pad).decode(), self._source)
+
+    def __repr__(self) -> str:
+        return f"<API key from {self._source}, on its way to a worker>"
+
+
+def _mixed(value: bytes, pad: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(value, pad, strict=True))
+
+
+def _least(secret: Hidden) -> int:
+    return min(8, len(secret))  # letters; a shorter piece could stand in any word
+
+
+def _stands_in(text: str, secret: Hidden, least: int) -> bool:
+    return any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1)))
+
+
 def _blanked(text: str, secret: Hidden) -> str:
-    least = min(8, len(secret))  # letters; a shorter piece could stand in any word
-    if not any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1))):
+    least = _least(secret)
+    if not _stands_in(text, secret, least):
         return text
     for length in range(len(secret), least - 1, -1):
         for start in range(len(secret) - length + 1):
@@ -179,6 +237,7 @@ class Settings(HasTraits):
     timeout = Float(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
     silence_timeout = Float(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
     max_retries = Int(MAX_RETRIES, min=0, max=10, help="How often a request is sent again, before its first token")
+    budget = Float(None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused")
     local_tokens_per_second = Float(40.0, min=0, help=f"Pace of {LOCAL_MODEL}; 0 is as fast as it can")
 
     def __init__(self) -> None:

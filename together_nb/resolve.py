@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from together_nb import recording
 from together_nb.client import CompletionStream
 from together_nb.completion import CompletionRequest
-from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, Key, hidden, server_root, settings
-from together_nb.endpoint import Endpoint, catalog, known_catalog
+from together_nb.config import (
+    DEFAULT_BASE_URL,
+    DEFAULT_MODEL,
+    LOCAL_MODEL,
+    Key,
+    hidden,
+    is_loopback,
+    server_root,
+    settings,
+)
+from together_nb.endpoint import Endpoint, catalog, known_catalog, place
 from together_nb.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -20,6 +32,8 @@ from together_nb.errors import (
     suggestion,
 )
 from together_nb.formats import AUTO
+from together_nb.schema import schema_of
+from together_nb.spending import check_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +54,7 @@ def open_stream(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout: float | None = None,
+    schema: Any = None,
     filled: tuple[str, ...] = (),
     chosen: Settings = settings,
     **sampling: Any,
@@ -65,6 +80,7 @@ def open_stream(
         system=system,
         messages=messages,
         sampling=chosen.sampling.updated(sampling),
+        schema=None if schema is None else schema_of(schema),
     )
     return open_request(request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen)
 
@@ -80,14 +96,37 @@ def open_request(
 ) -> CompletionStream:
     """As `open_stream`, for a request that is made already."""
     request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
-    kept = known_catalog(endpoint)
-    row = None if kept is None else kept.get(request.model)
+    price = _price(request.model, endpoint)
+    if recording.replayed() is None:
+        check_budget(settings.budget, price)
     marks = {
-        "price": row.price if row is not None else None,
-        "note": LOCAL_NOTE if request.model == LOCAL_MODEL else "",
+        "price": price,
+        "note": recording.noted(LOCAL_NOTE if request.model == LOCAL_MODEL else ""),
         "filled": filled,
     }
     return CompletionStream(request, endpoint, marks)
+
+
+_FREE = (0.0, 0.0)
+_asked_for_prices: set[tuple[str, str | None]] = set()
+
+
+def _price(model: str, endpoint: Endpoint) -> tuple[float, float] | None:
+    """US dollars per million tokens (in, out), or None where nobody tells.
+
+    The list of models is asked for where there are prices in it or a budget has to be kept; once, since an
+    answer does without.
+    """
+    if model == LOCAL_MODEL and is_loopback(urlsplit(endpoint.root).hostname or ""):
+        return _FREE
+    listed = known_catalog(endpoint)
+    wanted = endpoint.is_together or settings.budget is not None
+    if listed is None and wanted and place(endpoint) not in _asked_for_prices:
+        _asked_for_prices.add(place(endpoint))
+        with suppress(TogetherError):
+            listed = catalog(endpoint)
+    row = None if listed is None else listed.get(model)
+    return None if row is None else row.price
 
 
 def resolved(
@@ -108,14 +147,14 @@ def resolved(
         The base URL is none, or a server of another kind was given and no model.
     """
     endpoint = _named(base_url, api_key, timeout, chosen)
-    model = request.model or chosen.chosen_model or ""
+    model = request.model or chosen.model or recording.replayed_model() or chosen.chosen_model or ""
     if not model and not endpoint.is_together:
         model = _only_model(endpoint)
     elif not model:
         model = LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
     if model == LOCAL_MODEL and endpoint.is_together:
         endpoint = _embedded(endpoint)
-    if endpoint.is_together and endpoint.key is None:
+    if endpoint.is_together and endpoint.key is None and not recording.replayed():
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
         raise MissingKeyError(
             f"{model} needs an API key, and none is set.", f"{without} `%together login` takes a key."
@@ -143,6 +182,9 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
 
 def standing(chosen: Settings = settings) -> tuple[str, str]:
     """The model and the server that a request without options would go to; asks nobody."""
+    replay = recording.replayed()
+    if replay is not None:
+        return chosen.model or replay.model or "-m MODEL", f"{replay.note}, {replay.path}"
     root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
     model = chosen.chosen_model
     if model is None and Endpoint(root).is_together:
@@ -209,7 +251,7 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     """The dialect: as asked, or by what the request holds and what type the list says the model is."""
     if request.api != AUTO:
         return request.api
-    if request.system is not None or request.messages is not None:
+    if request.system is not None or request.messages is not None or request.schema is not None:
         return "chat"
     try:
         row = catalog(endpoint, retries=endpoint.max_retries).get(model)
@@ -258,7 +300,7 @@ def models(
     """
     api_key = hidden(api_key)
     endpoint = _named(base_url, api_key, chosen=chosen)
-    if endpoint.is_together and endpoint.key is None:
+    if endpoint.is_together and endpoint.key is None and not recording.replayed():
         endpoint = _embedded(endpoint)
     needle = text.lower()
     retries = endpoint.max_retries if max_retries is None else max_retries

@@ -1,0 +1,162 @@
+"""What the session has asked for and what it cost: the server's counts, and the price list's dollars.
+
+Nothing is guessed. A call that the server did not count is told as such, and sums that lack something
+say "at least".
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from together_nb.completion import dollars
+from together_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from together_nb.completion import Completion, Usage
+
+
+class BudgetError(InputError):
+    """The session has spent its budget. Nothing was sent."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one model was asked for.
+
+    Parameters
+    ----------
+    model
+        Its id; "" in a sum over models.
+    calls
+        Answers that were begun.
+    uncounted
+        Of those, the ones whose tokens the server did not tell, or not to the end.
+    prompt_tokens, completion_tokens
+        Tokens in and out, of the calls that were counted.
+    cost
+        US dollars of what was counted; None where the price list has no price.
+    """
+
+    model: str = ""
+    calls: int = 0
+    uncounted: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+
+    def plus(self, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> Spent:
+        """With one call more."""
+        counted = (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+        cost = None
+        if self.cost is not None and price is not None:
+            cost = self.cost + (counted[0] * price[0] + counted[1] * price[1]) / 1e6
+        return replace(
+            self,
+            calls=self.calls + 1,
+            uncounted=self.uncounted + (usage is None or not whole),
+            prompt_tokens=self.prompt_tokens + counted[0],
+            completion_tokens=self.completion_tokens + counted[1],
+            cost=cost,
+        )
+
+    @property
+    def cost_told(self) -> str:
+        """The cost in words: ``$0.12``, ``at least $0.12``, ``unknown``."""
+        if self.cost is None or (self.uncounted == self.calls and not self.completion_tokens and self.calls):
+            return "unknown"
+        return f"at least {dollars(self.cost)}" if self.uncounted and self.cost else dollars(self.cost)
+
+
+class Ledger:
+    """Every call of the session, by model. Any thread may note one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[str, Spent] = {}
+
+    def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
+        """Take down one call.
+
+        Parameters
+        ----------
+        model
+            Id of the model that was asked.
+        usage
+            The server's count, or None.
+        price
+            US dollars per million tokens (in, out), or None.
+        whole
+            Whether the answer came to its end, so that the count is that of all of it.
+        """
+        with self._lock:
+            self._rows[model] = self._rows.get(model, Spent(model)).plus(usage, price, whole=whole)
+
+    def note_elsewhere(self, completion: Completion) -> None:
+        """Take down a call that another process made."""
+        if not completion.came_to_nothing:
+            self.note(completion.request.model, completion.usage, completion.price, whole=not completion.cut_short)
+
+    @property
+    def rows(self) -> list[Spent]:
+        """By model, in the order of the first calls."""
+        with self._lock:
+            return list(self._rows.values())
+
+    @property
+    def spent(self) -> float:
+        """US dollars that are known to have been spent: a lower bound where `complete` is False."""
+        return sum(row.cost or 0.0 for row in self.rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all calls have been counted and have a price."""
+        return all(row.cost is not None and not row.uncounted for row in self.rows)
+
+    def total(self) -> Spent:
+        """All models together; its cost is that of what is known."""
+        rows = self.rows
+        return Spent(
+            "",
+            sum(row.calls for row in rows),
+            sum(row.uncounted for row in rows),
+            sum(row.prompt_tokens for row in rows),
+            sum(row.completion_tokens for row in rows),
+            self.spent,
+        )
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._rows.clear()
+
+
+ledger = Ledger()
+"""The session's."""
+
+
+def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:
+    """Refuse to begin a call once the session has spent its budget; a model that costs nothing may be asked.
+
+    Parameters
+    ----------
+    budget
+        US dollars, or None for no limit.
+    price
+        That of the model which is to be asked.
+
+    Raises
+    ------
+    BudgetError
+        It is spent.
+    """
+    if budget is None or (price is not None and not any(price)):
+        return
+    spent = ledger.spent
+    if spent >= budget:
+        least = "" if ledger.complete else "at least "
+        raise BudgetError(
+            f"The session has spent {least}{dollars(spent)} of its budget of {dollars(budget)}.",
+            "`%together usage` shows for what; `%config TogetherMagics.budget = …` (US dollars) raises it, None lifts it.",
+        )
