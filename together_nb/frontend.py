@@ -34,7 +34,12 @@ def code_as_sent(shell: Any) -> str:
 
 def cell(shell: Any) -> str:
     """What tells the running cell from others: its id where the front end sends one, else its code."""
-    return str((_parent(shell).get("metadata") or {}).get("cellId") or code_as_sent(shell))
+    return cell_id(shell) or code_as_sent(shell)
+
+
+def cell_id(shell: Any) -> str:
+    """The running cell's id, which no other cell has; "" where the front end sends none."""
+    return str((_parent(shell).get("metadata") or {}).get("cellId") or "")
 
 
 def execution(shell: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.config import hidden
-from together_nb.errors import TogetherError
+from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO
 from together_nb.interrupts import interruptible, put_off, told
 from together_nb.pump import Pump
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk, Completion
+    from together_nb.conversation import Conversation
 
 __all__ = ["View", "complete", "history", "models", "run", "stream"]
 
@@ -28,7 +29,7 @@ _STOP_SECONDS = 2.0
 _UNANSWERED_SECONDS = 0.15
 LAST = "_together"  # the user's variable that holds the last answer
 
-_drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
+drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
@@ -57,6 +58,7 @@ def stream(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout: float | None = None,
+    schema: Any = None,
     **sampling: Any,
 ) -> CompletionStream:
     """An answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
@@ -81,6 +83,9 @@ def stream(
     timeout
         Seconds of silence to put up with, before the answer begins and in its middle; without it
         `settings.timeout` and `settings.silence_timeout`.
+    schema
+        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
+        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
     **sampling
         Sampling parameters (`SamplingParams`); what is not given is taken from `settings`, and
         None unsets it. Unset is not sent.
@@ -108,7 +113,7 @@ def stream(
     api_key = hidden(api_key)
     return open_stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-        timeout=timeout, **sampling,
+        timeout=timeout, schema=schema, **sampling,
     )  # fmt: skip
 
 
@@ -122,14 +127,18 @@ def complete(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout: float | None = None,
+    schema: Any = None,
+    chat: str | Conversation | None = None,
     **sampling: Any,
 ) -> Completion:
     """An answer, whole. It is also added to `history`.
 
     Parameters
     ----------
-    prompt, model, api, system, messages, base_url, api_key, timeout, **sampling
+    prompt, model, api, system, messages, base_url, api_key, timeout, schema, **sampling
         As for `stream`.
+    chat
+        A conversation or its name: what was said in it is sent along, and the answer is its next turn.
 
     Returns
     -------
@@ -142,10 +151,9 @@ def complete(
         What went wrong; its `completion` is what came.
     """
     api_key = hidden(api_key)
-    with told("stopped by you; what came is kept."), stream(
-        prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-        timeout=timeout, **sampling,
-    ) as opened:  # fmt: skip
+    options = {"model": model, "api": api, "base_url": base_url, "timeout": timeout, "schema": schema, **sampling}
+    opened, keep_turn = _opened(prompt, messages, system, chat, api_key, options)
+    with told("stopped by you; what came is kept."), opened:
 
         def read() -> None:
             joins(opened)
@@ -159,8 +167,29 @@ def complete(
             raise
         finally:
             completion = opened.completion
+            keep_turn(completion)
             history.append(completion)
     return completion
+
+
+def _opened(
+    prompt: str,
+    messages: Iterable[dict[str, Any]] | None,
+    system: str | None,
+    chat: str | Conversation | None,
+    api_key: str | None,
+    options: dict[str, Any],
+) -> tuple[CompletionStream, Callable[[Completion], object]]:
+    """A stream, and what keeps its answer as a turn where it is one of a conversation."""
+    if chat is None:
+        return open_stream(prompt, messages=messages, system=system, api_key=api_key, **options), lambda _: None
+    if messages is not None:
+        raise InputError(
+            "A conversation and messages were given.", "Leave the messages out: the conversation has them."
+        )
+    from together_nb.chats import next_turn
+
+    return next_turn(chat, prompt, system=system, api_key=api_key, **options)
 
 
 def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:
@@ -186,7 +215,7 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     # Of a wait the view tells, which sees it at the stream.
     with told("stopped by you; what came is kept."), put_off() as came, Scope() as scope, told_to(nobody):
         pump = Pump(opened)
-        _drawn.add(pump)
+        drawn.add(pump)
         try:
             view.start(opened)
             if not came:
@@ -200,8 +229,8 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
             scope.cancel()
             raise
         finally:
-            _drawn.discard(pump)
-            completion = _brought_to_an_end(opened, pump, view, keep)
+            drawn.discard(pump)
+            completion = brought_to_an_end(opened, pump, view, keep)
     if pump.error is not None:
         if isinstance(pump.error, TogetherError):
             pump.error.completion = completion
@@ -226,12 +255,13 @@ def _draw(stream: CompletionStream, pump: Pump, view: View, interrupts: list[int
         view.write(pump.take())
         if ended or stream.cancelled:
             return
-        pump.pause(max(REPAINT_SECONDS, len(_drawn) / REPAINTS_IN_ALL))
+        pump.pause(max(REPAINT_SECONDS, len(drawn) / REPAINTS_IN_ALL))
 
 
-def _brought_to_an_end(
+def brought_to_an_end(
     opened: CompletionStream, pump: Pump, view: View, keep: Callable[[Completion], None]
 ) -> Completion:
+    """What came of a stream that has ended or was cancelled: kept, then drawn to its end."""
     # A look-up of names cannot be ended; then there is nothing to wait for.
     pump.join(_STOP_SECONDS if opened.answered or not opened.cancelled else _UNANSWERED_SECONDS)
     completion = opened.completion

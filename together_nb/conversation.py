@@ -1,0 +1,216 @@
+"""A conversation: turns that can be read, cut and saved.
+
+A turn is a prompt and its answer, whole or as far as it came. What is sent with the next prompt is
+what stands here; a turn that got no answer is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from together_nb.completion import Completion
+from together_nb.errors import InputError
+from together_nb.escape import literal, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_NAME = "chat"
+_KIND = "conversation"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A prompt and its answer.
+
+    Parameters
+    ----------
+    prompt
+        What was asked, as it was sent.
+    completion
+        The answer, whole or as far as it came.
+    system
+        The system prompt that was given with it; None where none was, and the one before holds on.
+    cell
+        The id of the cell that asked; "" where there is none (a terminal, Python).
+    """
+
+    prompt: str
+    completion: Completion
+    system: str | None = None
+    cell: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The text of the answer, as far as it came."""
+        return self.completion.text
+
+    @property
+    def mark(self) -> str:
+        """What is to be known of it before one relies on it: ``stopped by you``, ``connection lost``, …; "" if nothing."""
+        return self.completion.ending
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form from which `from_dict` makes an equal turn."""
+        return {
+            "prompt": self.prompt, "completion": self.completion.to_dict(), "system": self.system, "cell": self.cell,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Turn:
+        """The turn that `to_dict` wrote."""
+        return cls(
+            values["prompt"], Completion.from_dict(values["completion"]), values.get("system"), values.get("cell", "")
+        )
+
+
+@dataclass
+class Conversation:
+    """Turns, oldest first. ``conversation[2]`` is one, ``conversation[:2]`` a conversation of the first two.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    turns
+        Its turns.
+    """
+
+    name: str = DEFAULT_NAME
+    turns: list[Turn] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __iter__(self) -> Iterator[Turn]:
+        return iter(self.turns)
+
+    @overload
+    def __getitem__(self, place: int) -> Turn: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Conversation: ...
+
+    def __getitem__(self, place: int | slice) -> Turn | Conversation:
+        if isinstance(place, slice):
+            return Conversation(self.name, self.turns[place])
+        return self.turns[place]
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt that holds for the next turn: the last that was given."""
+        return next((turn.system for turn in reversed(self.turns) if turn.system is not None), None)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What has been said, as ``messages`` of a request; the system prompt is not among them."""
+        said: list[dict[str, Any]] = []
+        for turn in self.turns:
+            if turn.answer:
+                said += [{"role": "user", "content": turn.prompt}, {"role": "assistant", "content": turn.answer}]
+        return said
+
+    def asking(self, prompt: str) -> list[dict[str, Any]]:
+        """`messages` with `prompt` as the next."""
+        return [*self.messages, {"role": "user", "content": prompt}]
+
+    def before(self, cell: str) -> Conversation:
+        """What stood before the turn of `cell`: what its next run goes on from. All of it where it has none."""
+        place = self._place(cell)
+        return Conversation(self.name, list(self.turns if place is None else self.turns[:place]))
+
+    def cut(self, start: int) -> list[Turn]:
+        """Drop the turns from number `start` on, counted from 0 or, negative, from the end; returns what was dropped."""
+        dropped = self.turns[start:]
+        del self.turns[start:]
+        return dropped
+
+    def keep(self, turn: Turn) -> None:
+        """Add a turn; one of a cell that has been here takes its earlier place, and what came later is dropped.
+
+        A run that came to nothing takes nobody's place: what is there is worth more.
+        """
+        place = self._place(turn.cell)
+        if place is not None:
+            if turn.completion.came_to_nothing:
+                return
+            self.cut(place)
+        self.turns.append(turn)
+
+    def put_in_place(self, before: Completion, after: Completion) -> bool:
+        """Put `after` where the answer `before` stands; whether it stood here."""
+        for number, turn in enumerate(self.turns):
+            if turn.completion is before:
+                self.turns[number] = replace(turn, completion=after)
+                return True
+        return False
+
+    def _place(self, cell: str) -> int | None:
+        return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, as JSON; the file must not exist.
+
+        Raises
+        ------
+        InputError
+            There is such a file, or it cannot be written.
+        """
+        try:
+            with Path(path).open("x", encoding="utf-8") as file:
+                json.dump(self.to_dict(), file)
+        except FileExistsError:
+            raise InputError(f"{path} exists already.", "Take another name, or delete it first.") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Conversation:
+        """The conversation that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            There is no such file, or it holds something else.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(f"{path} holds no conversation.", "`Conversation.save` writes one.") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form from which `from_dict` makes an equal conversation."""
+        return {_KIND: self.name, "turns": [turn.to_dict() for turn in self.turns]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Conversation:
+        """The conversation that `to_dict` wrote."""
+        return cls(values[_KIND], [Turn.from_dict(turn) for turn in values["turns"]])
+
+    def bundle(self) -> dict[str, str]:
+        """Its turns, as Markdown and as plain text."""
+        markdown, plain = [], []
+        for number, turn in enumerate(self.turns):
+            mark = f" · {turn.mark}" if turn.mark else ""
+            if turn.system is not None:
+                markdown.append(f"**system** {literal(turn.system)}")
+                plain.append(f"system: {visible(turn.system)}")
+            markdown += [
+                f"**[{number}] you** {literal(turn.prompt)}",
+                f"**model** {literal(turn.answer)}{literal(mark)}",
+            ]
+            plain += [f"[{number}] you: {visible(turn.prompt)}", f"model: {visible(turn.answer)}{mark}"]
+        if not self.turns:
+            markdown, plain = ["(no turns yet)"], ["(no turns yet)"]
+        return {"text/markdown": "\n\n".join(markdown), "text/plain": "\n".join(plain)}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return self.bundle()
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self.name}: {len(self.turns)} turn{'' if len(self.turns) == 1 else 's'}>"
