@@ -31,7 +31,8 @@ def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
         The one that its request was spoken in.
     """
     request, text = completion.request, _answered(completion)
-    # Of several answers none could be told to be the one that goes on; and the prompt is not wanted twice.
+    # Of several answers none could be told to be the one that goes on; and the prompt is not wanted twice. Asked for
+    # a schema, a server would begin another answer that fits it, where the rest of this one is wanted.
     sampling = request.sampling.updated({"n": None, "echo": None})
     if not dialect.chat:
         return replace(request, prompt=request.prompt + text, sampling=sampling)
@@ -40,7 +41,7 @@ def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
         said = {**last, "content": last["content"] + text}
     else:
         turns, said = [*turns, last], {"role": "assistant", "content": text}
-    return replace(request, prompt="", messages=(*turns, said), sampling=sampling)
+    return replace(request, prompt="", messages=(*turns, said), sampling=sampling, schema=None)
 
 
 def _answered(completion: Completion) -> str:
