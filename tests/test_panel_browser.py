@@ -284,7 +284,7 @@ def test_a_token_tells_its_chances_under_the_pointer_and_under_the_focus(open_pa
     panel.wait("Cut at its limit")
     panel.tab("Tokens")
     token = panel.root.locator(".tnb-token").nth(3)
-    token.locator("> i").hover()
+    token.locator("> input + span").hover()
     tip = token.locator(".tnb-tip")
     tip.wait_for()
     assert "%" in tip.inner_text()

@@ -55,7 +55,7 @@ def with_tokens(exchange, text, *others):
 
 def tokens(panel):
     """The tokens that are drawn."""
-    return [html.unescape(text) for text in re.findall("<i>(.*?)</i>", markup(page(panel, "Tokens")))]
+    return [html.unescape(text) for text in re.findall("<span>(.*?)</span>", markup(page(panel, "Tokens")))]
 
 
 def test_tokens_are_drawn_while_they_are_seen_and_caught_up_with():

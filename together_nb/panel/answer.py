@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from together_nb.formats import AUTO, format_for
-from together_nb.panel.parts import Page, Shown, box, note, said, sentences
+from together_nb.panel.parts import Page
 from together_nb.views.growing import GrowingAnswers
+from together_nb.views.parts import Shown, box, note, said, sentences
 
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Button, Dropdown, Text
 
-from together_nb import session
 from together_nb.background import BackgroundRun
+from together_nb.comparison import keep_what_came
 from together_nb.errors import InputError
-from together_nb.formats import AUTO, format_for
 from together_nb.frontend import draws_from_threads
-from together_nb.panel.parts import Page, Shown, box, close_tree, explained, icon_button, note, row, said, sentences
+from together_nb.panel.parts import Page, explained, icon_button
 from together_nb.panel.status import State
 from together_nb.params import PARAMETERS
 from together_nb.retry import telling
-from together_nb.views.growing import GrowingAnswers
+from together_nb.variations import MODEL, combined, values_of
+from together_nb.views import columns
+from together_nb.views.parts import Shown, box, note, row, said
+from together_nb.views.shared import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk, Completion
+    from together_nb.completion import Completion
     from together_nb.retry import Wait
 
-MODEL = "model"
 MOST = 8  # columns; more are too narrow to be read
 _EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."
-_STATUS_SECONDS = 0.5
 _STOP_SECONDS = 2.0
 
 
@@ -91,10 +90,10 @@ class CompareTab(Page):
         self.columns = [Column(title, opened, self._ended) for title, opened in wanted]
         self._row.children = tuple(column.box for column in self.columns)
         self._tell_buttons()
-        columns = list(self.columns)
-        for column in columns:
+        begun = list(self.columns)
+        for column in begun:
             if not column.begin():
-                for other in columns:
+                for other in begun:
                     other.stop()
 
     def stop(self) -> None:
@@ -122,14 +121,10 @@ class CompareTab(Page):
     def _wanted(self) -> list[tuple[str, Callable[[], CompletionStream]]]:
         """The title of each column, and what gives its stream."""
         name = self.vary.value
-        typed = list(dict.fromkeys(text.strip() for text in self.values.value.split(",") if text.strip()))
-        if not typed:
-            raise InputError("There is no value to compare.", "Type some, with commas between them.")
-        if len(typed) > MOST:
-            raise InputError(f"{len(typed)} columns are more than fit side by side.", f"Take at most {MOST}.")
-        values = typed if name == MODEL else [PARAMETERS[name].parse(text) for text in typed]
-        titles = typed if name == MODEL else [f"{name} = {text}" for text in typed]
-        return [(title, self._opener({name: value})) for title, value in zip(titles, values, strict=True)]
+        found = combined({name: values_of(name, self.values.value)}).columns
+        if len(found) > MOST:
+            raise InputError(f"{len(found)} columns are more than fit side by side.", f"Take at most {MOST}.")
+        return [(one.title, self._opener(one.values)) for one in found]
 
     def _suggest(self) -> None:
         """Values worth a look."""
@@ -158,7 +153,7 @@ class CompareTab(Page):
 
 
 class Column:
-    """One answer among several: a `View` of its own.
+    """One answer among several, with a Stop of its own.
 
     Parameters
     ----------
@@ -173,19 +168,12 @@ class Column:
     def __init__(
         self, title: str, opened: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
     ) -> None:
-        self.completion: Completion | None = None
-        self._lock = threading.Lock()  # between what its thread draws and its being closed
-        self._closed = False
-        self._told = 0.0
         self._ended = ended
-        self._stream: CompletionStream | None = None
-        self._growing: GrowingAnswers | None = None
-        self._foot = Shown(note("help", State.WAITING.value))
         self._stop = icon_button("stop-button", f"Stop {title}")
         self._stop.on_click(lambda _: self.stop())
-        self._end = row("end")
-        self.box = box("column", note("column-title", title), self._stop, self._end, self._foot.widget)
-        self.run = BackgroundRun(telling(self._waits, opened), self, self._keep)
+        self._drawn = columns.Column(title, State.WAITING.value, beside=(self._stop,))
+        self.box = self._drawn.box
+        self.run = BackgroundRun(telling(self._waits, opened), self._drawn, keep_what_came)
         self.run.add_done_callback(self._done)
 
     def begin(self) -> bool:
@@ -205,65 +193,21 @@ class Column:
 
     def close(self) -> None:
         """End it and take it from the page."""
-        with self._lock:  # nothing is drawn from now on
-            self._closed = True
-            growing = self._growing
+        self._drawn.close()  # nothing is drawn from now on
         self.run.cancel()
-        if growing is not None:
-            growing.close()
-        self._end.children = ()
-        close_tree(self.box)
-
-    def start(self, stream: CompletionStream) -> None:
-        """It is asked for."""
-        self._stream = stream
-        with self._lock:
-            if not self._closed:
-                self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), stream)
-                self._end.children = (self._growing.box,)
-
-    def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come; the line below follows twice a second."""
-        stream = self._stream
-        with self._lock:
-            if self._closed or stream is None or self._growing is None:
-                return
-            if chunks:
-                self._growing.add(chunks)
-            if stream.wait is not None:
-                self._foot.set(said(str(stream.wait)))
-            elif not stream.chunks:
-                self._foot.set(State.WAITING.value)
-            elif not self._told or stream.seconds - self._told >= _STATUS_SECONDS:
-                self._told = stream.seconds
-                self._foot.set(f"{stream.chunks:,} chunks · {stream.seconds:.1f} s")
+        close_all((self._stop,))
 
     def _waits(self, wait: Wait) -> None:
-        with self._lock:
-            if not self._closed:
-                self._foot.set(said(str(wait)))
-
-    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`_done` tells it)
-        """Show how it ended."""
-        self.completion = completion
-        with self._lock:
-            if not self._closed:
-                self._foot.set(said(completion.footer()))
-
-    def _keep(self, completion: Completion) -> None:
-        if not completion.came_to_nothing:
-            session.history.append(completion)
+        self._drawn.tell(str(wait))
 
     def _done(self, run: Future[Completion]) -> None:
         error = run.exception()
-        with self._lock:
-            if self._closed:
-                return
-            self._stop.disabled = True
-            if error is not None and not self.run.stopped and not isinstance(error, KeyboardInterrupt):
-                words = " ".join(sentences(error))
-                came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
-                self._foot.set(f'<span class="tnb-failed">{said(words)}</span>{came}')
-            elif self.completion is None:
-                self._foot.set(State.STOPPED.value)
-        self._ended(self.completion)
+        if self._drawn.closed:
+            return
+        self._stop.disabled = True
+        if self._drawn.completion is None:  # it ended before there was a stream
+            if error is None or self.run.stopped or isinstance(error, KeyboardInterrupt):
+                self._drawn.tell(State.STOPPED.value)
+            else:
+                self._drawn.fail(error)
+        self._ended(self._drawn.completion)

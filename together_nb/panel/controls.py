@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import Dropdown, FloatSlider, IntSlider, Text, Textarea
 
 from together_nb.errors import InputError
-from together_nb.panel.parts import box, explained, hide, icon_button, note, row, said
+from together_nb.panel.parts import explained, hide, icon_button
 from together_nb.params import PARAMETERS, UNSET, Parameter
+from together_nb.views.parts import box, note, row, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ipywidgets import HTML
 
 from together_nb import session
-from together_nb.panel.parts import Page, Shown, box, said
+from together_nb.panel.parts import Page
+from together_nb.views.parts import Shown, box, said
 
 if TYPE_CHECKING:
     from together_nb.completion import Completion, CompletionRequest

@@ -10,8 +10,9 @@ from together_nb import config, resolve
 from together_nb.catalog import Catalog, Model
 from together_nb.config import LOCAL_MODEL
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Shown, box, explained, icon_button, note, row, said, sentences
+from together_nb.panel.parts import explained, icon_button
 from together_nb.retry import nobody, told_to
+from together_nb.views.parts import Shown, box, note, row, said, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,21 +16,23 @@ from together_nb.dialects import DIALECTS, dialect_for
 from together_nb.errors import InputError, suggestion
 from together_nb.formats import AUTO
 from together_nb.panel.answer import AnswerTab
-from together_nb.panel.compare_tab import MODEL, CompareTab
+from together_nb.panel.compare_tab import CompareTab
 from together_nb.panel.controls import controls
 from together_nb.panel.events_tab import EventsTab
 from together_nb.panel.guard import KeyGuard
 from together_nb.panel.history_tab import HistoryTab
 from together_nb.panel.latest import Latest
 from together_nb.panel.model_box import ModelBox
-from together_nb.panel.parts import Fold, Page, box, close_tree, explained, row
+from together_nb.panel.parts import Fold, Page, close_tree, explained
 from together_nb.panel.request_tab import RequestTab
 from together_nb.panel.runs import Runs
 from together_nb.panel.status import StatusLine
 from together_nb.panel.style import LOST, PLACE, STYLE
 from together_nb.panel.tokens_tab import TokensTab
 from together_nb.params import PARAMETERS, SamplingParams
+from together_nb.variations import MODEL
 from together_nb.views.live import WIDGET
+from together_nb.views.parts import box, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

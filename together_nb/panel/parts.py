@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import HTML, Box, Button, ToggleButton, VBox
+from ipywidgets import Button, ToggleButton
 
-from together_nb import config
-from together_nb.errors import TogetherError
-from together_nb.escape import visible
-from together_nb.views.shared import button_style, close_all, html_style, plain_layout
+from together_nb.views.parts import box, dressed
+from together_nb.views.shared import button_style, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ipywidgets import Widget
-
-
-def _dressed(*names: str) -> dict[str, Any]:
-    """What a part is made with, so that the style sheet knows it by these names."""
-    # `add_class` would be a message more for each.
-    return {"layout": plain_layout(), "_dom_classes": tuple(f"tnb-{name}" for name in names)}
-
-
-def box(name: str, *children: Widget) -> VBox:
-    """A box that the style sheet knows by `name`."""
-    return VBox(children, **_dressed(name))
-
-
-def row(name: str, *children: Widget) -> Box:
-    """As `box`, its children side by side."""
-    return Box(children, **_dressed(name))
-
-
-def note(name: str, text: str = "") -> HTML:
-    """A line of text that the style sheet knows by `name`."""
-    return HTML(said(text), style=html_style(), **_dressed(name))
-
-
-def said(text: str) -> str:
-    """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
-    key = config.settings.api_key
-    return html.escape(visible(text if key is None else key.blanked(text)))
-
-
-def sentences(error: BaseException) -> tuple[str, str]:
-    """What an error says: what happened, and what to do."""
-    return (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
 
 
 def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's own word)
@@ -74,7 +39,7 @@ def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
 
     An icon of the front end's would be read out in the place of the name.
     """
-    return Button(description=name, tooltip=help or name, style=button_style(), **_dressed("icon", kind))
+    return Button(description=name, tooltip=help or name, style=button_style(), **dressed("icon", kind))
 
 
 class Fold:
@@ -136,15 +101,3 @@ class Page:
 
     def close(self) -> None:
         """Let go of what outlives the widgets."""
-
-
-class Shown:
-    """A value that is drawn only when it differs from what is drawn: each drawing is a message."""
-
-    def __init__(self, widget: Any) -> None:
-        self.widget = widget
-
-    def set(self, value: str) -> None:
-        """Draw `value`."""
-        if self.widget.value != value:
-            self.widget.value = value

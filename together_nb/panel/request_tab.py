@@ -9,7 +9,8 @@ from ipywidgets import HTML
 
 from together_nb import config, recipes
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Page, Shown, box, said
+from together_nb.panel.parts import Page
+from together_nb.views.parts import Shown, box, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from together_nb.completion import Completion, count, dollars
-from together_nb.panel.parts import Shown, note, row, said
+from together_nb.views.parts import Shown, note, row, said
 
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from together_nb.panel.status import State
-from together_nb.views.tokens import CSS
+from together_nb.shaded import SHADE_CSS, TIP_CSS
+from together_nb.views.columns import column_css
 
 LOST = "The panel of together_nb stood here. Run this cell again to have it back."
 
@@ -120,9 +121,6 @@ STATES
 .together-nb-panel .tnb-tokens-text .widget-html, .together-nb-panel .tnb-tokens-text .widget-html-content {
   display: inline; white-space: pre-wrap; line-height: 1.9; font-size: 14px; }
 .together-nb-panel .tnb-tokens-text .widget-label { display: none; }
-.together-nb-panel .tnb-scale { display: inline-block; width: 5em; height: 9px; vertical-align: baseline; border-radius: 2px;
-  background: linear-gradient(to right, transparent, color-mix(in srgb, #f76707 60%, transparent));
-  border: 1px solid var(--jp-border-color1, #bdbdbd); }
 
 /* Events, requests, history */
 .together-nb-panel .tnb-lines p { display: flex; gap: 12px; margin: 0; line-height: 1.45; font-size: 12px; }
@@ -146,13 +144,8 @@ STATES
 .together-nb-panel .tnb-compare-head .widget-text { flex: 1 1 90px; }
 .together-nb-panel .tnb-compare-head .jupyter-button { width: auto; padding: 0 10px; }
 .together-nb-panel .tnb-columns-scroll { display: flex; gap: 12px; overflow-x: auto; align-items: stretch; }
-.together-nb-panel .tnb-column { flex: 1 1 0; min-width: 170px; overflow: hidden; border: 1px solid var(--jp-border-color2, #e0e0e0);
-  border-radius: 3px; padding: 4px 8px; display: grid; grid-template: auto minmax(0, 1fr) auto / minmax(0, 1fr) 26px; }
-.together-nb-panel .tnb-column > .tnb-end, .together-nb-panel .tnb-column > .tnb-help { grid-column: 1 / -1; }
-.together-nb-panel .tnb-column-title { min-width: 0; height: auto; }
-.together-nb-panel .tnb-column-title > .widget-html-content { font-weight: 600; font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
+.together-nb-panel .tnb-columns-scroll > .tnb-column { flex: 1 1 0; }
 .together-nb-panel .tnb-column > .jupyter-button { width: 26px; padding: 0; }
-.together-nb-panel .tnb-failed { color: var(--jp-error-color0, #b71c1c); }
 
 /* Narrow: what was at the side stands below, in as many columns as have room for the longest name */
 @container (max-width: 760px) {
@@ -182,5 +175,5 @@ _STATES = "\n".join(
     f".together-nb-panel .tnb-now-{name} .tnb-is-{name} {{ display: inline; }}"
     for name in (state.name.lower() for state in State)
 )
-STYLE = CSS + _STYLE.replace("STATES", _STATES).replace("LOST", LOST)
+STYLE = SHADE_CSS + TIP_CSS + column_css(".together-nb-panel") + _STYLE.replace("STATES", _STATES).replace("LOST", LOST)
 PLACE = _PLACE.replace("LOST", LOST)

@@ -11,8 +11,9 @@ from together_nb.formats import format_for
 from together_nb.frontend import has_kernel, someone_watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from together_nb.comparison import SideBySide
     from together_nb.session import View
 
 
@@ -43,7 +44,7 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     if not has_kernel(shell):
         from together_nb.views.text import TerminalView
 
-        return TerminalView()
+        return TerminalView(of_tokens=shown.of_tokens)
     if not someone_watches(shell):
         from together_nb.views.text import OnceView
 
@@ -51,3 +52,34 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     from together_nb.views.live import BackgroundView, LiveView
 
     return LiveView(shown) if stop is None else BackgroundView(shown, stop)
+
+
+def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> SideBySide:
+    """The view of answers side by side that fits the front end behind `shell`.
+
+    Parameters
+    ----------
+    shell
+        The running IPython shell, or None.
+    show
+        Name of a format.
+    titles
+        What differs in each column.
+    across
+        How many columns belong in a row.
+
+    Raises
+    ------
+    InputError
+        There is no such format.
+    """
+    from together_nb.views import compare
+
+    kind: type[compare.SilentColumns] = compare.LiveColumns
+    if format_for(show, chat=True).name == "none":
+        kind = compare.SilentColumns
+    elif not has_kernel(shell):
+        kind = compare.TerminalColumns
+    elif not someone_watches(shell):
+        kind = compare.OnceColumns
+    return kind(titles, across, show)

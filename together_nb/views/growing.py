@@ -13,6 +13,7 @@ from ipywidgets import HTML, Accordion, Output, VBox
 from together_nb.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks
 from together_nb.views.shared import close_all, snug_layout
+from together_nb.views.tokens import GrowingTokens
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -79,13 +80,11 @@ class GrowingAnswers:
 
     def add(self, chunks: list[Chunk]) -> None:
         """Draw `chunks` after what is drawn, all of a repaint at once."""
-        texts: dict[int, tuple[list[str], list[str]]] = {}
+        answers: dict[int, list[Chunk]] = {}
         for chunk in chunks:
-            text, reasoning = texts.setdefault(chunk.index, ([], []))
-            text.append(chunk.text)
-            reasoning.append(chunk.reasoning)
-        for index, (text, reasoning) in texts.items():
-            self._answer(index).add("".join(text), "".join(reasoning))
+            answers.setdefault(chunk.index, []).append(chunk)
+        for index, theirs in answers.items():
+            self._answer(index).add(theirs)
 
     def close(self) -> None:
         """Take it from the page and the kernel."""
@@ -105,14 +104,15 @@ class _Answer:
     """One answer in a box: its thinking, folded, and its text."""
 
     def __init__(self, shown: Format, box: VBox, title: str) -> None:
-        self._text = GrowingText(shown)
+        self._text = GrowingTokens() if shown.of_tokens else GrowingText(shown)
         self._thinking: GrowingText | None = None
         self._fold: Accordion | None = None
         self._title = [HTML(f"<b>{title}</b>", layout=snug_layout())] if title else []
         self.box = box
         self.box.children = (*self._title, self._text.box)
 
-    def add(self, text: str, reasoning: str) -> None:
+    def add(self, chunks: list[Chunk]) -> None:
+        text, reasoning = ("".join(parts) for parts in zip(*((one.text, one.reasoning) for one in chunks), strict=True))
         if reasoning:
             if self._thinking is None:
                 self._thinking = GrowingText(FORMATS["text"])
@@ -120,7 +120,9 @@ class _Answer:
                 self._fold.set_title(0, "Thinking")
                 self.box.children = (*self._title, self._fold, self._text.box)
             self._thinking.add(reasoning)
-        if text:
+        if isinstance(self._text, GrowingTokens):
+            self._text.add(chunks)
+        elif text:
             self._text.add(text)
 
     def widgets(self) -> list[Widget]:

@@ -12,6 +12,7 @@ from ipywidgets import HTML, Button, HBox, Layout, VBox
 from together_nb.completion import count
 from together_nb.errors import TogetherError
 from together_nb.escape import fenced, visible
+from together_nb.shaded import literal_html
 from together_nb.views.growing import GrowingAnswers
 from together_nb.views.shared import close_all, snug_layout
 
@@ -152,5 +153,5 @@ class BackgroundView(LiveView):
         if error is None:
             return bundle
         words = visible(f"{type(error).__name__}: {error}" if isinstance(error, TogetherError) else repr(error))
-        added = {"text/markdown": fenced(words), "text/plain": words}
+        added = {"text/markdown": fenced(words), "text/plain": words, "text/html": f"<pre>{literal_html(words)}</pre>"}
         return {kind: f"{text}\n\n{added[kind]}" for kind, text in bundle.items()}

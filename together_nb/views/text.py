@@ -9,8 +9,10 @@ from together_nb.escape import visible
 
 if TYPE_CHECKING:
     from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk, Completion
+    from together_nb.completion import Choice, Chunk, Completion
     from together_nb.retry import Wait
+
+_LEAST = 5  # unlikely tokens that a terminal tells of
 
 
 class SilentView:
@@ -50,9 +52,15 @@ class TerminalView(SilentView):
 
     A terminal has nothing to fold: that the model thinks is said in a line, and the thinking is in
     `Completion.reasoning`. Of several answers the first streams; the others follow at the end.
+
+    Parameters
+    ----------
+    of_tokens
+        Whether to tell at the end how likely each answer was, and its least likely tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_tokens: bool = False) -> None:
+        self._of_tokens = of_tokens
         self._thinking = False
         self._stream: CompletionStream | None = None
         self._wait: Wait | None = None
@@ -65,23 +73,34 @@ class TerminalView(SilentView):
         """Write what has come, or that it is waited for."""
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
-            _write(waiting(wait))
+            write(waiting(wait))
         self._wait = wait or self._wait
         for chunk in chunks:
             if chunk.index:
                 continue
             if chunk.reasoning and not self._thinking:
                 self._thinking = True
-                _write("(thinking …)\n")
-            _write(visible(chunk.text))
+                write("(thinking …)\n")
+            write(visible(chunk.text))
         sys.stdout.flush()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Write the other answers and the footer."""
-        for choice in completion.choices[1:]:
-            _write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")
-        _write(f"\n[{completion.footer()}]\n")
+        for number, choice in enumerate(completion.choices):
+            if number:
+                write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")
+            if self._of_tokens:
+                write("".join(f"\n{line}" for line in told_of_tokens(completion, choice)))
+        write(f"\n[{completion.footer()}]\n")
         sys.stdout.flush()
+
+
+def told_of_tokens(completion: Completion, choice: Choice) -> list[str]:
+    """Lines on how likely an answer was, and on its least likely tokens."""
+    from together_nb.probabilities import in_place_of, least_likely, summary, untold
+
+    least = [f"  {in_place_of(token)}" for token in least_likely(choice.tokens, _LEAST)]
+    return [line for line in (untold(completion, choice), summary(choice.tokens), *least) if line]
 
 
 def waiting(wait: Wait, way_out: str = "Ctrl-C") -> str:
@@ -89,9 +108,10 @@ def waiting(wait: Wait, way_out: str = "Ctrl-C") -> str:
     return f"({visible(str(wait))} · {way_out} stops)\n"
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Write to the terminal, also to one of few characters."""
     try:
         sys.stdout.write(text)
-    except UnicodeEncodeError:  # a terminal of few characters
+    except UnicodeEncodeError:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -1,0 +1,60 @@
+"""Small parts that views and the panel are made of; a style sheet knows them by their names."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import HTML, Box, VBox
+
+from together_nb import config
+from together_nb.errors import TogetherError
+from together_nb.escape import visible
+from together_nb.views.shared import html_style, plain_layout
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
+
+def dressed(*names: str) -> dict[str, Any]:
+    """What a part is made with, so that the style sheet knows it by these names."""
+    # `add_class` would be a message more for each.
+    return {"layout": plain_layout(), "_dom_classes": tuple(f"tnb-{name}" for name in names)}
+
+
+def box(name: str, *children: Widget) -> VBox:
+    """A box that the style sheet knows by `name`."""
+    return VBox(children, **dressed(name))
+
+
+def row(name: str, *children: Widget) -> Box:
+    """As `box`, its children side by side."""
+    return Box(children, **dressed(name))
+
+
+def note(name: str, text: str = "") -> HTML:
+    """A line of text that the style sheet knows by `name`."""
+    return HTML(said(text), style=html_style(), **dressed(name))
+
+
+def said(text: str) -> str:
+    """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
+    key = config.settings.api_key
+    return html.escape(visible(text if key is None else key.blanked(text)))
+
+
+def sentences(error: BaseException) -> tuple[str, str]:
+    """What an error says: what happened, and what to do."""
+    return (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
+
+
+class Shown:
+    """A value that is drawn only when it differs from what is drawn: each drawing is a message."""
+
+    def __init__(self, widget: Any) -> None:
+        self.widget = widget
+
+    def set(self, value: str) -> None:
+        """Draw `value`."""
+        if self.widget.value != value:
+            self.widget.value = value
