@@ -80,8 +80,13 @@ class Wait:
         self._until = monotonic() + seconds
         self._cancelled = threading.Event()
 
+    @property
+    def left(self) -> float:
+        """Seconds until its end; 0 after it."""
+        return max(self._until - monotonic(), 0.0)
+
     def __str__(self) -> str:
-        left = math.ceil(self._until - monotonic())
+        left = math.ceil(self.left)
         return f"{self.reason}; trying again {f'in {left} s' if left > 0 else 'now'}"
 
     def cancel(self) -> None:

@@ -1,0 +1,98 @@
+"""The items of a batch: from whatever holds them, each as the names that a template is filled from.
+
+An item is a text, a mapping, a tuple, a row of a DataFrame, a list of messages, or any other object.
+pandas is not imported: a DataFrame is known by what it can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from together_nb.errors import InputError
+
+ITEM = "item"  # the name of the whole item in a template
+_LOOKS = 'Pass a list of texts, dicts or tuples, or a DataFrame: ["Paris", "Rome"].'
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a batch goes through.
+
+    Parameters
+    ----------
+    rows
+        The items, in order; of a DataFrame each row as a dict.
+    index
+        The DataFrame's index, or None.
+    """
+
+    rows: tuple[Any, ...]
+    index: Any = None
+
+
+def items_of(given: Any) -> Items:
+    """The items in `given`, which is gone through once.
+
+    Raises
+    ------
+    InputError
+        It is one text, one dict, or nothing that can be gone through.
+    """
+    if isinstance(given, (str, bytes)):
+        raise InputError("One text was given, where many items are asked for.", f"For one, put it in a list. {_LOOKS}")
+    if isinstance(given, Mapping):
+        raise InputError("One dict was given, where many items are asked for.", f"For one, put it in a list. {_LOOKS}")
+    if not isinstance(given, type) and all(hasattr(given, name) for name in ("itertuples", "to_dict", "columns")):
+        return _rows(given)
+    if not isinstance(given, Iterable):
+        raise InputError(f"The items of a batch cannot be had from {type(given).__name__}.", _LOOKS)
+    return Items(tuple(given))
+
+
+def _rows(frame: Any) -> Items:
+    """The rows of a DataFrame."""
+    columns = list(frame.columns)
+    twice = sorted({str(column) for column in columns if columns.count(column) > 1})
+    if twice:  # a dict could hold but one of them
+        raise InputError(
+            f"The DataFrame has several columns called {', '.join(twice)}.", "Rename them, so that each can be told."
+        )
+    return Items(tuple(frame.to_dict("records")), frame.index)
+
+
+def names_of(item: Any) -> dict[str, Any]:
+    """What a template may name: ``item``, and the keys of a mapping or the fields of a named tuple.
+
+    A key called ``item`` counts as itself.
+    """
+    return {ITEM: item, **fields_of(item)}
+
+
+def fields_of(item: Any) -> dict[str, Any]:
+    """The keys of a mapping that are texts, or the fields of a named tuple; of anything else none."""
+    if isinstance(item, Mapping):
+        return {key: value for key, value in item.items() if isinstance(key, str)}
+    fields = getattr(item, "_fields", None)
+    return dict(zip(fields, item, strict=True)) if isinstance(item, tuple) and fields else {}
+
+
+def is_conversation(item: Any) -> bool:
+    """Whether it is a list of messages, ``{"role": …, "content": …}`` each."""
+    turns = isinstance(item, Sequence) and not isinstance(item, (str, bytes)) and len(item) > 0
+    return turns and all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in item)
+
+
+def shown(item: Any) -> str:
+    """An item in a line, for a table: of a mapping its keys and values, of messages the last."""
+    if isinstance(item, str):
+        return item
+    if is_conversation(item):
+        return str(item[-1].get("content") or "")
+    fields = fields_of(item)
+    if fields:
+        return ", ".join(f"{name}={value}" for name, value in fields.items())
+    if isinstance(item, (tuple, list)):
+        return ", ".join(map(str, item))
+    return str(item)
