@@ -1,0 +1,147 @@
+"""A history that outlives the kernel: the session's answers and conversations in a file, and back.
+
+JSON Lines: a header, a line an answer, a line a conversation, whose turns name their answers by number.
+The key is not in it, not even where somebody typed it into a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, Any
+
+from together_nb import session
+from together_nb.chats import conversations
+from together_nb.completion import Completion
+from together_nb.config import settings
+from together_nb.conversation import Conversation, Turn
+from together_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_KIND = "together_nb"
+_HISTORY = "history"
+_VERSION = 1
+
+
+def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
+    """Write the history and the conversations to a file.
+
+    Parameters
+    ----------
+    path
+        Of the file, which must not exist.
+    force
+        Replace it where it does.
+
+    Returns
+    -------
+    tuple of int
+        How many answers and how many conversations are in it.
+
+    Raises
+    ------
+    InputError
+        The file exists, or cannot be written.
+    """
+    path = _path(path)
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already.", "`--force` replaces it; or take another name.")
+    answers = list(session.history)
+    talks = list(conversations.values())
+    beside = [turn.completion for talk in talks for turn in talk if not _among(turn.completion, answers)]
+    lines = "".join(f"{json.dumps(line)}\n" for line in _without_key(_lines(answers, beside, talks)))
+    # Beside it first, so that a full disk does not cost the file that was there.
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(lines, encoding="utf-8")
+        os.replace(partial, path)  # noqa: PTH105  (replaces on Windows too, as Path.replace does)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from None
+    return len(answers), len(talks)
+
+
+def load(path: str | Path) -> tuple[int, int]:
+    """Add what `save` wrote to the history and the conversations of this session.
+
+    A conversation whose name is taken gets another one.
+
+    Returns
+    -------
+    tuple of int
+        How many answers and how many conversations were in it.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it holds something else; nothing is added then.
+    """
+    path = _path(path)
+    try:
+        header, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if header[_KIND] != _HISTORY:
+            raise InputError(f"{path} is a {header[_KIND]}, not a history.", "`%together save FILE` writes one.")
+        if header["version"] > _VERSION:
+            raise InputError(
+                f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
+            )
+        answers = [(Completion.from_dict(row["answer"]), row[_HISTORY]) for row in rows if "answer" in row]
+        talks = [_conversation(row, [answer for answer, _ in answers]) for row in rows if "conversation" in row]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} holds no history of together_nb.", "`%together save FILE` writes one.") from None
+    told = [answer for answer, in_history in answers if in_history]
+    session.history.extend(told)
+    for talk in talks:
+        talk.name = _free(talk.name)
+        conversations[talk.name] = talk
+    return len(told), len(talks)
+
+
+def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
+    yield {_KIND: _HISTORY, "version": _VERSION, "saved": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())}
+    numbers: dict[int, int] = {}
+    for completion in (*answers, *beside):
+        numbers[id(completion)] = len(numbers)
+        yield {"answer": completion.to_dict(), _HISTORY: len(numbers) <= len(answers)}
+    for talk in talks:
+        turns = [
+            {"prompt": turn.prompt, "answer": numbers[id(turn.completion)], "system": turn.system, "cell": turn.cell}
+            for turn in talk
+        ]
+        yield {"conversation": talk.name, "turns": turns}
+
+
+def _conversation(row: dict[str, Any], answers: list[Completion]) -> Conversation:
+    turns = [Turn(turn["prompt"], answers[turn["answer"]], turn["system"], turn["cell"]) for turn in row["turns"]]
+    return Conversation(row["conversation"], turns)
+
+
+def _among(completion: Completion, answers: Iterable[Completion]) -> bool:
+    return any(completion is answer for answer in answers)
+
+
+def _free(name: str) -> str:
+    """`name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation."""
+    number, free = 1, name
+    while free in conversations and conversations[free].turns:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _without_key(lines: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    key = settings.api_key
+    return (line if key is None else key.blanked_within(line) for line in lines)
+
+
+def _path(path: str | Path) -> Path:
+    if not str(path).strip():
+        raise InputError("A file's name is missing.", "For example: %together save lesson.jsonl")
+    return Path(path).expanduser()
