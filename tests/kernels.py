@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jupyter_client.jsonutil import extract_dates
 from jupyter_client.manager import KernelManager
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds; only a hang takes that long
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def sent_at(message: dict[str, Any]) -> datetime:
+    """When a message was sent. Once ipyparallel has been imported, jupyter_client leaves dates as they came."""
+    return extract_dates(message["header"]["date"])
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Run:
     def repaints(self) -> list[tuple[datetime, str]]:
         """When output widgets were painted, and with what Markdown."""
         return [
-            (one["header"]["date"], output["data"]["text/markdown"])
+            (sent_at(one), output["data"]["text/markdown"])
             for one in self.of("comm_msg", "comm_open")
             for output in one["content"]["data"].get("state", {}).get("outputs") or ()
         ]
@@ -93,8 +99,18 @@ class Kernel:
         self.client.wait_for_ready(timeout=PATIENCE)
         self.run("%load_ext together_nb").wait()
 
-    def run(self, code: str, *, watched: bool = True, all: bool = False) -> Run:  # noqa: A002  (Run All)
-        """Start a cell; `watched` is what a front end with a person before it says, `all` that a failure is to end what is queued."""
+    def run(self, code: str, *, watched: bool = True, all: bool = False, cell: str = "") -> Run:  # noqa: A002  (Run All)
+        """Start a cell; `watched` is what a front end with a person before it says, `all` that a failure is to end what is queued.
+
+        `cell` is the cell's id, as a notebook's front end sends it along.
+        """
+        if cell:
+            content = {
+                "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": watched, "stop_on_error": all,
+            }  # fmt: skip
+            message = self.client.session.msg("execute_request", content, metadata={"cellId": cell})
+            self.client.shell_channel.send(message)
+            return Run(self, message["header"]["msg_id"])
         # Or a kernel of old passes over the next cell, when that comes soon after one that failed.
         return Run(self, self.client.execute(code, allow_stdin=watched, stop_on_error=all))
 

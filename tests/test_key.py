@@ -584,7 +584,7 @@ def test_no_traceback_of_a_bug_while_one_logs_in_shows_the_key(server, monkeypat
     with ipython(Config()) as shell:
         result = shell.run_cell("%together login")
     assert isinstance(result.error_in_exec, ZeroDivisionError)
-    assert "_login" in tracebacks(result.error_in_exec)
+    assert "account.py" in tracebacks(result.error_in_exec)
     assert seen(tracebacks(result.error_in_exec)) == []
 
 

@@ -166,7 +166,7 @@ def test_the_help_names_every_option_with_what_it_does_and_its_bounds():
 
 def test_the_spellings_are_all_long_options():
     assert spellings() == [
-        "--model", "--api", "--system", "--show", "--out", "--background", "--raw", "--dry-run", "--help", "--max-tokens", "--temperature", "--top-p",
+        "--model", "--api", "--system", "--chat", "--schema", "--compare", "--for", "--show", "--out", "--background", "--raw", "--dry-run", "--help", "--max-tokens", "--temperature", "--top-p",
         "--top-k", "--min-p", "--repetition-penalty", "--presence-penalty", "--frequency-penalty", "--stop", "--seed", "--logprobs", "--n",
         "--echo", "--logit-bias", "--reasoning-effort",
     ]  # fmt: skip

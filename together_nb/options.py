@@ -25,10 +25,16 @@ class Options:
 
     Parameters
     ----------
-    model, api, system, out, show, raw, dry_run, background
+    model, api, system, out, show, raw, dry_run, background, schema
         As the options of these names.
     sampling
         The sampling parameters that were given; None unsets one that is set elsewhere.
+    chat
+        Name of the conversation, "" for the one without a name; None for none.
+    compare
+        What stands after each ``--compare``.
+    items
+        The expression after ``--for``, or None.
     """
 
     model: str | None = None
@@ -40,6 +46,10 @@ class Options:
     dry_run: bool = False
     background: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
+    chat: str | None = None
+    schema: str | None = None
+    compare: list[str] = field(default_factory=list)
+    items: str | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +67,24 @@ def _parser() -> _Parser:
     dialects = "; ".join(f"{dialect.name}: {dialect.help}" for dialect in DIALECTS.values())
     add("--api", default=AUTO, metavar="API", help=f"auto: by the model's type; {dialects}")
     add("--system", metavar="TEXT", help="system prompt of a chat")
+    add(
+        "-c", "--chat", metavar="NAME", nargs="?", const="",
+        help="go on with this conversation, or the one without a name; a cell that runs again replaces its turn and "
+        "drops the later ones",
+    )  # fmt: skip
+    add(
+        "--schema",
+        metavar="NAME",
+        help="ask for JSON that fits this variable: a JSON Schema (a dict) or a pydantic model",
+    )
+    add(
+        "--compare", metavar="KEY=A,B", action="append", default=[],
+        help="ask once for each value, side by side; given again, all combinations",
+    )  # fmt: skip
+    add(
+        "--for", dest="items", metavar="EXPR",
+        help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in",
+    )  # fmt: skip
     add = parser.add_argument_group("the answer").add_argument
     formats = "; ".join(f"{row.name}: {row.help}" for row in FORMATS.values())
     add("--show", default=AUTO, metavar="HOW", help=f"auto: markdown for a chat, else text; {formats}")
@@ -110,9 +138,27 @@ def parse(line: str) -> Options | None:
     sampling = {
         name: _value(parameter, getattr(given, name)) for name, parameter in PARAMETERS.items() if name in given
     }
-    return Options(
-        given.model, given.api, given.system, out, given.show, given.raw, given.dry_run, given.background, sampling
-    )
+    read = Options(
+        given.model, given.api, given.system, out, given.show, given.raw, given.dry_run, given.background, sampling,
+        given.chat, given.schema, given.compare, given.items,
+    )  # fmt: skip
+    _check_together(read)
+    return read
+
+
+def _check_together(read: Options) -> None:
+    """Refuse options that say two things at once."""
+    ways = {
+        "--for": read.items is not None, "--compare": bool(read.compare), "--chat": read.chat is not None,
+        "--background": read.background,
+    }  # fmt: skip
+    chosen = [name for name, given in ways.items() if given]
+    if read.items is not None and read.raw:
+        chosen = ["--for", "--raw"]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} do not go together.", "Use one of them.")
+    if read.schema is not None and read.api not in (AUTO, "chat"):
+        raise InputError(f"--schema cannot be sent to the {read.api} API.", "Add --api chat.")
 
 
 def split(line: str) -> Iterator[str]:

@@ -7,32 +7,43 @@ from typing import TYPE_CHECKING
 from together_nb.escape import literal, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from together_nb.catalog import Model
 
-_COLUMNS = ("model", "api", "context", "$ per million in", "out")
+
+def table(columns: str, rows: Sequence[Sequence[str]], note: str = "") -> tuple[str, str]:
+    """A table, in Markdown and in plain text.
+
+    Parameters
+    ----------
+    columns
+        Their heads with ``|`` between them; one that begins with ``>`` is a column of figures.
+    rows
+        What stands in them; each is shown to the letter, on one line.
+    note
+        A sentence below, or "".
+    """
+    heads = [head.strip() for head in columns.split("|")]
+    rules = ["--:" if head.startswith(">") else ":--" for head in heads]
+    named = [head.removeprefix(">") for head in heads]
+    lines = [[" ".join(visible(cell).split()) for cell in row] for row in rows]
+    markdown = [f"| {' | '.join(named)} |", f"|{'|'.join(rules)}|"]
+    markdown += [f"| {' | '.join(map(literal, line))} |" for line in lines]
+    widths = [max(len(line[column]) for line in (named, *lines)) for column in range(len(named))]
+    plain = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (named, *lines)
+    ]
+    below = f"\n\n<sub>{literal(note)}</sub>" if note else ""
+    return "\n".join(markdown) + below, "\n".join((*plain, visible(note))).rstrip()
 
 
 def of_models(rows: list[Model], note: str = "") -> tuple[str, str]:
-    """A table of `rows` with a note below, in Markdown and in plain text."""
-    return _markdown(rows, note), _plain(rows, note)
+    """A table of `rows` with a note below."""
+    return table("model | api | >context | >$ per million in | >out", [_of_model(row) for row in rows], note)
 
 
-def _cells(row: Model) -> tuple[str, ...]:
+def _of_model(row: Model) -> tuple[str, ...]:
     price = ("", "") if row.price is None else tuple(f"{amount:.2f}" for amount in row.price)
-    return (" ".join(row.id.split()), row.api, f"{row.context_length:,}" if row.context_length else "", *price)
-
-
-def _markdown(rows: list[Model], note: str) -> str:
-    head = " | ".join(_COLUMNS)
-    lines = [f"| {head} |", "|:--|:--|--:|--:|--:|"]
-    lines += [f"| {' | '.join(literal(cell) for cell in _cells(row))} |" for row in rows]
-    return "\n".join(lines) + (f"\n\n<sub>{literal(note)}</sub>" if note else "")
-
-
-def _plain(rows: list[Model], note: str) -> str:
-    table = [_COLUMNS, *map(_cells, rows)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(_COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table
-    ]
-    return visible("\n".join((*lines, note)).rstrip())
+    return (row.id, row.api, f"{row.context_length:,}" if row.context_length else "", *price)

@@ -1,0 +1,89 @@
+"""Commands about whom to ask: where it stands, the key, the models."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, settings
+from together_nb.errors import AuthenticationError, InputError, TogetherError
+
+if TYPE_CHECKING:
+    from together_nb.magic.cell import Cells
+
+
+def status(_: Cells, __: str) -> None:
+    """Where it stands: server, model, key, defaults."""
+    from together_nb import resolve, session
+
+    model, server = resolve.standing()
+    key = settings.api_key
+    ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
+    lines = {
+        "server": server,
+        "model": model,
+        "key": f"none; `%together login` takes one, or set {KEY_VARIABLE}"
+        if key is None
+        else f"from {key.source}{ending}",
+        "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
+        "answers so far": str(len(session.history)),
+    }
+    width = max(map(len, lines))
+    print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
+
+
+def login(_: Cells, rest: str) -> None:
+    """Take a key, unseen and unsaved, and see whether the server takes it."""
+    from IPython.core.error import StdinNotImplementedError
+
+    from together_nb import session
+
+    if rest:
+        raise InputError(
+            "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
+            "Run `%together login` alone. If that was a real key, withdraw it and make another.",
+        )
+    try:
+        # Looked up now: a kernel puts its own in that place while a cell runs. The text itself is given no
+        # name here, since tracebacks show what has one.
+        key = Key(getpass.getpass("Together API key (it is not shown and not saved): "), "`%together login`")
+    except (StdinNotImplementedError, EOFError):
+        raise InputError(
+            "Nobody can be asked for a key here.", f"Set {KEY_VARIABLE} in the environment instead."
+        ) from None
+    before = settings.api_key
+    settings.api_key = key
+    try:
+        found = [row for row in session.models(fresh=True) if row.writes_text]
+    except AuthenticationError:
+        settings.api_key = None if before is None or before.source == KEY_VARIABLE else before
+        raise
+    except TogetherError as error:
+        print(f"The key is kept until the kernel ends; it could not be tried out: {error.message}")  # noqa: T201
+    else:
+        print(f"The key works, and is kept until the kernel ends: {len(found)} models that write text.")  # noqa: T201
+
+
+def logout(_: Cells, __: str) -> None:
+    """Forget the key."""
+    settings.api_key = None
+    left = settings.api_key
+    print("The key is forgotten." if left is None else f"Forgotten; the key from {left.source} is still there.")  # noqa: T201
+
+
+def models(cells: Cells, rest: str) -> None:
+    """List the models that can be asked."""
+    from together_nb import session, tables
+    from together_nb.catalog import Catalog
+
+    found = session.models(rest)
+    rows = Catalog(tuple(found)).callable()
+    if not rows:
+        raise InputError(
+            f"No model that writes text has {rest!r} in its name.", "`%together models` alone lists them all."
+        )
+    left = len(found) - len(rows)
+    note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
+    if settings.api_key is None and rows[0].id == LOCAL_MODEL:
+        note = "Without a key there is this one; `%together login` brings Together's."
+    cells.display(*tables.of_models(rows, note))

@@ -1,0 +1,223 @@
+"""One cell of ``%%together``: its line read, its names filled in, its answer drawn and kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from together_nb import frontend, options, resolve, session, views
+from together_nb.background import BackgroundRun
+from together_nb.chats import next_turn
+from together_nb.config import settings
+from together_nb.errors import InputError, suggestion
+from together_nb.escape import fenced, literal, visible
+from together_nb.fill import fill
+from together_nb.formats import AUTO, CODE, JSON, format_for
+from together_nb.interrupts import put_off, told
+from together_nb.magic import offered
+from together_nb.probabilities import ALTERNATIVES
+from together_nb.schema import ANY_JSON, schema_of
+from together_nb.views.notice import waits_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.client import CompletionStream
+    from together_nb.completion import Completion
+    from together_nb.options import Options
+
+_SHOWN_UNSENT = 3  # requests of many that --dry-run shows
+
+
+class Cells:
+    """Runs the cells of one IPython.
+
+    Parameters
+    ----------
+    shell
+        The running IPython.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self._runs: dict[str, BackgroundRun] = {}  # what streams in the background, by its cell
+
+    def run(self, line: str, cell: str) -> None:
+        """Send a cell as its line says; the answer streams below."""
+        self._end_run_of_this_cell()
+        given = options.parse(line)
+        if given is None:
+            print(options.help_text())  # noqa: T201
+            return
+        prompt = self._as_typed(cell)
+        if given.items is not None:
+            self._ask_for_each(given, prompt)
+        elif given.compare:
+            self._compare(given, prompt)
+        else:
+            self.ask(given, prompt)
+
+    def ask(self, given: Options, prompt: str) -> None:
+        """Send one prompt, and draw the answer."""
+        (prompt, system), filled = self._filled(given, prompt)
+        asked = {**self._asked(given), "system": system, "filled": filled}
+        keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
+        with put_off(), waits_shown(self.shell):
+            if given.chat is None:
+                opened = resolve.open_stream(prompt, **asked)
+            else:
+                opened, keep_turn = next_turn(given.chat, prompt, cell=frontend.cell_id(self.shell), **asked)
+        if given.dry_run:
+            self.show_requests([opened])
+            return
+
+        def keep(completion: Completion) -> None:
+            keep_turn(completion)
+            if completion.came_to_nothing:
+                return
+            session.history.append(completion)
+            self.bind(completion, None if given.background else given.out)
+
+        # From before there are widgets until there are none, or a thread has them.
+        with told("stopped by you; what came is kept."), put_off() as came:
+            if given.background:
+                self._run_in_background(given, opened, keep)
+            else:
+                session.run(opened, self.view(given, opened), keep)
+                if given.show == CODE:
+                    offered.offer(self.shell, session.history[-1].text)
+            if came:
+                opened.cancel()
+
+    def view(self, given: Options, opened: CompletionStream, stop: Callable[[], Any] | None = None) -> session.View:
+        """What draws the answer here."""
+        return views.view_for(self.shell, _shown(given), chat=opened.dialect.chat, stop=stop)
+
+    def bind(self, value: Any, name: str | None) -> None:
+        """Give the last answer, or answers, their names."""
+        names = {session.LAST: value, **({} if name is None else {name: value})}
+        self.shell.push(names, interactive=name is not None)
+
+    def rebind(self, before: object, after: object) -> None:
+        """Let every name of the user's that stood for `before` stand for `after`."""
+        names = {name: after for name, value in self.shell.user_ns.items() if value is before and name.strip("_")}
+        self.shell.push({**names, session.LAST: after}, interactive=False)
+
+    def display(self, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:
+        """Show what is not drawn by a view."""
+        from IPython.display import display
+
+        if not frontend.has_kernel(self.shell):
+            print(plain)  # noqa: T201  (a terminal shows no Markdown)
+        else:
+            display({"text/markdown": markdown, "text/plain": plain}, raw=True, metadata=metadata or {})
+
+    def _asked(self, given: Options) -> dict[str, Any]:
+        """What the line asks for, but for the prompt and the system prompt, as keywords of `resolve.open_stream`."""
+        sampling = dict(given.sampling)
+        if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
+            sampling.setdefault("logprobs", ALTERNATIVES)
+        return {"model": given.model, "api": given.api, "schema": self._schema(given), **sampling}
+
+    def _schema(self, given: Options) -> Any:
+        """The schema that the line names, looked up; that of any JSON for ``--show json``, where it can be asked for."""
+        if given.schema is None:
+            return ANY_JSON if given.show == JSON and given.api in (AUTO, "chat") else None
+        if given.schema not in self.shell.user_ns:
+            names = [name for name in self.shell.user_ns if not name.startswith("_")]
+            raise InputError(
+                f"There is no variable called {given.schema}.",
+                suggestion(given.schema, names) or "Make one first: a JSON Schema (a dict) or a pydantic model.",
+            )
+        return schema_of(self.shell.user_ns[given.schema], given.schema)
+
+    def _filled(self, given: Options, prompt: str) -> tuple[tuple[str, str | None], tuple[str, ...]]:
+        """The prompt and the system prompt with the names filled in, and what was filled in."""
+        if given.raw:
+            return (prompt, given.system), ()
+        names = self.shell.user_ns
+        prompt, filled = fill(prompt, names)
+        if given.system is None:
+            return (prompt, None), filled
+        system, others = fill(given.system, names)
+        return (prompt, system), tuple(dict.fromkeys((*filled, *others)))
+
+    def _compare(self, given: Options, prompt: str) -> None:
+        """Send one prompt in several ways, and draw the answers side by side."""
+        from together_nb import variations
+        from together_nb.comparison import run_side_by_side
+        from together_nb.views import side_by_side_view_for
+
+        columns = variations.parsed(given.compare)
+        (prompt, system), filled = self._filled(given, prompt)
+        asked = {**self._asked(given), "system": system, "filled": filled}
+        with put_off(), waits_shown(self.shell):
+            opened = [resolve.open_stream(prompt, **{**asked, **column.values}) for column in columns.columns]
+        if given.dry_run:
+            self.show_requests(opened)
+            return
+
+        def keep_all(completions: list[Completion]) -> None:
+            self.bind(completions, given.out)
+
+        with told("stopped by you; what came is kept."), put_off():
+            view = side_by_side_view_for(self.shell, _shown(given), columns.titles, columns.across)
+            run_side_by_side(opened, view, keep_all=keep_all)
+
+    def _ask_for_each(self, given: Options, prompt: str) -> None:
+        """Send the prompt once for each item."""
+        from together_nb.magic import many
+
+        many.ask(self, given, prompt, self._asked(given))
+
+    def _run_in_background(self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]) -> None:
+        """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
+        watched = frontend.has_kernel(self.shell) and frontend.someone_watches(self.shell)
+        returns = watched and frontend.draws_from_threads()
+        view = self.view(given, opened, stop=opened.cancel if returns else None)
+        run = BackgroundRun(lambda: opened, view, keep)
+        if given.out is not None:
+            self.shell.push({given.out: run})
+        if returns:
+            view.start(opened)  # here, where it is this cell that displays
+            self._runs[frontend.cell(self.shell)] = run.start()
+        else:
+            run.run()
+            run.result()  # raises what it failed with
+
+    def _end_run_of_this_cell(self) -> None:
+        """The answer that this cell streams from an earlier run has lost its place."""
+        earlier = self._runs.pop(frontend.cell(self.shell), None)
+        if earlier is not None:
+            earlier.cancel()
+        self._runs = {cell: run for cell, run in self._runs.items() if not run.done()}
+
+    def _as_typed(self, cell: str) -> str:
+        """The body as the front end sent it: IPython takes `>>>` and blanks out of it, and adds a line end.
+
+        In a terminal, where nothing tells, blank lines are what ends a cell; there they are no part of it.
+        """
+        first, _, body = frontend.code_as_sent(self.shell).lstrip("\n").partition("\n")
+        return body if first.startswith("%%together") else cell.rstrip("\n")
+
+    def show_requests(self, opened: list[CompletionStream], more: int = 0) -> None:
+        """Show what would be sent; of `more` than there are, or of many, the first."""
+        import json
+
+        markdown, plain = [], []
+        for one in opened[:_SHOWN_UNSENT]:
+            where = f"POST {one.endpoint.root}{one.dialect.path}"
+            body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
+            markdown += [literal(where), fenced(body, "json")]
+            plain += [where, body]
+        filled = opened[0].completion.filled
+        names = f", filled in: {', '.join(filled)}" if filled else ""
+        left = max(len(opened), more) - _SHOWN_UNSENT
+        words = f"not sent{f', nor are {left} more' if left > 0 else ''}{names}"
+        markdown.append(f"<sub>{literal(words)}</sub>")
+        plain.append(f"[{words}]")
+        self.display("\n\n".join(markdown), "\n".join(plain))
+
+
+def _shown(given: Options) -> str:
+    """How the answer is shown: a schema's is JSON where nothing else is said."""
+    return JSON if given.schema is not None and given.show == AUTO else given.show
