@@ -10,8 +10,9 @@ import signal
 import hypothesis
 import pytest
 
-from together_nb import endpoint, session
+from together_nb import chats, endpoint, recording, resolve, session
 from together_nb.config import settings
+from together_nb.spending import ledger
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,10 +33,14 @@ def _isolated(monkeypatch):
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
     settings.api_key = None
+    recording.stop()
     settings.max_retries = 0  # an error is seen at once; retries have tests of their own
     settings.local_tokens_per_second = 0
     session.history.clear()
     endpoint._catalogs.clear()
+    resolve._asked_for_prices.clear()
+    ledger.clear()
+    chats.conversations.clear()
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ from together_nb.catalog import Catalog
 from together_nb.completion import Completion, CompletionRequest
 from together_nb.errors import APIConnectionError, APIResponseError, ConnectionLostError, StreamError, TogetherError
 from together_nb.formats import FORMATS
+from together_nb.probabilities import summary
 from together_nb.resolve import open_request
-from together_nb.views.tokens import summary, tokens_html
+from together_nb.shaded import tokens_html
 from together_nb.wiretap import Wiretap
 
 pytestmark = pytest.mark.timeout(120)

@@ -29,7 +29,7 @@ from together_nb.dialects import DIALECTS
 from together_nb.errors import APIStatusError, TogetherError
 from together_nb.formats import AUTO, FORMATS
 from together_nb.harmless import harmless
-from together_nb.views.tokens import tokens_html
+from together_nb.shaded import tokens_html
 
 SHOWS = (AUTO, *FORMATS)
 REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}

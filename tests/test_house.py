@@ -17,12 +17,38 @@ import together_nb
 PACKAGE = Path(together_nb.__file__).parent
 ROOT = PACKAGE.parent
 FLOORS = [
-    ["version", "errors", "escape", "harmless", "formats", "params", "completion", "accumulate", "catalog", "fill"],
-    ["sse", "wiretap", "dialects", "continuation"],
+    [
+        "version",
+        "errors",
+        "escape",
+        "harmless",
+        "formats",
+        "schema",
+        "params",
+        "request",
+        "chunk",
+        "completion",
+        "accumulate",
+        "probabilities",
+        "shaded",
+        "conversation",
+        "catalog",
+        "fill",
+        "items",
+        "variations",
+        "pace",
+        "tape",
+    ],
+    ["sse", "wiretap", "dialects", "continuation", "nearest"],
     [
         "config",
         "transport",
+        "keyless",
+        "recorder",
+        "replaying",
+        "recording",
         "endpoint",
+        "spending",
         "client",
         "retry",
         "refusals",
@@ -34,7 +60,24 @@ FLOORS = [
         "local",
         "views",
     ],
-    ["resolve", "session", "background", "recipes", "options", "tables", "completer"],
+    [
+        "resolve",
+        "session",
+        "background",
+        "chats",
+        "continuing",
+        "comparison",
+        "tasks",
+        "batch_run",
+        "batch_results",
+        "batch",
+        "store",
+        "explain",
+        "recipes",
+        "options",
+        "tables",
+        "completer",
+    ],
     ["magic", "panel"],
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
@@ -135,7 +178,7 @@ def test_no_modules_import_each_other_in_a_circle():
 def test_the_lower_floors_import_the_standard_library_alone(name):
     found = imports(name)
     outside = {other.split(".")[0] for other in found.at_once | found.later} - sys.stdlib_module_names - {"together_nb"}
-    assert outside == ({"sseclient"} if name == "together_nb.sse" else set())
+    assert outside == {"together_nb.sse": {"sseclient"}, "together_nb.schema": {"jsonschema"}}.get(name, set())
 
 
 @pytest.mark.parametrize(

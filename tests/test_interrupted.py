@@ -53,7 +53,7 @@ def left():
         "threads": [thread.name for thread in ours if thread.is_alive()],
         "widgets": len(getattr(widget, "_instances", None) or widget.Widget.widgets),
         "comms": len(get_ipython().kernel.comm_manager.comms),
-        "drawn": len(session._drawn),
+        "drawn": len(session.drawn),
         "Ctrl-C": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
         "history": len(together_nb.history),
         "text": last and last.text,

@@ -8,13 +8,38 @@ import sys
 
 import pytest
 
-from tests.readme import README, command, with_table
+from tests.readme import README, cells, command, with_tables
+from tests.test_magic import ipython
+from together_nb.magic.commands import COMMANDS
+from together_nb.options import spellings
 
 TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_table_of_parameters_is_that_of_the_declarations():
-    assert with_table(TEXT) == TEXT
+def test_the_tables_are_those_of_the_declarations():
+    assert with_tables(TEXT) == TEXT
+
+
+def test_every_option_and_every_command_is_told():
+    assert [option for option in spellings() if f"`{option}" not in TEXT and option != "--help"] == []
+    assert [name for name in COMMANDS if f"%together {name}".strip() not in TEXT] == []
+
+
+def test_each_way_of_working_with_the_answers_runs_as_it_stands_and_in_three_lines_or_fewer(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shown = cells()
+    assert len(shown) > 10
+    assert all(cell.count("\n") < 3 for cell in shown)
+    with ipython() as shell:
+        for cell in shown:
+            if cell.startswith("%together explain"):
+                shell.run_cell("1 / 0")
+            if cell == "%together record off":  # what is between, a lesson would ask
+                shell.run_cell("%%together --max-tokens 3\nOnce").raise_error()
+            shell.run_cell(cell).raise_error()
+        for name in ("both", "told", "person"):
+            assert name in shell.user_ns
+    assert {one.name for one in tmp_path.iterdir()} == {"lesson.jsonl", "as-it-went.jsonl"}
 
 
 @pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
