@@ -28,7 +28,7 @@ def asked_after(shell, cell):
 def test_it_holds_the_cell_the_traceback_from_the_cell_on_and_the_question(shell):
     prompt = asked_after(shell, "def half(x):\n    return x / 0\n\n\nhalf(3)")
     assert "```python\ndef half(x):\n    return x / 0\n\n\nhalf(3)\n```" in prompt
-    assert prompt.index("in <module>") < prompt.index("in half")
+    assert prompt.index(", line 5, in ") < prompt.index(", line 2, in half")
     assert "ZeroDivisionError: division by zero" in prompt
     assert prompt.endswith("Explain in a few sentences what went wrong, and show how to mend it.")
     assert "interactiveshell" not in prompt

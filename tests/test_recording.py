@@ -289,6 +289,8 @@ def test_bytes_that_are_no_text_are_played_back(tape):
             exchange.send(data[at : at + 3])
 
     live = record(tape, script, lambda: complete("Tell", api="chat"))
+    written = "".join(text for _, text in entries(tape)[0]["pieces"])
+    assert b"a\xe2\x82\xac\xffb" in written.encode(errors="surrogateescape")
     replay(tape)
     assert complete("Tell", api="chat").text == live.text
 

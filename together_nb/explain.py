@@ -6,6 +6,7 @@ import linecache
 import sys
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from together_nb.config import settings
@@ -70,9 +71,8 @@ def _from_the_cell(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_a_cell(filename: str) -> bool:
-    """Whether code was compiled from a cell: it is in the cache of sources, with no time of change of a file."""
-    kept = linecache.cache.get(filename)
-    return kept is not None and len(kept) > 1 and kept[1] is None
+    """Whether code was compiled from a cell: its source is known, and there is no such file."""
+    return filename in linecache.cache and not Path(filename).exists()
 
 
 def _middle_out(text: str, longest: int) -> str:
