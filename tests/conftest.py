@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import re
@@ -41,6 +43,17 @@ def _isolated(monkeypatch):
     resolve._asked_for_prices.clear()
     ledger.clear()
     chats.conversations.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shells_end_with_their_tests():
+    """At the end of the process each shell that a test made would clear up for itself: minutes for some hundred of them."""
+    yield
+    from IPython.core.interactiveshell import InteractiveShell
+
+    for one in gc.get_objects():
+        if issubclass(type(one), InteractiveShell):
+            atexit.unregister(one.atexit_operations)
 
 
 @pytest.fixture

@@ -175,8 +175,7 @@ class CompletionStream:
         retries = Retries(self.endpoint.max_retries)
         try:
             # Many may have been opened before the first of them was paid for.
-            if self._costs:
-                check_budget(settings.budget, self._marks.get("price"))
+            check_budget(settings.budget, self._marks.get("price"))
             with told("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)

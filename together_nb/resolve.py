@@ -97,8 +97,7 @@ def open_request(
     """As `open_stream`, for a request that is made already."""
     request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
     price = _price(request.model, endpoint)
-    if recording.replayed() is None:
-        check_budget(settings.budget, price)
+    check_budget(settings.budget, price)
     marks = {
         "price": price,
         "note": recording.noted(LOCAL_NOTE if request.model == LOCAL_MODEL else ""),

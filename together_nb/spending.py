@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from together_nb import recording
 from together_nb.completion import dollars
 from together_nb.errors import InputError
 
@@ -137,7 +138,9 @@ ledger = Ledger()
 
 
 def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:
-    """Refuse to begin a call once the session has spent its budget; a model that costs nothing may be asked.
+    """Refuse to begin a call once the session has spent its budget.
+
+    A model that costs nothing may be asked, and so may a recording that is played back.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def check_budget(budget: float | None, price: tuple[float, float] | None) -> Non
     BudgetError
         It is spent.
     """
-    if budget is None or (price is not None and not any(price)):
+    if budget is None or (price is not None and not any(price)) or recording.replayed() is not None:
         return
     spent = ledger.spent
     if spent >= budget:
