@@ -175,7 +175,7 @@ class Recorded(Exchange):
         kept = {
             name: value for name, value in headers.items() if name in _KEPT_HEADERS or name.startswith(_KEPT_BEGINNINGS)
         }
-        pieces = list(((s, b.decode(errors='replace')) for s, b in self._pieces))
+        pieces = list(_decoded(self._pieces))
         entry = Entry(
             *self._asked, is_loopback(urlsplit(self.url).hostname or ""), self.status, kept, self._opened, [], end
         )
