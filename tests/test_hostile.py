@@ -328,7 +328,7 @@ TOGETHER = "\n\n".join(SHORT.values())
 CELLS = {
     "load": "%load_ext together_nb",
     AUTO: f"%%together --n {len(ALL)}\nhello",
-    **{show: f"%%together --show {show}\nhello" for show in ("text", "code", "json")},
+    **{show: f"%%together --show {show}\nhello" for show in ("text", "json")},
     "markdown": "%%together -b --show markdown\nhello",
     "broken off": "%%together -b\nhello",
     "none": "%%together --show none\nhello",
@@ -338,6 +338,7 @@ CELLS = {
     "texts = json.loads(pathlib.Path('texts.json').read_text())\n"
     "Panel(prompt=texts['prompt'], system=texts['prompt'], logprobs=3, shared=False)",
     "control": "for text in texts['scripts'].values():\n    display({'text/markdown': text}, raw=True)",
+    "code": "%%together --show code\nhello",  # the last: it offers its code as a new cell below
 }  # fmt: skip
 FORMAT_CELLS = (AUTO, "text", "code", "json", "markdown")
 
