@@ -178,7 +178,13 @@ def _defined(schema, definitions):
 
 
 @given(SCHEMAS, st.integers(0, 99), st.sampled_from([0, None, 2]))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+# The same each time: what is rare is looked for when the module changes, not by whoever's run it happens to meet.
+@settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 def test_an_answer_is_valid_by_any_schema_that_is_taken(schema, seed, temperature):
     definitions: dict[str, Any] = {}
     whole = {"allOf": [_defined(schema, definitions)], "$defs": definitions}
