@@ -239,6 +239,9 @@ def test_a_failed_item_is_its_error_and_runs_again_alone(kernel):
 def test_an_expression_that_fails_says_so_and_sends_nothing(kernel):
     run = kernel.run("%%together --for nowhere\n{item}").wait()
     assert run.error["traceback"][0].startswith("InputError: --for nowhere could not be worked out: NameError")
+    empty = kernel.run("%%together --for '[]' -o none_at_all\n{item}").wait()
+    assert empty.stdout == "--for [] has no items, so nothing was asked.\n"
+    assert kernel.value("len(none_at_all)") == "0"
 
 
 # Structured answers

@@ -82,9 +82,9 @@ class Cells:
             if given.background:
                 self._run_in_background(given, opened, keep)
             else:
-                session.run(opened, self.view(given, opened), keep)
+                answer = session.run(opened, self.view(given, opened), keep)
                 if given.show == CODE:
-                    offered.offer(self.shell, session.history[-1].text)
+                    offered.offer(self.shell, answer.text)
             if came:
                 opened.cancel()
 

@@ -54,7 +54,9 @@ def ask(cells: Cells, given: Options, prompt: str, asked: dict[str, Any]) -> Non
 
 def _show(cells: Cells, given: Options, results: Any) -> None:
     cells.bind(results, given.out)
-    if given.show != _NONE and len(results):
+    if not len(results):
+        print(f"--for {given.items} has no items, so nothing was asked.")  # noqa: T201
+    elif given.show != _NONE:
         bundle = results.bundle()
         cells.display(bundle["text/markdown"], bundle["text/plain"], {"together_nb": results.metadata()})
 
