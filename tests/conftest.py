@@ -39,6 +39,7 @@ def _isolated(monkeypatch):
     settings.max_retries = 0  # an error is seen at once; retries have tests of their own
     settings.local_tokens_per_second = 0
     session.history.clear()
+    session.unanswered.clear()
     endpoint._catalogs.clear()
     resolve._asked_for_prices.clear()
     ledger.clear()

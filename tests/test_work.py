@@ -150,6 +150,30 @@ def test_what_cannot_go_on_says_why(kernel):
     assert refused.error["traceback"][0].startswith("InputError: The last answer ended by itself")
 
 
+def test_after_a_request_that_came_to_nothing_an_older_answer_is_not_taken_for_it(kernel):
+    with ScriptedServer(answers(["old"], finish="length")) as server:
+        asks(kernel, server)
+        kernel.run("%%together\nhello").wait()
+        server.script = replies(500, {"error": "broken"})
+        kernel.run("%%together\nagain").wait()
+        refused = kernel.run("%together continue").wait()
+        assert refused.error["traceback"][0].startswith("InputError: Nothing came of the last request")
+        server.script = answers([" and new"])
+        kernel.run("%%together\nagain").wait()
+    assert kernel.value("[answer.text for answer in history]") == "['old', ' and new']"
+
+
+def test_a_continuation_that_failed_can_be_asked_for_again_and_lists_get_the_whole(kernel):
+    with ScriptedServer(answers(["half"], finish="length")) as server:
+        asks(kernel, server)
+        kernel.run("%%together --compare temperature=0,1 -o both\nhello").wait()
+        server.script = replies(500, {"error": "broken"})
+        assert kernel.run("%together continue").wait().error["ename"] == "APIStatusError"
+        server.script = answers([" and half"])
+        assert kernel.run("%together continue").wait().status == "ok"
+    assert kernel.value("sorted(answer.text for answer in both)") == "['half', 'half and half']"
+
+
 # Compare
 
 
@@ -244,6 +268,28 @@ def test_an_expression_that_fails_says_so_and_sends_nothing(kernel):
     assert kernel.value("len(none_at_all)") == "0"
 
 
+def test_the_system_prompt_is_filled_in_for_each_item_and_for_each_column(kernel):
+    with ScriptedServer(answers(["yes"])) as server:
+        asks(kernel, server)
+        kernel.run("style = 'pirate'").wait()
+        kernel.run("%%together --for \"['a', 'b']\" --system 'A {style} of {item}'\n{item}").wait()
+        kernel.run("%%together --compare 'system=A {style},none'\nhello").wait()
+        systems = [request.json()["messages"][0]["content"] for request in server.requests]
+        shown = plain(kernel.run("%%together --for \"['a']\" --system 'A {style} of {item}' --dry-run\n{item}").wait())
+    assert sorted(systems) == ["A pirate", "A pirate of a", "A pirate of b", "none"]
+    assert "A pirate of a" in shown
+
+
+def test_a_dry_run_uses_nothing_up(kernel):
+    kernel.run("once = iter('abc')").wait()
+    refused = kernel.run("%%together --for once --dry-run\n{item}").wait()
+    assert "only once" in refused.error["traceback"][0]
+    assert kernel.value("list(once)") == "['a', 'b', 'c']"
+    told = kernel.run('%%together --for "[]" --dry-run\n{item}').wait()
+    assert told.stdout == "--for [] has no items, so nothing was asked.\n"
+    assert "nor are 2 more" in plain(kernel.run("%%together --for \"'abcde'.split('x') * 5\" --dry-run\n{item}").wait())
+
+
 # Structured answers
 
 
@@ -308,6 +354,17 @@ def test_usage_tells_calls_tokens_and_dollars_by_model_and_a_budget_refuses(kern
     assert "at least $" in told[4]
     assert refused.error["ename"] == "BudgetError"
     assert refused.error["traceback"][0].startswith("BudgetError: The session has spent at least $")
+
+
+def test_what_the_budget_refuses_in_a_comparison_is_no_answer_and_says_why(kernel):
+    with ScriptedServer(answers(["one"])) as server:
+        asks(kernel, server)
+        kernel.run("settings.budget = 1e-6").wait()
+        kernel.run("%%together --compare seed=1,2,3,4,5,6 -o several\nhello").wait()
+        assert len(server.requests) < 6
+    assert kernel.value("(len(history), several[-1].error, several[-1].cost_told)") == (
+        f"({len(server.requests)}, 'not sent: the budget is spent', '')"
+    )
 
 
 # Explain

@@ -60,7 +60,7 @@ def map_prompts(
         DataFrame, or any other objects.
     template
         The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns
-        are filled in. Without one each item is the prompt itself, or its messages.
+        are filled in, as they are in `system`. Without one each item is the prompt itself, or its messages.
     max_workers
         The most requests at once. When the server refuses one as too many (HTTP 429), all wait as
         long as it asks, and fewer are sent at once afterwards.
@@ -213,6 +213,9 @@ class _Batch:
         what: dict[str, Any] = {"messages": content} if conversation else {"prompt": content}
         # What the first one chose holds for all: the server is asked once, and all are asked alike.
         chosen = self._chosen | openers.get(conversation, {})
+        if self._template is not None and isinstance(chosen["system"], str):
+            chosen["system"], more = fill(chosen["system"], {**self._names, **names_of(self.items.rows[number])})
+            filled = tuple(dict.fromkeys((*filled, *more)))
         opened = open_stream(**what, filled=filled, **self._asked, **chosen)
         openers[conversation] = {"model": opened.request.model, "api": opened.request.api}
         self._made[number] = (opened.request, filled)

@@ -28,7 +28,7 @@ from together_nb.interrupts import told
 from together_nb.refusals import check_status, described, page_title
 from together_nb.retry import Retries
 from together_nb.scope import Scope, joins
-from together_nb.spending import check_budget, ledger
+from together_nb.spending import BudgetError, check_budget, ledger
 from together_nb.sse import Payloads
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class CompletionStream:
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)
         except TogetherError as error:
+            self._cut = self._cut or _ending(error)
             error.completion = self.completion
             # Without the frames in which the server's words stand as they came.
             raise error.with_traceback(None) from None
@@ -360,6 +361,8 @@ def _start(pieces: Iterator[bytes]) -> bytes:
 
 def _ending(error: TogetherError) -> str:
     """How the footer says that `error` cut the answer short."""
+    if isinstance(error, BudgetError):
+        return "not sent: the budget is spent"
     if isinstance(error, ConnectionLostError):
         return "connection lost"
     return "error from the server" if isinstance(error, (StreamError, APIStatusError)) else "failed"

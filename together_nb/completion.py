@@ -215,7 +215,7 @@ class Completion:
         return " · ".join(visible(" ".join(part.split())) for part in parts if part.strip())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal completion."""
+        """A JSON-able form from which `from_dict` makes an equal completion, but for the class of a pydantic model."""
         return asdict(self) | {"request": self.request.to_dict(), "timings": asdict(self.timings)}
 
     @classmethod

@@ -29,6 +29,11 @@ def last() -> Completion:
     InputError
         There is none, or it is not cut.
     """
+    if session.unanswered:
+        raise InputError(
+            "Nothing came of the last request, so there is nothing to go on from.",
+            "Run its cell again; continue_from(history[-1]) goes on from the answer before it.",
+        )
     if not session.history:
         raise InputError("There is no answer yet to go on from.", "Ask first, with %%together.")
     return session.history[-1]
@@ -92,7 +97,10 @@ def run(
             keep(seen.whole)
 
     seen = _Whole(view, before)
-    session.run(stream, seen, keep_whole)
+    try:
+        session.run(stream, seen, keep_whole)
+    finally:
+        session.unanswered.clear()  # the first part is still there to go on from
     return seen.whole
 
 

@@ -33,6 +33,8 @@ drawn: set[Pump] = set()  # the streams that are being drawn, by whatever thread
 
 history: list[Completion] = []
 """Every answer of this session, oldest first."""
+unanswered: list[Completion] = []
+"""The last request, where nothing came of it: it is not in the history, and what is there is older."""
 
 
 class View(Protocol):
@@ -265,6 +267,7 @@ def brought_to_an_end(
     # A look-up of names cannot be ended; then there is nothing to wait for.
     pump.join(_STOP_SECONDS if opened.answered or not opened.cancelled else _UNANSWERED_SECONDS)
     completion = opened.completion
+    unanswered[:] = [completion] if completion.came_to_nothing else []
     keep(completion)  # first, so that a view that fails loses nothing
     try:
         view.write(pump.take())

@@ -9,7 +9,9 @@ from together_nb import continuing, options
 from together_nb import explain as explaining
 from together_nb.errors import InputError
 from together_nb.escape import fenced
+from together_nb.formats import CODE
 from together_nb.interrupts import put_off, told
+from together_nb.magic import offered
 from together_nb.views.notice import waits_shown
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ def go_on(cells: Cells, rest: str) -> None:
             cells.bind(whole, given.out)
 
     with told("stopped by you; what came is kept."), put_off() as came:
-        continuing.run(opened, before, cells.view(given, opened), keep)
+        whole = continuing.run(opened, before, cells.view(given, opened), keep)
+        if given.show == CODE:
+            offered.offer(cells.shell, whole.text)
         if came:
             opened.cancel()
 

@@ -19,7 +19,7 @@ from together_nb.schema import ANY_JSON, schema_of
 from together_nb.views.notice import waits_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Completion
@@ -58,7 +58,7 @@ class Cells:
 
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
-        (prompt, system), filled = self._filled(given, prompt)
+        (prompt, system), filled = self.filled(given, prompt)
         asked = {**self._asked(given), "system": system, "filled": filled}
         keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
         with put_off(), waits_shown(self.shell):
@@ -100,6 +100,10 @@ class Cells:
     def rebind(self, before: object, after: object) -> None:
         """Let every name of the user's that stood for `before` stand for `after`."""
         names = {name: after for name, value in self.shell.user_ns.items() if value is before and name.strip("_")}
+        for held in [value for value in self.shell.user_ns.values() if type(value) is list]:  # --compare's
+            for number, one in enumerate(held):
+                if one is before:
+                    held[number] = after
         self.shell.push({**names, session.LAST: after}, interactive=False)
 
     def display(self, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:
@@ -130,11 +134,13 @@ class Cells:
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
-    def _filled(self, given: Options, prompt: str) -> tuple[tuple[str, str | None], tuple[str, ...]]:
+    def filled(
+        self, given: Options, prompt: str, more: Mapping[str, Any] | None = None
+    ) -> tuple[tuple[str, str | None], tuple[str, ...]]:
         """The prompt and the system prompt with the names filled in, and what was filled in."""
         if given.raw:
             return (prompt, given.system), ()
-        names = self.shell.user_ns
+        names = {**self.shell.user_ns, **(more or {})}
         prompt, filled = fill(prompt, names)
         if given.system is None:
             return (prompt, None), filled
@@ -148,10 +154,13 @@ class Cells:
         from together_nb.views import side_by_side_view_for
 
         columns = variations.parsed(given.compare)
-        (prompt, system), filled = self._filled(given, prompt)
+        (prompt, system), filled = self.filled(given, prompt)
         asked = {**self._asked(given), "system": system, "filled": filled}
         with put_off(), waits_shown(self.shell):
-            opened = [resolve.open_stream(prompt, **{**asked, **column.values}) for column in columns.columns]
+            opened = [
+                resolve.open_stream(prompt, **{**asked, **self._column(given, column.values)})
+                for column in columns.columns
+            ]
         if given.dry_run:
             self.show_requests(opened)
             return
@@ -162,6 +171,12 @@ class Cells:
         with told("stopped by you; what came is kept."), put_off():
             view = side_by_side_view_for(self.shell, _shown(given), columns.titles, columns.across)
             run_side_by_side(opened, view, keep_all=keep_all)
+
+    def _column(self, given: Options, values: dict[str, Any]) -> dict[str, Any]:
+        """What differs in a column; in a system prompt the names are filled in as in any other."""
+        if given.raw or values.get("system") is None:
+            return values
+        return {**values, "system": fill(values["system"], self.shell.user_ns)[0]}
 
     def _ask_for_each(self, given: Options, prompt: str) -> None:
         """Send the prompt once for each item."""

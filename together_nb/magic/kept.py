@@ -108,7 +108,7 @@ def replay(_: Cells, rest: str) -> None:
     if rest == "off":
         print(recording.stop() or "Nothing is being replayed.")  # noqa: T201
         return
-    words = list(options.split(rest))
+    words = [part for word in options.split(rest) for part in word.split("=", word.startswith("--speed="))]
     speed = 1.0
     if "--speed" in words:
         place = words.index("--speed")
@@ -145,6 +145,9 @@ def _file(rest: str, example: str, *, force: bool = False) -> tuple[str, bool]:
 
 def _one(words: Iterable[str], example: str) -> str:
     found = list(words)
+    unknown = [word for word in found if word.startswith("--")]
+    if unknown:
+        raise InputError(f"There is no option {unknown[0]} here.", f"For example: %together {example}")
     if len(found) != 1:
         what = "A file's name is missing." if not found else f"One file is enough, and not {' and '.join(found)}."
         raise InputError(what, f"For example: %together {example} (a name with spaces goes in quotes)")

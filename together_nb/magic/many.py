@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from together_nb import resolve, session
 from together_nb.batch import map_prompts
 from together_nb.errors import InputError, TogetherError
-from together_nb.fill import fill
 from together_nb.formats import AUTO, JSON
 from together_nb.interrupts import put_off
 from together_nb.items import items_of, names_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from together_nb.options import Options
 
 _NONE = "none"
+_NO_ITEMS = "--for {} has no items, so nothing was asked."
 _SHOWN_UNSENT = 3
 
 
@@ -33,10 +34,7 @@ def ask(cells: Cells, given: Options, prompt: str, asked: dict[str, Any]) -> Non
     items = _evaluated(cells.shell, str(given.items))
     names = cells.shell.user_ns
     if given.dry_run:
-        with put_off(), waits_shown(cells.shell):
-            cells.show_requests(
-                _unsent(items, prompt, {**asked, "system": given.system}, names), more=len(items_of(items).rows)
-            )
+        _show_unsent(cells, given, prompt, items, asked)
         return
     before = names.get(session.LAST)
     try:
@@ -55,7 +53,7 @@ def ask(cells: Cells, given: Options, prompt: str, asked: dict[str, Any]) -> Non
 def _show(cells: Cells, given: Options, results: Any) -> None:
     cells.bind(results, given.out)
     if not len(results):
-        print(f"--for {given.items} has no items, so nothing was asked.")  # noqa: T201
+        print(_NO_ITEMS.format(given.items))  # noqa: T201
     elif given.show != _NONE:
         bundle = results.bundle()
         cells.display(bundle["text/markdown"], bundle["text/plain"], {"together_nb": results.metadata()})
@@ -71,9 +69,20 @@ def _evaluated(shell: Any, expression: str) -> Any:
         ) from error
 
 
-def _unsent(items: Any, prompt: str, asked: dict[str, Any], names: dict[str, Any]) -> list[Any]:
+def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: dict[str, Any]) -> None:
+    """Show the first requests that would be sent."""
+    if isinstance(items, Iterator):
+        raise InputError(
+            f"--for {given.items} can be gone through only once, which --dry-run would use up.",
+            "Make a list of it first: list(…).",
+        )
+    rows = items_of(items).rows
+    if not rows:
+        print(_NO_ITEMS.format(given.items))  # noqa: T201
+        return
     opened = []
-    for item in list(items_of(items).rows)[:_SHOWN_UNSENT]:
-        text, filled = fill(prompt, {**names, **names_of(item)})
-        opened.append(resolve.open_stream(text, filled=filled, **asked))
-    return opened
+    with put_off(), waits_shown(cells.shell):
+        for item in rows[:_SHOWN_UNSENT]:
+            (text, system), filled = cells.filled(given, prompt, names_of(item))
+            opened.append(resolve.open_stream(text, system=system, filled=filled, **asked))
+    cells.show_requests(opened, more=len(rows))
