@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from together_nb import complete, continue_from, conversations, history, load, save
+from together_nb import Conversation, complete, continue_from, conversations, history, load, save
 from together_nb.config import LOCAL_MODEL, settings
 from together_nb.errors import InputError
 
@@ -57,6 +57,19 @@ def test_a_turn_whose_answer_is_in_no_history_is_kept_with_its_conversation(path
     assert load(path) == (0, 1)
     assert history == []
     assert conversations["lesson"][0].prompt == "Alan Turing was"
+
+
+def test_an_answer_that_stands_in_two_conversations_comes_back_in_both(path):
+    asked(chat="lesson")
+    asked("And then", chat="lesson")
+    conversations["branch"] = Conversation("branch", conversations["lesson"].turns[:1])
+    conversations["other"] = Conversation("other", conversations["lesson"].turns[1:])
+    before = dict(conversations)
+    history.clear()
+    save(path)
+    emptied()
+    load(path)
+    assert conversations == before
 
 
 def test_what_is_loaded_is_added_and_a_conversation_whose_name_is_taken_gets_another(path):

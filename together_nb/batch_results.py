@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any, overload
 
-from together_nb.completion import Completion, Usage, count
+from together_nb.completion import Completion, Usage, count, timestamp
 from together_nb.errors import InputError, TogetherError
 from together_nb.items import ITEM, fields_of, shown
 from together_nb.spending import Spent
@@ -61,7 +60,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._run_again: Callable[[BatchResults, Sequence[int], bool], None] | None = run_again
         self._requests: list[CompletionRequest | None] = [None] * len(items.rows)
         self._came: list[Completion | TogetherError] = [NotRunError() for _ in items.rows]
-        self._created = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
+        self._created = timestamp()
 
     def put(self, number: int, came: Completion | TogetherError) -> None:
         """What came of an item."""

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import json
 import threading
-from time import gmtime, perf_counter, strftime
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from together_nb import recording
 from together_nb.accumulate import Accumulator
 from together_nb.advice import advise
-from together_nb.completion import Timings
+from together_nb.completion import Timings, timestamp
 from together_nb.config import settings
 from together_nb.dialects import dialect_for, says_something
 from together_nb.errors import (
@@ -171,7 +171,7 @@ class CompletionStream:
 
     def _run(self) -> Generator[Chunk, None, None]:
         self._started = perf_counter()
-        self._created = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
+        self._created = timestamp()
         retries = Retries(self.endpoint.max_retries)
         try:
             # Many may have been opened before the first of them was paid for.

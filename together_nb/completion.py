@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from time import gmtime, strftime
 from typing import Any
 
 from together_nb.chunk import Choice, Chunk, Timings, Token, Usage
@@ -25,6 +26,7 @@ __all__ = [
     "count",
     "dollars",
     "thinking",
+    "timestamp",
 ]
 
 LENGTH = "length"
@@ -172,11 +174,13 @@ class Completion:
     @property
     def unparsed(self) -> str:
         """Why there is nothing in `parsed`, in a sentence or two; "" where there is, or no schema was given."""
-        reason = self._read().reason
-        return f"{reason} The answer was cut." if reason and (self.cut_short or self.truncated) else reason
+        return self._read().reason
 
     def _read(self) -> Parsed:
-        return Parsed() if self.request.schema is None else self.request.schema.parse(self.text)
+        read = Parsed() if self.request.schema is None else self.request.schema.parse(self.text)
+        if read.reason and (self.cut_short or self.truncated):
+            return read._replace(reason=f"{read.reason} The answer was cut.")
+        return read
 
     @property
     def ending(self) -> str:
@@ -246,7 +250,7 @@ class Completion:
             Whether it is the last answer, and not one of several beside each other: then the footer says how one
             that was cut goes on.
         """
-        shown = format_for(show, chat=self.api == "chat")
+        shown, read = format_for(show, chat=self.api == "chat"), self._read()
         several = len(self.choices) > 1
         markdown, plain = [], []
         for choice in self.choices:
@@ -257,14 +261,14 @@ class Completion:
                 markdown.append(thinking(choice.reasoning))
             if choice.text:
                 # JSON that is none, or does not fit, is shown as it came, with the reason.
-                as_it_came = shown.name == "json" and self.unparsed
+                as_it_came = shown.name == "json" and read.reason
                 markdown.append((shown.partial if as_it_came else shown.final)(choice.text))
                 plain.append(visible(choice.text))
             told = self._told_of_tokens(choice) if shown.of_tokens else ""
             if told:
                 markdown.append(literal(told))
                 plain.append(told)
-        notes = list(filter(None, (self.unparsed, self._read().note)))
+        notes = list(filter(None, (read.reason, read.note)))
         for words in notes:
             markdown.append(f"*{literal(words)}*")
             plain.append(visible(words))
@@ -314,6 +318,11 @@ class Completion:
 def thinking(reasoning: str) -> str:
     """Markdown of a folded section that holds the model's thinking."""
     return f"<details><summary>Thinking</summary>\n\n{literal(reasoning.strip())}\n\n</details>"
+
+
+def timestamp() -> str:
+    """Now, in UTC as ISO 8601 has it: ``2026-11-26T10:20:30Z``."""
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
 
 
 def dollars(amount: float) -> str:

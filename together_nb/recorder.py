@@ -6,11 +6,11 @@ import codecs
 import json
 import logging
 import threading
-from time import gmtime, monotonic, strftime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from together_nb.completion import count
+from together_nb.completion import count, timestamp
 from together_nb.config import is_loopback
 from together_nb.errors import APIConnectionError, InputError
 from together_nb.keyless import keys_to_hide, without_key
@@ -59,7 +59,7 @@ class Recorder:
         head = {
             KIND: RECORDING,
             "version": VERSION,
-            "recorded": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime()),
+            "recorded": timestamp(),
             "model": model,
         }
         try:

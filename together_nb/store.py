@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from together_nb import session
 from together_nb.chats import conversations
-from together_nb.completion import Completion
+from together_nb.completion import Completion, timestamp
 from together_nb.config import settings
 from together_nb.conversation import Conversation, Turn
 from together_nb.errors import InputError
@@ -105,11 +104,11 @@ def load(path: str | Path) -> tuple[int, int]:
 
 
 def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
-    yield {_KIND: _HISTORY, "version": _VERSION, "saved": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())}
+    yield {_KIND: _HISTORY, "version": _VERSION, "saved": timestamp()}
     numbers: dict[int, int] = {}
-    for completion in (*answers, *beside):
-        numbers[id(completion)] = len(numbers)
-        yield {"answer": completion.to_dict(), _HISTORY: len(numbers) <= len(answers)}
+    for number, completion in enumerate((*answers, *beside)):
+        numbers[id(completion)] = number
+        yield {"answer": completion.to_dict(), _HISTORY: number < len(answers)}
     for talk in talks:
         turns = [
             {"prompt": turn.prompt, "answer": numbers[id(turn.completion)], "system": turn.system, "cell": turn.cell}
