@@ -9,6 +9,7 @@ import pytest
 
 from tests.kernels import WIDGET, Kernel, sent_at
 from tests.servers import ScriptedServer, answers, replies, silent_after
+from tests.test_views import Shell
 from together_nb import settings
 from together_nb.comparison import run_side_by_side
 from together_nb.completion import Choice, Completion, CompletionRequest, Token
@@ -255,18 +256,6 @@ def test_a_terminal_is_told_one_after_the_other_each_below_its_title(capsys):
         run_side_by_side(opened, view, keep=lambda _: first.set())
     out = re.sub(r"· [^\]]*]", "· …]", capsys.readouterr().out)
     assert out == "".join(f"── seed = {seed} ──\n\\x1b[31mred\n\n[test/chat · …]\n\n" for seed in (2, 1))
-
-
-class Shell:
-    """As much of a kernel's shell as choosing a view asks for."""
-
-    kernel = object()
-
-    def __init__(self, **content):
-        self.content = content
-
-    def get_parent(self):
-        return {"content": self.content}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from together_nb.completion import Completion
     from together_nb.options import Options
 
-_SHOWN_UNSENT = 3  # requests of many that --dry-run shows
+SHOWN_UNSENT = 3  # requests of many that --dry-run shows
 
 
 class Cells:
@@ -219,14 +219,14 @@ class Cells:
         import json
 
         markdown, plain = [], []
-        for one in opened[:_SHOWN_UNSENT]:
+        for one in opened[:SHOWN_UNSENT]:
             where = f"POST {one.endpoint.root}{one.dialect.path}"
             body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
         filled = opened[0].completion.filled
         names = f", filled in: {', '.join(filled)}" if filled else ""
-        left = max(len(opened), more) - _SHOWN_UNSENT
+        left = max(len(opened), more) - SHOWN_UNSENT
         words = f"not sent{f', nor are {left} more' if left > 0 else ''}{names}"
         markdown.append(f"<sub>{literal(words)}</sub>")
         plain.append(f"[{words}]")

@@ -11,6 +11,7 @@ from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO, JSON
 from together_nb.interrupts import put_off
 from together_nb.items import items_of, names_of
+from together_nb.magic.cell import SHOWN_UNSENT
 from together_nb.views.notice import waits_shown
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _NONE = "none"
 _NO_ITEMS = "--for {} has no items, so nothing was asked."
-_SHOWN_UNSENT = 3
 
 
 def ask(cells: Cells, given: Options, prompt: str, asked: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: d
         return
     opened = []
     with put_off(), waits_shown(cells.shell):
-        for item in rows[:_SHOWN_UNSENT]:
+        for item in rows[:SHOWN_UNSENT]:
             (text, system), filled = cells.filled(given, prompt, names_of(item))
             opened.append(resolve.open_stream(text, system=system, filled=filled, **asked))
     cells.show_requests(opened, more=len(rows))
