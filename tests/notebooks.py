@@ -1,0 +1,131 @@
+"""The lessons: ``python -m tests.notebooks [NAME …]`` runs them, each in a kernel of its own, and saves what came.
+
+What is saved holds no widget: a widget means nothing to whoever has not run it, and nothing on GitHub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# The one line that a key's owner changes: what it says, and in its comment what to say in its place.
+MODEL_LINE = re.compile(r"^(?P<name>.+? = )(?P<keyless>.+?)  # with a key: (?P<keyed>.+)$", re.MULTILINE)
+_REPR_OF_A_WIDGET = re.compile(r"\w+\(")
+_SECONDS = 120
+
+
+def lessons() -> list[Path]:
+    """The notebooks, by name."""
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
+    """The notebook as it is after a run from top to bottom, in an empty folder and with settings of nobody's.
+
+    Parameters
+    ----------
+    notebook
+        It is left as it is.
+    **environment
+        Added to the kernel's environment.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        A cell failed.
+    """
+    notebook = nbformat.from_dict(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": folder}})
+        asyncio.run(client.async_execute(env={**kept, "IPYTHONDIR": folder, **environment}))
+    return notebook
+
+
+def with_a_key(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its one line changed, as its comment says."""
+    notebook = nbformat.from_dict(notebook)
+    changed = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source, times = MODEL_LINE.subn(r"\g<name>\g<keyed>", cell.source)
+            changed += times
+    if changed != 1:
+        raise ValueError(f"{changed} lines choose the model, where one should")
+    return notebook
+
+
+def text_of(output: NotebookNode) -> str:
+    """An output as text; "" where it has none."""
+    return str(output.get("text") or output.get("data", {}).get("text/plain", ""))
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without widgets, times and whatever else of the run means nothing afterwards."""
+    notebook = nbformat.from_dict(notebook)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
+        cell.outputs = _joined([one for one in cell.outputs if _says_something(one)])
+    return notebook
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The outputs, with what was printed piece by piece in one."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if joined and "name" in output and output.name == joined[-1].get("name"):
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _says_something(output: NotebookNode) -> bool:
+    """Whether it is more than styles of a widget, the place of one, or which one it was."""
+    data = output.get("data")
+    if data is None:
+        return True
+    text = text_of(output).strip()
+    return bool(text) and not (set(data) == {"text/plain"} and _REPR_OF_A_WIDGET.match(text))
+
+
+def save(path: Path) -> None:
+    """Run a notebook, and save it with what came."""
+    text = nbformat.writes(cleaned(ran(read(path))))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for lesson in [NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]] or lessons():
+        print(lesson.name, flush=True)
+        save(lesson)
