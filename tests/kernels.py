@@ -88,16 +88,17 @@ class Run:
 
 
 class Kernel:
-    """A Python kernel in a process of its own, with the extension loaded."""
+    """A Python kernel in a process of its own, with the extension loaded, or as the folder's profile has it."""
 
-    def __init__(self, folder: Any, **environment: str):
+    def __init__(self, folder: Any, *, loaded: bool = True, **environment: str):
         self.manager = KernelManager()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
         self.manager.start_kernel(env={**kept, "IPYTHONDIR": str(folder), **environment}, cwd=str(folder))
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE)
-        self.run("%load_ext together_nb").wait()
+        if loaded:
+            self.run("%load_ext together_nb").wait()
 
     def run(self, code: str, *, watched: bool = True, all: bool = False, cell: str = "") -> Run:  # noqa: A002  (Run All)
         """Start a cell; `watched` is what a front end with a person before it says, `all` that a failure is to end what is queued.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from together_nb.magic.commands import COMMANDS
 from together_nb.params import PARAMETERS
 
 README = Path(__file__).parents[1] / "README.md"
+_FENCE = re.compile(
+    r"""^\#\#[ ](?P<section>[^\n]+)$
+    | ^(?:<!--[ ](?P<kind>\w+):[ ](?P<name>[\w.-]+)[ ]-->\n)?```(?P<language>\w*)\n(?P<text>.*?)\n```$""",
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -33,20 +39,61 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(lambda match: match[1] + "\n".join(_TABLES[match[2]]()) + "\n" + match[3], text)
 
 
-def cells() -> list[str]:
-    """The cells that the README shows under "Work with the answers", in order."""
-    part = README.read_text(encoding="utf-8").partition("## Work with the answers\n")[2].partition("\n## ")[0]
-    found = re.findall(r"^```\n(.*?)\n```$", part, re.DOTALL | re.MULTILINE)
-    # Lines of commands are cells of their own, as far as it matters.
-    return [cell for block in found for cell in (block.split("\n") if block.startswith("%together") else [block])]
+@dataclass(frozen=True)
+class Fence:
+    """A fenced block of the README.
+
+    Parameters
+    ----------
+    section
+        The heading of the second level that it stands under.
+    language
+        "" for cells of a notebook, ``python`` or ``sh``.
+    kind, name
+        As a comment above it says: a ``command`` to type or a ``file`` to write, and which; "" without one.
+    text
+        What stands in it.
+    """
+
+    section: str
+    language: str
+    kind: str
+    name: str
+    text: str
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells in it. Lines of commands are cells of their own, as far as it matters."""
+        return self.text.split("\n") if self.text.startswith("%together") else [self.text]
+
+
+def fences(text: str | None = None) -> list[Fence]:
+    """All that is fenced in the README, or in a text, in order."""
+    text = README.read_text(encoding="utf-8") if text is None else text
+    found, section = [], ""
+    for match in _FENCE.finditer(text):
+        if match["section"]:
+            section = match["section"]
+        else:
+            found.append(Fence(section, match["language"], match["kind"] or "", match["name"] or "", match["text"]))
+    return found
 
 
 def command(name: str) -> str:
     """The shell command that the README gives under this name."""
-    found = re.search(rf"<!-- command: {name} -->\n```sh\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
-    if found is None:
-        raise LookupError(f"the README has no command called {name}")
-    return found.group(1)
+    return _named("command", name)
+
+
+def file(name: str) -> str:
+    """What the README wants written into this file."""
+    return _named("file", name)
+
+
+def _named(kind: str, name: str) -> str:
+    for fence in fences():
+        if (fence.kind, fence.name) == (kind, name):
+            return fence.text
+    raise LookupError(f"the README has no {kind} called {name}")
 
 
 if __name__ == "__main__":
