@@ -1,0 +1,164 @@
+"""The README's pictures: ``python -m tests.pictures`` takes them anew, in a real JupyterLab and a real browser.
+
+What is seen is the package as it is, on the embedded model, which needs no key; the seeds say what it writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageOps
+
+from tests.lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, write_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = Path(__file__).parents[1] / "notebooks" / "pictures"
+PANEL = "panel.png"
+STREAMING = "streaming.png"
+SCALE = 2  # pixels of the picture to one of the page's: sharp on any screen
+MARGIN = 24  # pixels around what is cut out of the page, white as the page is
+PATIENCE = 60_000  # milliseconds; only a hang takes that long
+
+_LOAD = "%load_ext together_nb"
+_CELL = """%%together --temperature 0.3 --seed 11 --max-tokens 200 -o answer
+A language model"""
+_HELD = 81  # tokens: an answer of 133, held in the first sentence of its second paragraph
+_CAUGHT = "Think of a friend who reads a letter to you over the telephone while her brother"
+# Run first, and not in the picture: at its usual pace up to there, and no further on a machine that is slow to look.
+_HOLD = f"""from together_nb.local import server
+class Held(server.Pace):
+    tokens = 0
+    def wait(self):
+        super().wait()
+        self.tokens += 1
+        if self.tokens == {_HELD}:
+            embedded.tokens_per_second = 1e-9
+embedded = server.running_server()
+embedded.pace = lambda: Held(embedded)"""
+_PANEL = """from together_nb import Panel
+Panel(prompt="The robot", temperature=0.6, top_p=0.9, max_tokens=120, seed=18, logprobs=8)"""
+_BEFORE = "was"  # the token after it is the one whose alternatives are shown: not the likeliest was taken
+
+_COLOURS = 256
+
+
+def take_streaming(browser: Any, folder: Path, target: Path) -> str:
+    """A cell, while its answer streams.
+
+    Parameters
+    ----------
+    browser
+        Playwright's.
+    folder
+        An empty one, for the notebook and its server.
+    target
+        Where the picture goes.
+
+    Returns
+    -------
+    str
+        What the cells read, prompts and all, just after the picture was taken.
+
+    Raises
+    ------
+    RuntimeError
+        The answer had ended before that.
+    """
+    with _opened(browser, folder, _LOAD, _CELL, _HOLD, width=920) as notebook:
+        for number in (0, 2):
+            notebook.run(number)
+            notebook.wait_run(number)
+        notebook.cell(1).locator(".jp-InputPrompt").click()
+        notebook.page.keyboard.press("Shift+Enter")  # as a person would; the cell is no longer the chosen one then
+        for words in (_CAUGHT, f"{_HELD} chunks"):
+            notebook.output(1).get_by_text(words).wait_for(timeout=PATIENCE)
+        shown = [notebook.cell(number) for number in (0, 1)]
+        picture = _picture(notebook.page, *shown)
+        text = "\n".join(cell.inner_text() for cell in shown)
+    if "[*]" not in text:
+        raise RuntimeError("the answer had ended before its picture was taken")
+    _save(picture, target)
+    return text
+
+
+def take_panel(browser: Any, folder: Path, target: Path) -> str:
+    """The panel after an answer, at its tokens, with the alternatives of one.
+
+    Parameters and what it returns are those of `take_streaming`; the text is the panel's.
+    """
+    with _opened(browser, folder, _LOAD, _PANEL, width=1260) as notebook:
+        for number in (0, 1):
+            notebook.run(number)
+            notebook.wait_run(number)
+        panel = notebook.page.locator(".together-nb-panel")
+        panel.get_by_role("button", name="Generate").click(timeout=PATIENCE)
+        panel.get_by_role("tab", name="Tokens").click()
+        panel.get_by_role("status").get_by_text("Done").wait_for(timeout=PATIENCE)
+        token = panel.locator(f".tnb-token:has(> input + span:text-is('{_BEFORE}')) + .tnb-token").first
+        token.locator("input").focus()
+        notebook.page.keyboard.press("Space")
+        token.locator(".tnb-tip").wait_for()
+        picture, text = _picture(notebook.page, panel), str(panel.inner_text())
+    _save(picture, target)
+    return text
+
+
+@contextlib.contextmanager
+def _opened(browser: Any, folder: Path, *cells: str, width: int) -> Iterator[Notebook]:
+    """A notebook in a server and a page of its own, with no key and nothing of the session's settings."""
+    write_notebook(folder / "lesson.ipynb", *cells)
+    unset = {name: "" for name in os.environ if name.startswith("TOGETHER_")}
+    lab = Lab(folder, environment=unset)
+    try:
+        with browser.new_page(viewport={"width": width, "height": 1100}, device_scale_factor=SCALE) as page:
+            notebook = Notebook(page, lab, "lesson.ipynb")
+            page.keyboard.press("Control+b")  # the side bar
+            yield notebook
+    finally:
+        lab.stop()
+
+
+def _picture(page: Any, *shown: Any) -> Image.Image:
+    """The part of the page that holds some elements, and a margin."""
+    boxes = [one.bounding_box() for one in shown]
+    left, top = (min(box[side] for box in boxes) for side in ("x", "y"))
+    width = max(box["x"] + box["width"] for box in boxes) - left
+    height = max(box["y"] + box["height"] for box in boxes) - top
+    png = page.screenshot(clip={"x": left, "y": top, "width": width, "height": height})
+    return ImageOps.expand(Image.open(io.BytesIO(png)).convert("RGB"), MARGIN, "white")
+
+
+def _save(picture: Image.Image, target: Path) -> None:
+    """Keep it in as few bytes as show no difference."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the median cut, which counts pixels: it takes the colour from a small bar.
+    few = picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
+
+
+def main() -> None:
+    """Take both, and say what they weigh."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        sys.exit("No chromium on this machine; install the distribution's, or name one in TOGETHER_NB_CHROMIUM.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        for take, name in ((take_streaming, STREAMING), (take_panel, PANEL)):
+            with tempfile.TemporaryDirectory() as folder:
+                take(browser, Path(folder), FOLDER / name)
+            print(f"{name}: {(FOLDER / name).stat().st_size:,} bytes", flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

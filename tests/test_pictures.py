@@ -1,0 +1,84 @@
+"""The README's pictures: those that are saved, and those that the script would take now."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from PIL import Image
+
+from tests.pictures import FOLDER, MARGIN, PANEL, STREAMING, take_panel, take_streaming
+from tests.readme import README
+
+NAMES = (PANEL, STREAMING)
+MOST_BYTES = 300_000  # of both
+LEAST_WIDTH = 2 * 830  # pixels: sharp in a README, whose column is 830 wide, on a screen with two to each
+
+
+def check(folder):
+    """What holds of the pictures in a folder."""
+    assert sum((folder / name).stat().st_size for name in NAMES) < MOST_BYTES
+    for name in NAMES:
+        with Image.open(folder / name) as picture:
+            assert picture.format == "PNG"
+            assert picture.width >= LEAST_WIDTH, name
+            pixels = picture.convert("RGB")
+        counts = sorted(count for count, _ in pixels.getcolors(pixels.width * pixels.height))
+        assert len(counts) > 50, f"{name} has few colours for a page with text on it"
+        assert counts[-1] < 0.95 * pixels.width * pixels.height, f"{name} is nearly blank"
+        # Just within the margin nothing is drawn: nothing is cut through.
+        left, top, right, bottom = MARGIN, MARGIN, pixels.width - MARGIN, pixels.height - MARGIN
+        sides = [(left, top, right, top + 1), (left, bottom - 1, right, bottom)]
+        sides += [(left, top, left + 1, bottom), (right - 1, top, right, bottom)]
+        assert [pixels.crop(side).getextrema() for side in sides] == [((255, 255),) * 3] * 4, name
+
+
+def test_the_saved_pictures_are_small_and_sharp_and_not_blank():
+    check(FOLDER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_shows_each_picture_and_says_what_is_in_it(name):
+    found = re.findall(rf"!\[([^\]]*)\]\(\S*notebooks/pictures/{name}\)", README.read_text(encoding="utf-8"))
+    assert found
+    for words in found:
+        assert len(words.split()) >= 3, words
+
+
+@pytest.fixture(scope="module")
+def taken(browser, tmp_path_factory):
+    """A folder of pictures that were taken now, and what could be read on each; by a person with a key and a server of their own."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOGETHER_API_KEY", "a-key-that-no-picture-needs")
+        patch.setenv("TOGETHER_MODEL", "nobody/nothing")
+        patch.setenv("TOGETHER_BASE_URL", "http://127.0.0.1:9")
+        texts = {
+            name: take(browser, tmp_path_factory.mktemp("lab"), folder / name)
+            for name, take in ((STREAMING, take_streaming), (PANEL, take_panel))
+        }
+    return folder, texts
+
+
+@pytest.mark.browser
+def test_pictures_that_are_taken_now_are_small_and_sharp_and_not_blank(taken):
+    check(taken[0])
+
+
+@pytest.mark.browser
+def test_the_cell_was_streaming_when_its_picture_was_taken(taken):
+    text = taken[1][STREAMING]
+    assert "%load_ext together_nb" in text
+    assert re.search(r"\[\*\]:\s*%%together .*\s+A language model\s+makes its answer slowly", text)
+    # There is more of this sentence, and a footer once it has ended.
+    assert re.search(r"over the telephone while her brother\s+local/ngram · 81 chunks · [\d.]+ s$", text.rstrip())
+
+
+@pytest.mark.browser
+def test_the_panel_shows_an_answers_tokens_and_what_else_one_might_have_been(taken):
+    text = taken[1][PANEL]
+    assert "the embedded engine, on this machine" in text
+    assert re.search(r"^Done$", text, re.MULTILINE)
+    assert re.search(r"\d+ tokens · mean log-probability", text)
+    (strip,) = re.findall(r"^“.+” \d+\.\d %, log-probability .+$", text, re.MULTILINE)
+    assert len(re.findall(r"\d+\.\d %$", text.partition(strip)[2], re.MULTILINE)) == 8
