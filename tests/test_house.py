@@ -1,11 +1,8 @@
-"""The house: floors, one declaration a parameter, and what lies at the top of the folder."""
+"""The house: floors, and what lies at the top of the folder."""
 
 from __future__ import annotations
 
 import ast
-import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +22,7 @@ FLOORS = [
         "formats",
         "schema",
         "params",
+        "documented",
         "request",
         "chunk",
         "completion",
@@ -221,123 +219,6 @@ class C:
         "together_nb.session", "together_nb.catalog",
     }  # fmt: skip
     assert found.later == {"together_nb.options", "sseclient"}
-
-
-# One declaration
-
-DECLARATION = """\
-    typical_p: float | None = _declare("Keep to the typical.", minimum=0, maximum=1, slider=(0, 1, 0.01))
-"""
-SEEN_EVERYWHERE = """
-import contextlib, io, json, sys
-from pathlib import Path
-import together_nb
-assert Path(together_nb.__file__).parent.parent == Path(sys.argv[1]), together_nb.__file__
-
-from IPython.core.interactiveshell import InteractiveShell
-from together_nb import options
-from together_nb.completion import CompletionRequest
-from together_nb.config import settings
-from together_nb.dialects import DIALECTS
-from together_nb.errors import InputError
-from together_nb.params import SamplingParams
-
-def refusal(action):
-    try:
-        action()
-    except InputError as error:
-        return error.message
-
-shell = InteractiveShell.instance()
-shell.run_line_magic("load_ext", "together_nb")
-magics = next(one for one in shell.configurables if type(one).__name__ == "TogetherMagics")
-seen = {
-    "parsed": options.parse("--typical-p 0.5").sampling,
-    "unset": options.parse("--typical_p unset").sampling,
-    "help": "--typical-p float" in options.help_text() and "Keep to the typical. (a number from 0 to 1)" in " ".join(options.help_text().split()),
-    "refused": refusal(lambda: SamplingParams(typical_p=2)),
-    "refused on the line": refusal(lambda: options.parse("--typical-p 2")),
-    "payloads": [dialect.payload(CompletionRequest("Hi", "m", sampling=SamplingParams(typical_p=0)))["typical_p"] for dialect in DIALECTS.values()],
-    "unsent": [name for name, dialect in DIALECTS.items() if "typical_p" in dialect.payload(CompletionRequest("Hi", "m"))],
-    "configurable": "typical_p" in magics.trait_names(config=True),
-}
-shell.run_line_magic("config", "TogetherMagics.typical_p = 0.25")
-seen["configured"] = settings.typical_p
-with contextlib.redirect_stdout(io.StringIO()) as said:
-    shell.run_line_magic("config", "TogetherMagics")
-seen["config tells of it"] = "typical_p" in said.getvalue()
-seen["default"] = together_nb.stream("Hi").payload["typical_p"]
-seen["keyword"] = together_nb.stream("Hi", typical_p=0.5).payload["typical_p"]
-seen["keyword refused"] = refusal(lambda: together_nb.stream("Hi", typical_p=2))
-
-import threading
-from ipywidgets import HTML, FloatSlider, Tab, Text
-from together_nb.panel.parts import within
-
-def the(kind, among):
-    (found,) = [one for one in among if isinstance(one, kind)]
-    return found
-
-settings.base_url, settings.model = "http://127.0.0.1:9", "m"
-panel = together_nb.Panel(prompt="Hi", api="chat")
-field = the(Text, [one for one in within(panel.widget) if getattr(one, "description", "") == "typical_p"])
-control = list(within(the(object, [one for one in within(panel.widget) if "tnb-parameter" in one._dom_classes and field in within(one)])))
-slider, tab = the(FloatSlider, control), the(Tab, within(panel.widget))
-seen["field"], seen["slider"] = field.value, [slider.value, slider.min, slider.max, slider.step]
-seen["help beside it"] = any("Keep to the typical." in one.value for one in control if isinstance(one, HTML))
-field.value = "2"
-seen["refused beside it"] = any(one.value == "typical_p must be a number from 0 to 1, not 2." for one in control if isinstance(one, HTML))
-slider.value = 0.75
-seen["field after its slider"] = field.value
-tab.selected_index = [tab.get_title(number) for number in range(len(tab.children))].index("Request")
-for thread in threading.enumerate():
-    if thread.name.startswith("together_nb "):
-        thread.join()
-seen["request"] = "&quot;typical_p&quot;: 0.75" in the(HTML, within(tab.children[tab.selected_index])).value
-panel.close()
-print(json.dumps(seen))
-"""
-REFUSED = "typical_p must be a number from 0 to 1, not 2."
-
-
-def test_adding_a_parameter_is_one_line(tmp_path):
-    shutil.copytree(PACKAGE, tmp_path / "together_nb", ignore=shutil.ignore_patterns("__pycache__"))
-    params = tmp_path / "together_nb" / "params.py"
-    before, marker, after = params.read_text(encoding="utf-8").partition("    top_k: int | None = _declare(")
-    assert marker
-    params.write_text(before + DECLARATION + marker + after, encoding="utf-8")
-
-    (tmp_path / "home").mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tmp_path),
-        "IPYTHONDIR": str(tmp_path / "home"),
-        "PYTHONWARNINGS": "error",
-    }
-    script = [sys.executable, "-c", SEEN_EVERYWHERE, str(tmp_path)]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
-        "parsed": {"typical_p": 0.5},
-        "unset": {"typical_p": None},
-        "help": True,
-        "refused": REFUSED,
-        "refused on the line": REFUSED,
-        "payloads": [0.0, 0.0, 0.0],
-        "unsent": [],
-        "configurable": True,
-        "configured": 0.25,
-        "config tells of it": True,
-        "default": 0.25,
-        "keyword": 0.5,
-        "keyword refused": REFUSED,
-        "field": "0.25",
-        "slider": [0.25, -0.01, 1.0, 0.01],
-        "help beside it": True,
-        "refused beside it": True,
-        "field after its slider": "0.75",
-        "request": True,
-    }
 
 
 # The folder

@@ -1,7 +1,66 @@
 """Stream a language model's answer in a notebook: ``%load_ext together_nb``, then ``%%together``.
 
-Names are imported on first use, so that loading the extension waits for nothing.
+``%%together?`` shows what a cell can say; below is what Python can. `help` of each name tells the rest. With no key
+all of it runs on ``local/ngram``, a toy model on this machine; ``%together login`` takes a key.
+
+Ask:
+
+    complete             An answer, whole: a `Completion`.
+    stream               The same as it arrives: a `CompletionStream`, an iterator of `Chunk`.
+    compare              Answers side by side, to a prompt with values that differ: a list of `Completion`.
+    map_prompts          Answers to many prompts, some at once: a `BatchResults`.
+    continue_from        What comes after an answer that was cut, joined to it.
+    models               The models that the server offers: a list of `Model`.
+    Panel                The sliders and the live answer, in widgets.
+
+What comes back:
+
+    Completion           An answer: its `text`, `usage`, `cost` (US dollars), `timings` (seconds), `parsed` and the rest.
+    Choice               One of the `n` answers of a completion.
+    Chunk                A piece of an answer, as it arrived.
+    Token                A token and its log-probability (natural), where `logprobs` was given.
+    Usage                Tokens in and out, as the server counted them.
+    CompletionStream     An answer that streams; `cancel` ends it from any thread.
+    BackgroundRun        The same below a cell of ``%%together --background --out run``: a Future.
+    BatchResults         What came of many prompts, in their order; `to_frame`, `retry_failed`.
+    Model                A row of the list of models, with its price.
+    CompletionRequest    What was asked: `Completion.request`.
+    SamplingParams       How tokens are chosen: all the parameters, with types and bounds.
+    TogetherError        The base of all errors; `completion` is what had come.
+
+What is kept, in this process:
+
+    settings             What holds where nothing else is said: key, server, model, time-outs, budget, sampling.
+    history              Every answer so far, oldest first: a list of `Completion`, to be read, cut and cleared.
+    conversations        A dict of `Conversation` by name: what ``--chat NAME`` and ``complete(chat=NAME)`` go on with.
+    Conversation         The turns of a conversation, to be read, cut and saved.
+    Turn                 A prompt and its answer in a conversation.
+    ledger               What was asked for and what it cost, by model: `rows`, `total()`, `spent` (US dollars).
+    save                 Writes the history and the conversations to a file.
+    load                 Adds those of a file.
+    record               Takes down all that is asked and answered, in a file.
+    replay               Answers from such a file: no key, no network.
+
+The package:
+
+    load_ipython_extension    What ``%load_ext together_nb`` calls.
+    unload_ipython_extension  What ``%unload_ext together_nb`` calls.
+    __version__               The version, a str.
+
+In a notebook ``_together`` is always the last answer. Errors are in `together_nb.errors`, the toy model in
+`together_nb.local`.
+
+Examples
+--------
+>>> from together_nb import complete, history
+>>> answer = complete("Once upon a time", max_tokens=20, temperature=0.8)
+>>> answer.usage.completion_tokens, answer.model
+(20, 'local/ngram')
+>>> history[-1] is answer
+True
 """
+
+# Names are imported on first use, so that loading the extension waits for nothing.
 
 from __future__ import annotations
 
@@ -110,7 +169,22 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """``%load_ext together_nb``: register the magics and their ``%config``."""
+    """``%load_ext together_nb``: register the magics and their ``%config``.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+        The running IPython.
+
+    Examples
+    --------
+    >>> from IPython.core.interactiveshell import InteractiveShell
+    >>> from together_nb import load_ipython_extension
+    >>> shell = InteractiveShell.instance()
+    >>> load_ipython_extension(shell)
+    >>> shell.find_cell_magic("together") is not None
+    True
+    """
     from together_nb.magic import TogetherMagics
 
     unload_ipython_extension(shell)
@@ -127,7 +201,23 @@ def _open_panel(_: str) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """``%unload_ext together_nb``: take the magics away again."""
+    """``%unload_ext together_nb``: take the magics away again.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+        The running IPython.
+
+    Examples
+    --------
+    >>> from IPython.core.interactiveshell import InteractiveShell
+    >>> from together_nb import load_ipython_extension, unload_ipython_extension
+    >>> shell = InteractiveShell.instance()
+    >>> load_ipython_extension(shell)
+    >>> unload_ipython_extension(shell)
+    >>> shell.find_cell_magic("together") is None
+    True
+    """
     for kind in shell.magics_manager.magics.values():
         kind.pop("together", None)
     shell.configurables[:] = [one for one in shell.configurables if type(one).__name__ != "TogetherMagics"]

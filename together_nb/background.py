@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from together_nb import session
 from together_nb.completion import Completion, count
+from together_nb.documented import documented
 from together_nb.escape import visible
 from together_nb.scope import Scope, joins
 
@@ -18,21 +19,29 @@ if TYPE_CHECKING:
     from together_nb.session import View
 
 
+@documented()
 class BackgroundRun(Future[Completion]):
     """An answer that streams in a thread: a `concurrent.futures.Future` of a `Completion`.
 
-    ``done()`` says whether it has ended; ``result()`` waits for the answer, whole or as far as it
-    came, and raises the `TogetherError` it failed with (which holds what came); ``cancel()`` stops
-    it and keeps what came.
+    ``%%together --background --out run`` makes one and calls it ``run``. ``run.done()`` says whether it has ended;
+    ``run.result(timeout=None)`` waits for the answer, whole or as far as it came, and raises the `TogetherError`
+    that it failed with (whose `completion` is what came), or `TimeoutError` after that many seconds;
+    ``run.cancel()`` stops it and keeps what came.
 
     Parameters
     ----------
-    open_stream
-        Gives the stream; called in the thread.
-    view
+    open_stream : callable
+        Gives the `CompletionStream`; called in the thread.
+    view : View
         What draws it, in the thread.
-    keep
-        Called with the completion before the view's end.
+    keep : callable
+        Called with the `Completion` before the view's end.
+
+    Attributes
+    ----------
+    stream : CompletionStream or None
+        What it reads; None before it is opened.
+    {properties}
     """
 
     def __init__(
@@ -51,7 +60,13 @@ class BackgroundRun(Future[Completion]):
         self.set_running_or_notify_cancel()
 
     def start(self) -> BackgroundRun:
-        """Begin, and return at once."""
+        """Begin, and return at once.
+
+        Returns
+        -------
+        BackgroundRun
+            This one.
+        """
         self._thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
         self._thread.start()
         return self
@@ -71,7 +86,13 @@ class BackgroundRun(Future[Completion]):
             self.set_result(completion)
 
     def cancel(self) -> bool:
-        """Stop it, from any thread; what came is kept. False where it had ended."""
+        """Stop it, from any thread; what came is kept.
+
+        Returns
+        -------
+        bool
+            False where it had ended.
+        """
         if self.done():
             return False
         self._scope.cancel()
@@ -83,7 +104,13 @@ class BackgroundRun(Future[Completion]):
         return self._scope.cancelled
 
     def join(self, timeout: float | None = None) -> None:
-        """Until its thread has ended."""
+        """Wait until its thread has ended.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait at most; None waits for as long as it takes.
+        """
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 

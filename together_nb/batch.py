@@ -12,6 +12,7 @@ from together_nb.batch_results import BatchResults
 from together_nb.batch_run import Drive, check_recording
 from together_nb.completion import Completion, count
 from together_nb.config import hidden, settings
+from together_nb.documented import documented
 from together_nb.errors import InputError, MissingKeyError, TogetherError
 from together_nb.fill import fill
 from together_nb.formats import AUTO
@@ -34,6 +35,7 @@ __all__ = ["BatchResults", "map_prompts"]
 MOST = 8  # requests at once, where nothing else is said
 
 
+@documented(session.stream)
 def map_prompts(
     prompts: Iterable[Any],
     *,
@@ -55,32 +57,34 @@ def map_prompts(
 
     Parameters
     ----------
-    prompts
+    prompts : iterable
         The items: texts, lists of messages, and with a `template` also dicts, tuples, the rows of a
         DataFrame, or any other objects.
-    template
+    template : str or None
         The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns
         are filled in, as they are in `system`. Without one each item is the prompt itself, or its messages.
-    max_workers
+    max_workers : int
         The most requests at once. When the server refuses one as too many (HTTP 429), all wait as
         long as it asks, and fewer are sent at once afterwards.
-    executor
+    executor : Executor or None
         What runs the requests, any executor of `concurrent.futures`: those of Dask, ipyparallel and
         Ray run them on other machines, which need together_nb. The key goes along, masked and not
         encrypted. Without one, threads of this process.
-    progress
+    progress : bool
         Whether to show a bar.
-    model, api, system, base_url, api_key, timeout, schema, **sampling
+    model, api, system, base_url, api_key, timeout, schema
         As for `stream`.
-    names
-        What else a template may name.
+    names : mapping or None
+        What else a template may name: values by name.
+    **sampling
+        As for `stream`.
 
     Returns
     -------
     BatchResults
         For each item its `Completion` or the error that it failed with, in the order of the items;
         `BatchResults.retry_failed` runs those again that failed. In IPython ``_together`` holds it,
-        also when this raises.
+        also when this is stopped.
 
     Raises
     ------
@@ -90,12 +94,18 @@ def map_prompts(
     TogetherError
         At once: the server cannot be asked what the model is.
     KeyboardInterrupt
-        Ctrl-C; what is done is kept, in its ``results`` too.
+        Ctrl-C or the notebook's ■; what is done is kept, in its ``results`` too.
 
     Examples
     --------
-    >>> answers = map_prompts(["Paris", "Rome"], template="Where is {item}?", max_tokens=20)  # doctest: +SKIP
-    >>> answers.to_frame()  # doctest: +SKIP
+    >>> from together_nb import map_prompts
+    >>> told = map_prompts(["Ada Lovelace", "Alan Turing"], template="{item} was", max_tokens=8, progress=False)
+    >>> len(told), told.failed
+    (2, [])
+    >>> [answer.request.prompt for answer in told]
+    ['Ada Lovelace was', 'Alan Turing was']
+    >>> told.to_frame()["completion_tokens"].tolist()
+    [8, 8]
     """
     api_key = hidden(api_key)
     _check(template, max_workers, executor)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.completion import Completion, Usage, count, timestamp
+from together_nb.documented import documented
 from together_nb.errors import InputError, TogetherError
 from together_nb.items import ITEM, fields_of, shown
 from together_nb.spending import Spent
@@ -29,20 +30,37 @@ _COLUMNS = (
 
 
 class NotRunError(TogetherError):
-    """The batch ended before the turn of this item. Nothing was sent for it."""
+    """The batch ended before the turn of this item. Nothing was sent for it.
+
+    Attributes
+    ----------
+    message : str
+        What happened, in a sentence.
+    hint : str
+        What to do about it.
+    completion : None
+        Nothing had arrived.
+    passing : str
+        Always "".
+    retry_after : None
+        Always None: no server was asked to say how many seconds to wait.
+    """
 
     def __init__(self) -> None:
         super().__init__("It was not run: the batch was stopped before.", "retry_failed() runs it.")
 
 
+@documented()
 class BatchResults(Sequence["Completion | TogetherError"]):
-    """The answers of a batch: for each item its `Completion`, or the error that it failed with.
+    """The answers of a batch: a sequence that holds, for each item, its `Completion` or the `TogetherError` it failed with.
+
+    `map_prompts` makes one. The n-th is that of the n-th item; a slice is a list.
 
     Parameters
     ----------
-    items
+    items : Items
         What the batch goes through.
-    run_again
+    run_again : callable
         Runs the items of those numbers and puts what comes of them here, with a bar or without.
 
     Attributes
@@ -50,7 +68,17 @@ class BatchResults(Sequence["Completion | TogetherError"]):
     items : tuple
         The items, in order.
     seconds : float
-        How long it took, all runs together.
+        Seconds that it took, all runs together.
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import map_prompts
+    >>> told = map_prompts(["Ada Lovelace was", "Alan Turing was"], max_tokens=8, progress=False)
+    >>> told[0].text == told.texts[0], told.usage.completion_tokens, told.cost
+    (True, 16, 0.0)
+    >>> told.retry_failed() is told
+    True
     """
 
     def __init__(self, items: Items, run_again: Callable[[BatchResults, Sequence[int], bool], None]) -> None:
@@ -63,11 +91,27 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._created = timestamp()
 
     def put(self, number: int, came: Completion | TogetherError) -> None:
-        """What came of an item."""
+        """Take what came of an item.
+
+        Parameters
+        ----------
+        number : int
+            Which item, from 0.
+        came : Completion or TogetherError
+            Its answer, or what it failed with.
+        """
         self._came[number] = came
 
     def put_request(self, number: int, request: CompletionRequest) -> None:
-        """What is asked for an item."""
+        """Take what is asked for an item.
+
+        Parameters
+        ----------
+        number : int
+            Which item, from 0.
+        request : CompletionRequest
+            What is asked.
+        """
         self._requests[number] = request
 
     def __len__(self) -> int:
@@ -89,12 +133,12 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     @property
     def failed(self) -> list[int]:
-        """Numbers of the items that failed, were stopped, or were not run."""
+        """Numbers, from 0, of the items that failed, were stopped, or were not run."""
         return [number for number, one in enumerate(self._came) if not _is_whole(one)]
 
     @property
     def texts(self) -> list[str | None]:
-        """The answers' texts; None where an item failed."""
+        """The answers' texts, in the order of the items; None where one failed."""
         return [one.text if isinstance(one, Completion) and _is_whole(one) else None for one in self._came]
 
     @property
@@ -122,7 +166,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
         Parameters
         ----------
-        progress
+        progress : bool
             Whether to show a bar.
 
         Returns
@@ -134,6 +178,8 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         ------
         InputError
             They came from another process, by pickle: neither the key nor the server came along.
+        KeyboardInterrupt
+            Ctrl-C or the notebook's ■; what is done is kept.
         """
         if self._run_again is None:
             raise InputError(
@@ -150,9 +196,9 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         Returns
         -------
         pandas.DataFrame
-            The item's fields (``item`` where it has none) and ``prompt``, ``text``, ``finish_reason``,
-            ``error``, ``model``, ``prompt_tokens``, ``completion_tokens``, ``cost`` (US dollars) and
-            ``seconds``; a field of one of these names is called ``item_…``. The index is that of the
+            The item's fields (``item`` where it has none) and ``prompt``, ``text``, ``finish_reason``, ``error``,
+            ``model``, ``prompt_tokens``, ``completion_tokens`` (as the server counted them), ``cost`` (US dollars)
+            and ``seconds``; a field of one of these names is called ``item_…``. The index is that of the
             DataFrame that the items came from.
 
         Raises
@@ -193,11 +239,29 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     @staticmethod
     def texts_of(came: Completion | TogetherError) -> str | None:
-        """The text of what came of an item; None where it failed."""
+        """The text of what came of an item; None where it failed.
+
+        Parameters
+        ----------
+        came : Completion or TogetherError
+            What came of it.
+
+        Returns
+        -------
+        str or None
+            The text.
+        """
         return came.text if isinstance(came, Completion) and _is_whole(came) else None
 
     def metadata(self) -> dict[str, Any]:
-        """What made them, for an output's metadata: no prompt, no key."""
+        """What made them, for an output's metadata: no prompt, no key.
+
+        Returns
+        -------
+        dict
+            ``model``, ``api``, ``parameters``, ``items`` and ``failed`` (how many), ``ids`` (of the first 1,000 answers),
+            ``usage`` (tokens), ``uncounted``, ``cost`` (US dollars), ``seconds`` and ``time``.
+        """
         parts, usage = self._parts(), self.usage
         request = next((one for one in self._requests if one is not None), None)
         counted = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -216,7 +280,13 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         }
 
     def footer(self) -> str:
-        """One line of plain text: answers · failed · not run · tokens · cost · seconds."""
+        """One line of plain text: answers · failed · not run · tokens · cost · seconds.
+
+        Returns
+        -------
+        str
+            The line; a cost is in US dollars.
+        """
         spent, usage = self._spent(), self.usage
         not_run = sum(isinstance(one, NotRunError) for one in self._came)
         failed = len(self.failed) - not_run
@@ -235,7 +305,13 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return " · ".join(filter(None, parts))
 
     def bundle(self) -> dict[str, str]:
-        """What a notebook saves of them: ``text/markdown`` and ``text/plain``, a table and a line below."""
+        """What a notebook saves of them: a table of the first 20 items, and a line below.
+
+        Returns
+        -------
+        dict of str to str
+            ``text/markdown`` and ``text/plain``.
+        """
         rows = [
             (str(number), _cut(shown(item), _WIDE_ITEM), _cell(came))
             for number, (item, came) in enumerate(zip(self.items[:_ROWS], self._came, strict=False))

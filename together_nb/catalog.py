@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from together_nb.documented import documented
 from together_nb.errors import suggestion
 from together_nb.escape import without_surrogates
 
@@ -13,22 +14,36 @@ _CONTINUES_TEXT = frozenset({"language", "code"})
 _TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
 
 
+@documented()
 @dataclass(frozen=True)
 class Model:
-    """One row of the list.
+    """A model that a server offers, as told by ``GET /v1/models``.
 
     Parameters
     ----------
-    id
+    id : str
         What a request names.
-    type
+    type : str
         ``chat``, ``language``, ``code``, ``image``, …; "" where the server does not tell.
-    display_name, organization
-        For people; "" where not told.
-    context_length
+    display_name : str
+        Its name for people; "" where not told.
+    organization : str
+        Who made it; "" where not told.
+    context_length : int or None
         Tokens of prompt and answer together; None where not told.
-    price
+    price : tuple of (float, float) or None
         US dollars per million tokens (in, out); None where not priced.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import models
+    >>> model = models()[0]
+    >>> model.id, model.type, model.api, model.writes_text
+    ('local/ngram', 'language', 'completions', True)
     """
 
     id: str
@@ -40,7 +55,7 @@ class Model:
 
     @property
     def api(self) -> str:
-        """The dialect that ``--api auto`` speaks to it."""
+        """How ``auto`` asks it: ``completions`` where its type is ``language`` or ``code``, else ``chat``."""
         return "completions" if self.type in _CONTINUES_TEXT else "chat"
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from together_nb.completion import Completion
 
 conversations: dict[str, Conversation] = {}
-"""By name; ``conversations["chat"]`` is the one that ``--chat`` without a name keeps."""
+"""The session's conversations by name; ``conversations["chat"]`` is the one that ``--chat`` without a name keeps."""
 
 
 def conversation_for(chat: str | Conversation) -> Conversation:

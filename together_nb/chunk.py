@@ -11,14 +11,21 @@ class Token:
 
     Parameters
     ----------
-    text
+    text : str
         The token.
-    logprob
+    logprob : float or None
         Natural logarithm of its probability; None where the server gave none (a prompt's first).
-    id
-        Its number in the model's vocabulary, if told.
-    top
-        The likeliest tokens at this place and their log-probabilities, likeliest first.
+    id : int or None
+        Its number in the model's vocabulary; None where not told.
+    top : tuple of tuple of (str, float)
+        The likeliest tokens at this place and their log-probabilities (natural), likeliest first.
+
+    Examples
+    --------
+    >>> from together_nb import complete
+    >>> first = complete("Alan Turing was", max_tokens=1, temperature=0, logprobs=3).tokens[0]
+    >>> len(first.top), first.top[0] == (first.text, first.logprob)
+    (3, True)
     """
 
     text: str
@@ -33,10 +40,22 @@ class Usage:
 
     Parameters
     ----------
-    prompt_tokens, completion_tokens, total_tokens
-        Tokens in, out and together.
-    reasoning_tokens, cached_tokens
-        Of those, spent on thinking and read from the cache; None where not told.
+    prompt_tokens : int
+        Tokens in.
+    completion_tokens : int
+        Tokens out.
+    total_tokens : int
+        Tokens in and out together.
+    reasoning_tokens : int or None
+        Tokens out that were spent on thinking; None where not told.
+    cached_tokens : int or None
+        Tokens in that were read from the server's cache; None where not told.
+
+    Examples
+    --------
+    >>> from together_nb import Usage
+    >>> Usage(3, 20, 23).plus(Usage(4, 10, 14))
+    Usage(prompt_tokens=7, completion_tokens=30, total_tokens=37, reasoning_tokens=None, cached_tokens=None)
     """
 
     prompt_tokens: int
@@ -46,7 +65,18 @@ class Usage:
     cached_tokens: int | None = None
 
     def plus(self, other: Usage) -> Usage:
-        """Both counts together; a detail that either did not tell is not told."""
+        """Both counts together; a detail that either did not tell is not told.
+
+        Parameters
+        ----------
+        other : Usage
+            The count to add.
+
+        Returns
+        -------
+        Usage
+            The sum.
+        """
         mine, others = astuple(self), astuple(other)
         return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, others, strict=True)))  # type: ignore[arg-type]
 
@@ -57,20 +87,22 @@ class Chunk:
 
     Parameters
     ----------
-    text
+    text : str
         New text of the answer; may be "".
-    index
-        Which of the `n` choices it belongs to.
-    reasoning
+    index : int
+        Which of the `n` choices it belongs to, from 0.
+    reasoning : str
         New text of the model's thinking; not part of the answer.
-    tokens
+    tokens : tuple of Token
         The tokens of `text`, where log-probabilities were asked for.
-    finish_reason
-        Why this choice ended, on its last chunk.
-    usage
-        Tokens counted, on the chunk that carries the count.
-    model, id
-        As the server says them; "" where this event does not.
+    finish_reason : str or None
+        Why this choice ended (``stop``, ``eos``, ``length``, …), on its last chunk; else None.
+    usage : Usage or None
+        Tokens counted, on the chunk that carries the count; else None.
+    model : str
+        Id of the model, as the server says it; "" where this event does not.
+    id : str
+        Id of the answer, as the server says it; "" where this event does not.
     """
 
     text: str = ""
@@ -89,16 +121,22 @@ class Choice:
 
     Parameters
     ----------
-    index
-        Its number.
-    text
+    index : int
+        Its number, from 0.
+    text : str
         The answer.
-    reasoning
+    reasoning : str
         The thinking before it.
-    finish_reason
+    finish_reason : str or None
         Why it ended (``stop``, ``eos``, ``length``, …); None when it was cut off.
-    tokens
+    tokens : list of Token
         Its tokens, where log-probabilities were asked for.
+
+    Examples
+    --------
+    >>> from together_nb import complete
+    >>> [choice.index for choice in complete("Once upon a time", n=3, max_tokens=5).choices]
+    [0, 1, 2]
     """
 
     index: int = 0
@@ -114,17 +152,28 @@ class Timings:
 
     Parameters
     ----------
-    first_token
-        Until the first piece of text or thinking; None where none came.
-    total
-        Until the end.
+    first_token : float or None
+        Seconds until the first piece of text or thinking; None where none came.
+    total : float
+        Seconds until the end.
     """
 
     first_token: float | None
     total: float
 
     def tokens_per_second(self, usage: Usage | None) -> float | None:
-        """Tokens a second from the first one on; None where the server did not count."""
+        """Tokens a second from the first one on; None where the server did not count.
+
+        Parameters
+        ----------
+        usage : Usage or None
+            Tokens, as the server counted them.
+
+        Returns
+        -------
+        float or None
+            Tokens a second.
+        """
         if usage is None or self.first_token is None or self.total <= self.first_token:
             return None
         return max(usage.completion_tokens - 1, 0) / (self.total - self.first_token)

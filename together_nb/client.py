@@ -14,7 +14,8 @@ from together_nb.accumulate import Accumulator
 from together_nb.advice import advise
 from together_nb.completion import Timings, timestamp
 from together_nb.config import settings
-from together_nb.dialects import dialect_for, says_something
+from together_nb.dialects import dialect_for, how_to_ask, says_something
+from together_nb.documented import documented
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
@@ -49,25 +50,46 @@ _BOM = b"\xef\xbb\xbf"
 _OK = 200
 
 
+@documented()
 class CompletionStream:
-    """A completion as it arrives: a context manager and an iterator of chunks.
+    """A completion as it arrives: a context manager and an iterator of `Chunk`. `stream` makes one.
 
-    The request is sent at the first `next`. One thread iterates; `cancel` and `completion` may be
+    The request is sent at the first `next`. One thread iterates; `cancel` and the attributes may be
     used by any other meanwhile.
 
     Parameters
     ----------
-    request
+    request : CompletionRequest
         What to ask, with model and dialect chosen.
-    endpoint
+    endpoint : Endpoint
         Whom to ask.
-    marks
+    marks : dict or None
         Fields of `Completion` that are known beforehand (``price``, ``note``, ``filled``).
+
+    Attributes
+    ----------
+    request : CompletionRequest
+        What is asked.
+    payload : dict
+        The body of the HTTP request, as JSON has it.
+    {properties}
 
     Raises
     ------
     InputError
-        The dialect cannot say what is asked. Nothing is sent.
+        At once: the dialect cannot say what is asked. Nothing is sent. While iterating: the budget is spent.
+    TogetherError
+        While iterating: what went wrong; its `completion` is what came.
+
+    Examples
+    --------
+    >>> from together_nb import stream
+    >>> answer = stream("Once upon a time", max_tokens=20)
+    >>> for chunk in answer:
+    ...     if answer.chunks == 3:
+    ...         answer.cancel()
+    >>> answer.cancelled, answer.completion.ending, answer.completion.chunks
+    (True, 'stopped by you', 3)
     """
 
     def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
@@ -143,12 +165,12 @@ class CompletionStream:
 
     @property
     def chunks(self) -> int:
-        """How many pieces of text or thinking have come."""
+        """How many pieces of text or thinking have come; most servers send a token in each."""
         return self._accumulator.chunks
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request was sent, up to its end."""
+        """Seconds since the request was sent, up to its end; 0 before it is."""
         if self._started is None:
             return 0.0
         return (perf_counter() if self._ended is None else self._ended) - self._started
@@ -327,16 +349,18 @@ class CompletionStream:
             f"{exchange.url} answered with {described(exchange)}, not with a stream of events.{' ' * bool(title)}{title}",
             "Check the base URL: this looks like a web page or a log-in page, not an API."
             if payload is None
-            else "Check the base URL and the API (`--api chat`, `completions` or `inference`).",
+            else f"Check the base URL and the API ({how_to_ask()}).",
         )
 
     def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of a payload, each added to what has come."""
-        if not self._begun and says_something(payload):
-            self._begun = True
-            self._exchange.begun(self.endpoint.silence_timeout)
+        if says_something(payload):
+            self._begin()
         try:
             for chunk in self.dialect.chunks(payload):
+                # In events of another shape than most only their dialect sees what they say.
+                if chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage:
+                    self._begin()
                 if self._first is None and (chunk.text or chunk.reasoning):
                     self._first = perf_counter()
                 self._accumulator.add(chunk)
@@ -346,6 +370,12 @@ class CompletionStream:
                 f"The server sent something of a shape that is not the {self.dialect.name} API's ({error}).",
                 "What came before it is kept.",
             ) from None
+
+    def _begin(self) -> None:
+        """Something of an answer has come: from now on it is not asked for again, and a silence is one in mid-answer."""
+        if not self._begun:
+            self._begun = True
+            self._exchange.begun(self.endpoint.silence_timeout)
 
 
 def _start(pieces: Iterator[bytes]) -> bytes:

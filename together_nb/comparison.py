@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb import session
 from together_nb.config import hidden
+from together_nb.documented import documented
 from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO, format_for
 from together_nb.interrupts import put_off, told
@@ -165,6 +166,7 @@ class _Lane:
         self._keep(completion)
 
 
+@documented(session.stream)
 def compare(
     prompt: str = "",
     *,
@@ -183,15 +185,28 @@ def compare(
 
     In IPython they are drawn as they stream, and elsewhere nothing is. They are also added to `history`.
 
+    Of several lists, all combinations are asked for, 64 at most, the first list changing slowest.
+
     Parameters
     ----------
-    prompt, model, api, system, messages, base_url, api_key, timeout, **sampling
-        As for `stream`. Where one is a list (`stop`: a list of lists), each of its values is asked
-        with; of several lists, all combinations, the first of them changing slowest.
-    show
+    prompt
+        As for `stream`.
+    model : str or list of str or None
+        As for `stream`.
+    api : str or list of str
+        As for `stream`.
+    system : str or list of str or None
+        As for `stream`.
+    messages, base_url, api_key, timeout
+        As for `stream`.
+    show : str
         How they are drawn: ``auto``, ``markdown``, ``text``, ``code``, ``json`` or ``none``.
-    at_once
+    at_once : int
         How many requests are under way at once.
+    **sampling
+        As for `stream`.
+
+        Of each of these, `logit_bias` left aside, a list of values may be given (of `stop` a list of lists).
 
     Returns
     -------
@@ -201,13 +216,18 @@ def compare(
     Raises
     ------
     InputError
-        At once: something cannot be sent. Nothing was.
+        At once: something cannot be sent, there is nothing to compare, or too much. Nothing was sent.
     TogetherError
         None has succeeded: the first one's error.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what came is in `history`.
 
     Examples
     --------
-    >>> cold, warm = compare("Once upon a time", temperature=[0, 1], max_tokens=40)  # doctest: +SKIP
+    >>> from together_nb import compare
+    >>> cold, warm = compare("Once upon a time", temperature=[0, 1], max_tokens=12)
+    >>> cold.request.sampling.temperature, warm.request.sampling.temperature
+    (0.0, 1.0)
     """
     api_key = hidden(api_key)
     from IPython import get_ipython

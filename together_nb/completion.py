@@ -10,6 +10,7 @@ from time import gmtime, strftime
 from typing import Any
 
 from together_nb.chunk import Choice, Chunk, Timings, Token, Usage
+from together_nb.documented import documented
 from together_nb.escape import literal, visible
 from together_nb.formats import AUTO, format_for
 from together_nb.request import CompletionRequest
@@ -33,36 +34,54 @@ LENGTH = "length"
 _FINISHED_WELL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "", None})
 
 
+@documented()
 @dataclass
 class Completion:
-    """An answer, whole or as far as it came.
+    """An answer, whole or as far as it came. It shows itself in a notebook; `str` of it is its text.
 
     Parameters
     ----------
-    request
+    request : CompletionRequest
         What was asked.
-    choices
+    choices : list of Choice
         The answers, by index; at least one.
-    model, id
-        As the server says them.
-    usage
-        The server's count, or None: nothing is guessed.
-    timings
+    model : str
+        Id of the model, as the server says it.
+    id : str
+        Id of the answer, as the server says it.
+    usage : Usage or None
+        Tokens, as the server counted them, or None: nothing is guessed.
+    timings : Timings
         Seconds to the first token and in all.
-    chunks
-        How many pieces came.
-    cancelled
+    chunks : int
+        How many pieces of text or thinking came; most servers send a token in each.
+    cancelled : bool
         Whether it was stopped by the user.
-    error
-        What cut it short, if something did (``connection lost``).
-    price
-        US dollars per million tokens (in, out), where the model list has them.
-    note
+    error : str
+        What cut it short (``connection lost``); "" where nothing did.
+    price : tuple of (float, float) or None
+        US dollars per million tokens (in, out), as told by ``GET /v1/models``; None where it tells none.
+    note : str
         A sentence for the footer about where the answer comes from.
-    filled
+    filled : tuple of str
         Names that were filled in in the prompt.
-    created
+    created : str
         When the request was sent, in UTC as ISO 8601 has it (``2026-11-26T10:20:30Z``); "" where it was not.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import Completion, complete
+    >>> answer = complete("Alan Turing was", max_tokens=8, temperature=0, logprobs=2)
+    >>> answer.finish_reason, answer.usage.completion_tokens, answer.cost
+    ('length', 8, 0.0)
+    >>> "".join(token.text for token in answer.tokens) == answer.text
+    True
+    >>> Completion.from_dict(answer.to_dict()) == answer
+    True
     """
 
     request: CompletionRequest
@@ -81,7 +100,7 @@ class Completion:
 
     @property
     def api(self) -> str:
-        """Name of the dialect that was spoken."""
+        """How it was asked for: ``chat``, ``completions`` or ``inference``."""
         return self.request.api
 
     @property
@@ -104,7 +123,7 @@ class Completion:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the first choice ended."""
+        """Why the first choice ended, as the server says it (``stop``, ``eos``, ``length``); None where it was cut off."""
         return self.choices[0].finish_reason
 
     @property
@@ -138,7 +157,7 @@ class Completion:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second from the first token on, by the server's count."""
+        """Tokens a second from the first token on, by the server's count; None where it did not count."""
         return self.timings.tokens_per_second(self.usage)
 
     @property
@@ -151,7 +170,7 @@ class Completion:
 
     @property
     def cost_told(self) -> str:
-        """The cost in words; "" where the model has no price, or costs nothing.
+        """The cost in words, in US dollars; "" where the model has no price, or costs nothing.
 
         A stopped answer's count is that of what had been counted, so that its cost is a lower bound.
         """
@@ -200,8 +219,13 @@ class Completion:
 
         Parameters
         ----------
-        way_on
+        way_on : bool
             Whether to say how an answer that was cut goes on; not where there are others beside it.
+
+        Returns
+        -------
+        str
+            The line; a cost is in US dollars.
         """
         parts = [self.model or self.request.model]
         if self.usage is not None:
@@ -219,12 +243,34 @@ class Completion:
         return " · ".join(visible(" ".join(part.split())) for part in parts if part.strip())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal completion, but for the class of a pydantic model."""
+        """A JSON-able form from which `from_dict` makes an equal completion, but for the class of a pydantic model.
+
+        Returns
+        -------
+        dict
+            Its parameters by name, each as JSON can have it.
+        """
         return asdict(self) | {"request": self.request.to_dict(), "timings": asdict(self.timings)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Completion:
-        """The completion that `to_dict` wrote, JSON in between or not."""
+        """The completion that `to_dict` wrote, JSON in between or not.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` gave.
+
+        Returns
+        -------
+        Completion
+            An equal one.
+
+        Raises
+        ------
+        InputError
+            A sampling parameter is unknown, or has a value that does not fit.
+        """
         usage, price = values.get("usage"), values.get("price")
         return cls(**{
             **values,
@@ -244,11 +290,21 @@ class Completion:
 
         Parameters
         ----------
-        show
-            Name of a format.
-        alone
+        show : str
+            ``auto``, ``markdown``, ``text``, ``code``, ``json``, ``tokens`` or ``none``.
+        alone : bool
             Whether it is the last answer, and not one of several beside each other: then the footer says how one
             that was cut goes on.
+
+        Returns
+        -------
+        dict of str to str
+            Content by MIME type.
+
+        Raises
+        ------
+        InputError
+            There is no such format.
         """
         shown, read = format_for(show, chat=self.api == "chat"), self._read()
         several = len(self.choices) > 1
@@ -289,7 +345,14 @@ class Completion:
         return untold(self, choice) or summary(choice.tokens)
 
     def metadata(self) -> dict[str, Any]:
-        """What made it, for the output's metadata: no prompt, no key."""
+        """What made it, for the output's metadata: no prompt, no key.
+
+        Returns
+        -------
+        dict
+            ``model``, ``api``, ``id``, ``time``, ``parameters``, ``finish_reason``, ``cancelled``, ``error``,
+            ``usage`` (tokens), ``cost`` (US dollars) and ``timings`` (seconds).
+        """
         usage = None if self.usage is None else {k: v for k, v in asdict(self.usage).items() if v is not None}
         return {
             "model": self.model or self.request.model,

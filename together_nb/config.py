@@ -8,10 +8,12 @@ on the cell. The environment is read at each use, so that ``os.environ[â€¦] = â€
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import secrets
 from copy import copy
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +23,8 @@ from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from traitlets.config import Configurable
 
 LOCAL_MODEL = "local/ngram"
@@ -226,23 +230,63 @@ class _ParameterTrait(TraitType[Any, Any]):
 
 
 class Settings(HasTraits):
-    """What holds for every request that does not say otherwise.
+    """What holds for every request that does not say otherwise: ``settings.temperature = 0.7``.
 
-    One trait for each sampling parameter is added from their declaration: ``settings.temperature``.
+    ``%config TogetherMagics.temperature = 0.7`` sets the same, and so do the panel's controls. What an option on a
+    cell or a keyword says comes first; None is unset, and a sampling parameter that is unset is not sent.
+
+    Attributes
+    ----------
+    {traits}
+    api_key : Key or None
+        The key, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to set it, None to
+        forget it; ``%together login`` asks for it. It is kept in memory alone, and shown nowhere.
+    sampling : SamplingParams
+        The sampling parameters that are set here.
+    chosen_base_url : str or None
+        The base URL set here or else in ``TOGETHER_BASE_URL``.
+    chosen_model : str or None
+        The model set here or else in ``TOGETHER_MODEL``.
+
+    Raises
+    ------
+    InputError
+        What is assigned to a sampling parameter, to `base_url` or to `api_key` is not fit for it.
+    TraitError
+        What is assigned to another attribute is of another type or out of bounds.
+
+    Examples
+    --------
+    >>> from together_nb import complete, settings
+    >>> settings.max_tokens = 5
+    >>> complete("Alan Turing was").usage.completion_tokens
+    5
+    >>> complete("Alan Turing was", max_tokens=7).usage.completion_tokens
+    7
+    >>> settings.max_tokens = None
     """
 
     base_url = Unicode(None, allow_none=True, help=f"Server; unset: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}")
-    model = Unicode(None, allow_none=True, help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}")
+    model = Unicode(
+        None,
+        allow_none=True,
+        help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
+    )
     connect_timeout = Float(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
     timeout = Float(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
     silence_timeout = Float(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
-    max_retries = Int(MAX_RETRIES, min=0, max=10, help="How often a request is sent again, before its first token")
+    max_retries = Int(
+        MAX_RETRIES, min=0, max=10, help="How often a request that fails is sent again, before its first token"
+    )
     budget = Float(None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused")
-    local_tokens_per_second = Float(40.0, min=0, help=f"Pace of {LOCAL_MODEL}; 0 is as fast as it can")
+    local_tokens_per_second = Float(
+        40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as it can"
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
+        type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
         self._key: Key | None = None
 
     @validate("base_url")
@@ -254,7 +298,13 @@ class Settings(HasTraits):
 
     @property
     def api_key(self) -> Key | None:
-        """The key, hidden: set here, or else from ``TOGETHER_API_KEY``. Assign a str to set it, None to forget it."""
+        """The key, hidden: set here, or else from ``TOGETHER_API_KEY``. Assign a str to set it, None to forget it.
+
+        Raises
+        ------
+        InputError
+            It cannot be a key: no text, empty, or with characters that no HTTP header carries.
+        """
         if self._key is not None:
             return self._key
         value = os.environ.get(KEY_VARIABLE, "").strip()
@@ -282,7 +332,13 @@ class Settings(HasTraits):
         return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
 
     def copy(self) -> Settings:
-        """Settings of their own with the values of these, but for the key."""
+        """Settings of their own with the values of these, but for the key.
+
+        Returns
+        -------
+        Settings
+            A copy; a change of either is none of the other.
+        """
         twin = Settings()
         for name in self.trait_names():
             setattr(twin, name, getattr(self, name))
@@ -313,5 +369,21 @@ def mirror(source: HasTraits, target: Configurable) -> None:
         link((source, name), (target, name))
 
 
+def _traits() -> Iterator[str]:
+    """Of each trait what a docstring says of it, from its declaration."""
+    kinds = {Unicode: "str", Float: "float", Int: "int"}
+    for name, trait in vars(Settings).items():
+        if not isinstance(trait, TraitType):
+            continue
+        kind = kinds[type(trait)] + " or None" * trait.allow_none
+        value = trait.default_value
+        bound = getattr(trait, "max", None)
+        most = "" if bound in (None, math.inf) else f", {bound} at most"
+        yield f"{name} : {kind}\n    {trait.help}{most}. At first {'unset' if value is None else value}."
+    for parameter in PARAMETERS.values():
+        yield parameter.entry
+
+
+Settings.__doc__ = cleandoc(Settings.__doc__ or "").replace("{traits}", "\n".join(_traits()))
 settings = Settings()
 """The settings of this process."""

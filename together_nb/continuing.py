@@ -10,6 +10,7 @@ from together_nb.chats import conversations
 from together_nb.completion import Chunk
 from together_nb.continuation import can_go_on, continuation, joined
 from together_nb.dialects import dialect_for
+from together_nb.documented import documented
 from together_nb.errors import InputError
 from together_nb.resolve import open_request
 
@@ -126,15 +127,18 @@ class _Whole:
         self._view.finish(self.whole, error)
 
 
+@documented()
 def continue_from(completion: Completion | None = None, **sampling: Any) -> Completion:
-    """Go on from an answer's very end; the whole takes its place in the history.
+    """Go on from an answer's very end; the whole takes its place in the history and in its conversation.
 
     Parameters
     ----------
-    completion
+    completion : Completion or None
         An answer that was cut at its limit, stopped or lost; the last of the history where it is None.
     **sampling
-        Sampling parameters that differ from those of the first part (``max_tokens``, …).
+        Sampling parameters that differ from those of the first part; None unsets one.
+
+        {sampling}
 
     Returns
     -------
@@ -143,12 +147,20 @@ def continue_from(completion: Completion | None = None, **sampling: Any) -> Comp
 
     Raises
     ------
+    InputError
+        It cannot be gone on from: it ended by itself, there is none, or there are several.
     TogetherError
-        It cannot be gone on from, or what went wrong; the first part is kept.
+        What went wrong; the first part is kept, and what came after it.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what came is kept, as part of the whole.
 
     Examples
     --------
-    >>> continue_from(max_tokens=400)  # doctest: +SKIP
+    >>> from together_nb import complete, continue_from
+    >>> part = complete("Once upon a time", max_tokens=5, seed=1)
+    >>> whole = continue_from(part, max_tokens=5)
+    >>> whole.text.startswith(part.text), len(whole.text) > len(part.text)
+    (True, True)
     """
     from together_nb.views.text import SilentView
 

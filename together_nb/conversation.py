@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.completion import Completion
+from together_nb.documented import documented
 from together_nb.errors import InputError
 from together_nb.escape import literal, visible
 
@@ -22,20 +23,25 @@ DEFAULT_NAME = "chat"
 _KIND = "conversation"
 
 
+@documented()
 @dataclass(frozen=True)
 class Turn:
     """A prompt and its answer.
 
     Parameters
     ----------
-    prompt
+    prompt : str
         What was asked, as it was sent.
-    completion
+    completion : Completion
         The answer, whole or as far as it came.
-    system
+    system : str or None
         The system prompt that was given with it; None where none was, and the one before holds on.
-    cell
+    cell : str
         The id of the cell that asked; "" where there is none (a terminal, Python).
+
+    Attributes
+    ----------
+    {properties}
     """
 
     prompt: str
@@ -54,29 +60,67 @@ class Turn:
         return self.completion.ending
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal turn."""
+        """A JSON-able form from which `from_dict` makes an equal turn.
+
+        Returns
+        -------
+        dict
+            Its parameters by name, each as JSON can have it.
+        """
         return {
             "prompt": self.prompt, "completion": self.completion.to_dict(), "system": self.system, "cell": self.cell,
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Turn:
-        """The turn that `to_dict` wrote."""
+        """The turn that `to_dict` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` gave.
+
+        Returns
+        -------
+        Turn
+            An equal one.
+
+        Raises
+        ------
+        InputError
+            A sampling parameter of the answer is unknown, or has a value that does not fit.
+        """
         return cls(
             values["prompt"], Completion.from_dict(values["completion"]), values.get("system"), values.get("cell", "")
         )
 
 
+@documented()
 @dataclass
 class Conversation:
     """Turns, oldest first. ``conversation[2]`` is one, ``conversation[:2]`` a conversation of the first two.
 
     Parameters
     ----------
-    name
+    name : str
         What it is called.
-    turns
+    turns : list of Turn
         Its turns.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import complete, conversations
+    >>> answer = complete("Who was Alan Turing?", chat="lesson", system="Be brief.", max_tokens=8)
+    >>> answer = complete("And then?", chat="lesson", max_tokens=8)
+    >>> talk = conversations["lesson"]
+    >>> len(talk), talk.system, [said["role"] for said in talk.messages]
+    (2, 'Be brief.', ['user', 'assistant', 'user', 'assistant'])
+    >>> [turn.prompt for turn in talk.cut(-1)]
+    ['And then?']
     """
 
     name: str = DEFAULT_NAME
@@ -106,7 +150,7 @@ class Conversation:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """What has been said, as ``messages`` of a request; the system prompt is not among them."""
+        """What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them."""
         said: list[dict[str, Any]] = []
         for turn in self.turns:
             if turn.answer:
@@ -114,16 +158,49 @@ class Conversation:
         return said
 
     def asking(self, prompt: str) -> list[dict[str, Any]]:
-        """`messages` with `prompt` as the next."""
+        """`messages` with `prompt` as the next.
+
+        Parameters
+        ----------
+        prompt : str
+            What is said next.
+
+        Returns
+        -------
+        list of dict
+            ``{"role": …, "content": …}`` each, oldest first.
+        """
         return [*self.messages, {"role": "user", "content": prompt}]
 
     def before(self, cell: str) -> Conversation:
-        """What stood before the turn of `cell`: what its next run goes on from. All of it where it has none."""
+        """What stood before the turn of `cell`: what its next run goes on from.
+
+        Parameters
+        ----------
+        cell : str
+            Id of a cell.
+
+        Returns
+        -------
+        Conversation
+            A copy, cut; all of it where the cell has no turn.
+        """
         place = self._place(cell)
         return Conversation(self.name, list(self.turns if place is None else self.turns[:place]))
 
     def cut(self, start: int) -> list[Turn]:
-        """Drop the turns from number `start` on, counted from 0 or, negative, from the end; returns what was dropped."""
+        """Drop the turns from number `start` on.
+
+        Parameters
+        ----------
+        start : int
+            Counted from 0 or, negative, from the end.
+
+        Returns
+        -------
+        list of Turn
+            What was dropped.
+        """
         dropped = self.turns[start:]
         del self.turns[start:]
         return dropped
@@ -132,6 +209,11 @@ class Conversation:
         """Add a turn; one of a cell that has been here takes its earlier place, and what came later is dropped.
 
         A run that came to nothing takes nobody's place: what is there is worth more.
+
+        Parameters
+        ----------
+        turn : Turn
+            What was said.
         """
         place = self._place(turn.cell)
         if place is not None:
@@ -141,7 +223,20 @@ class Conversation:
         self.turns.append(turn)
 
     def put_in_place(self, before: Completion, after: Completion) -> bool:
-        """Put `after` where the answer `before` stands; whether it stood here."""
+        """Put an answer where another one stands.
+
+        Parameters
+        ----------
+        before : Completion
+            The one that stands here; that very object.
+        after : Completion
+            What takes its place.
+
+        Returns
+        -------
+        bool
+            Whether `before` stood here.
+        """
         for number, turn in enumerate(self.turns):
             if turn.completion is before:
                 self.turns[number] = replace(turn, completion=after)
@@ -152,7 +247,12 @@ class Conversation:
         return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, as JSON; the file must not exist.
+        """Write it to a file, as JSON.
+
+        Parameters
+        ----------
+        path : str or Path
+            Of the file, which must not exist.
 
         Raises
         ------
@@ -171,6 +271,16 @@ class Conversation:
     def load(cls, path: str | Path) -> Conversation:
         """The conversation that `save` wrote.
 
+        Parameters
+        ----------
+        path : str or Path
+            Of the file.
+
+        Returns
+        -------
+        Conversation
+            An equal one; it is not put into `conversations`.
+
         Raises
         ------
         InputError
@@ -184,16 +294,44 @@ class Conversation:
             raise InputError(f"{path} holds no conversation.", "`Conversation.save` writes one.") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal conversation."""
+        """A JSON-able form from which `from_dict` makes an equal conversation.
+
+        Returns
+        -------
+        dict
+            Its name and its turns, as JSON can have them.
+        """
         return {_KIND: self.name, "turns": [turn.to_dict() for turn in self.turns]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Conversation:
-        """The conversation that `to_dict` wrote."""
+        """The conversation that `to_dict` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` gave.
+
+        Returns
+        -------
+        Conversation
+            An equal one.
+
+        Raises
+        ------
+        InputError
+            A sampling parameter of an answer is unknown, or has a value that does not fit.
+        """
         return cls(values[_KIND], [Turn.from_dict(turn) for turn in values["turns"]])
 
     def bundle(self) -> dict[str, str]:
-        """Its turns, as Markdown and as plain text."""
+        """Its turns, as a notebook shows them.
+
+        Returns
+        -------
+        dict of str to str
+            ``text/markdown`` and ``text/plain``.
+        """
         markdown, plain = [], []
         for number, turn in enumerate(self.turns):
             mark = f" · {turn.mark}" if turn.mark else ""

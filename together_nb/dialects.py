@@ -307,6 +307,12 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+def how_to_ask() -> str:
+    """The choices in words: ```--api chat`, `completions` or `inference```."""
+    *names, last = (f"`{name}`" for name in DIALECTS)
+    return f"{', '.join(names)} or {last}".replace("`", "`--api ", 1)
+
+
 def dialect_for(api: str) -> Dialect:
     """The dialect that `api` names.
 

@@ -4,8 +4,10 @@
 
     TogetherError                      everything below; `except TogetherError` catches it all
     ├── InputError (ValueError)        what was typed cannot be sent; nothing was sent
+    │   ├── BudgetError                the session's budget is spent (`together_nb.spending`)
     │   ├── MissingKeyError            the model needs a key and there is none
     │   └── NotRecordedError           it is not in the recording that is played back
+    ├── NotRunError                    a batch was stopped before this item (`together_nb.batch_results`)
     ├── APIConnectionError             the server was not reached, or never answered
     │   └── APITimeoutError            it took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
@@ -23,6 +25,8 @@ In a notebook an error shows its lines and no traceback, and the cell fails
 
 from __future__ import annotations
 
+from functools import cache
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,27 +36,46 @@ if TYPE_CHECKING:
 
 
 class TogetherError(Exception):
-    """Base of all errors of together_nb.
+    """Base of all errors of together_nb: ``except TogetherError`` catches each of them.
+
+    Its kinds are in `together_nb.errors`, whose docstring draws the tree; `InputError`, a ValueError too, says that
+    nothing was sent. In a notebook an error shows its message and its hint, and no traceback.
 
     Parameters
     ----------
-    message
+    message : str
         What happened, one sentence or two.
-    hint
+    hint : str
         What to do about it; shown on a line of its own.
-    completion
-        What had arrived when it happened, or None.
+    completion : Completion or None
+        What had arrived when it happened.
 
     Attributes
     ----------
     passing : str
         Why it may be over when the request is sent again, in a few words; "" where it will not.
     retry_after : float or None
-        Seconds that the server asks to wait before that.
+        Seconds that the server asks to wait before that, as its ``Retry-After`` says.
+
+    Examples
+    --------
+    >>> from together_nb import TogetherError, complete
+    >>> try:
+    ...     complete("Hello", model="meta-llama/Llama-3.3-70B-Instruct-Turbo")
+    ... except TogetherError as error:
+    ...     print(type(error).__name__, error.message, sep=": ")
+    MissingKeyError: meta-llama/Llama-3.3-70B-Instruct-Turbo needs an API key, and none is set.
     """
 
     passing = ""
     retry_after: float | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What the base says of its parameters and attributes stands in each kind's docstring too."""
+        super().__init_subclass__(**options)
+        if cls.__doc__ and "__init__" not in vars(cls):
+            base = next(one for one in cls.__mro__[1:] if "__init__" in vars(one))
+            cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\n{_parameters(base.__doc__ or '')}"
 
     def __init__(self, message: str, hint: str = "", *, completion: Completion | None = None) -> None:
         # A server's words stand in both, and what shows an error (terminals, logs, nbconvert) obeys control codes.
@@ -64,7 +87,7 @@ class TogetherError(Exception):
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """What to do about it, a sentence; "" where there is nothing to say."""
         return self._hint
 
     @hint.setter
@@ -72,7 +95,13 @@ class TogetherError(Exception):
         self._hint = _visible(hint)
 
     def reword(self, message: str) -> None:
-        """Say `message` instead, in all that shows the error; what it was made from is forgotten."""
+        """Say something else, in all that shows the error; what it was made from is forgotten.
+
+        Parameters
+        ----------
+        message : str
+            What happened, in these words.
+        """
         self.message = _visible(message)
         self.args = (self.message, *self.args[1:])
         self.__cause__ = self.__context__ = None
@@ -85,6 +114,13 @@ class TogetherError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+@cache
+def _parameters(doc: str) -> str:
+    """The sections of a docstring on parameters and attributes."""
+    _, title, told = cleandoc(doc).partition("Parameters\n")
+    return f"{title}{told}".partition("Examples\n")[0].rstrip()
 
 
 def _visible(text: str) -> str:
@@ -125,8 +161,21 @@ class APIStatusError(TogetherError):
 
     Parameters
     ----------
-    status
+    message : str
+        What happened, one sentence or two.
+    hint : str
+        What to do about it; shown on a line of its own.
+    status : int
         HTTP status code.
+    completion : Completion or None
+        What had arrived when it happened.
+
+    Attributes
+    ----------
+    passing : str
+        Why it may be over when the request is sent again, in a few words; "" where it will not.
+    retry_after : float or None
+        Seconds that the server asks to wait before that, as its ``Retry-After`` says.
     """
 
     def __init__(self, message: str, hint: str = "", *, status: int, completion: Completion | None = None) -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from together_nb.config import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config import DEFAULT_MODEL, KEY_VARIABLE, LOCAL_MODEL
 from together_nb.dialects import DIALECTS, dialect_for
 from together_nb.errors import InputError, suggestion
 from together_nb.fill import variable
 from together_nb.formats import AUTO, FORMATS, format_for
 from together_nb.params import PARAMETERS, Parameter
+from together_nb.variations import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,61 @@ class Options:
     items: str | None = None
 
 
+_DESCRIPTION = f"""\
+The lines below it are the prompt, sent as they stand. {{name}}, {{name.attribute}},
+{{name[key]}}, {{In[3]}} and {{Out[3]}} are filled in where there is such a variable;
+every other brace stays as typed.
+
+The answer streams below the cell. It is in `_together`, and in the variable
+that --out names: a Completion with its text, usage (tokens), finish_reason,
+cost (US dollars), timings (seconds) and the rest; `_together?` tells of them.
+`together_nb.history` has all the answers.
+
+■ (Interrupt) or Ctrl-C ends it: what came is kept, and `%together continue`
+goes on from there.
+
+Without a key {LOCAL_MODEL} answers, a toy model on this machine. For Together's
+models run `%together login`, or set {KEY_VARIABLE} in the environment."""
+_EXAMPLES = """\
+examples:
+  %%together --temperature 0.7 --max-tokens 200 -o story
+  Tell me a story about {hero}.
+
+  %%together --chat --system "Answer in one sentence." --max-tokens 40
+  Who was Alan Turing?
+
+  %%together --compare temperature=0,1 --max-tokens 30 -o both
+  Once upon a time
+
+  %%together --for "['Ada Lovelace', 'Alan Turing']" --max-tokens 20 -o told
+  {item} was
+
+  %%together --schema person -o told
+  Who was Alan Turing?
+
+  %%together --background --max-tokens 100 -o run
+  Once upon a time
+
+Each is a cell of its own. `both` is the list of the answers, `told.texts` are
+those of a batch, `told.parsed` is what a schema gave, here with
+  person = {"type": "object", "properties": {"name": {"type": "string"}}}
+and `run.result()` waits for the answer.
+
+`%config TogetherMagics.temperature = 0.7` holds for every cell that does not say
+otherwise; `%config TogetherMagics` lists what can be set so. In Python there is
+more: `import together_nb`, `help(together_nb)`.
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps a model's id in one piece, which has hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that raises what a cell can show."""
 
@@ -61,7 +117,10 @@ class _Parser(argparse.ArgumentParser):
 
 @cache
 def _parser() -> _Parser:
-    parser = _Parser(prog="%%together", add_help=False, allow_abbrev=False, usage="%%%%together [options]")
+    parser = _Parser(
+        prog="%%together", add_help=False, allow_abbrev=False, usage="%%%%together [options]", description=_DESCRIPTION,
+        epilog=_EXAMPLES, formatter_class=_Formatter,
+    )  # fmt: skip
     add = parser.add_argument_group("the request").add_argument
     add("-m", "--model", metavar="ID", help=f"the model; {LOCAL_MODEL} needs no key (with a key: {DEFAULT_MODEL})")
     dialects = "; ".join(f"{dialect.name}: {dialect.help}" for dialect in DIALECTS.values())
@@ -70,20 +129,23 @@ def _parser() -> _Parser:
     add(
         "-c", "--chat", metavar="NAME", nargs="?", const="",
         help="go on with this conversation, or the one without a name; a cell that runs again replaces its turn and "
-        "drops the later ones",
+        "drops the later ones; `together_nb.conversations` has them by name",
     )  # fmt: skip
     add(
         "--schema",
         metavar="NAME",
-        help="ask for JSON that fits this variable: a JSON Schema (a dict) or a pydantic model",
+        help="ask for JSON that fits this variable: a JSON Schema (a dict) or a pydantic model; the answer's `.parsed` is "
+        "what it came to, or its `.unparsed` says why not",
     )
     add(
         "--compare", metavar="KEY=A,B", action="append", default=[],
-        help="ask once for each value, side by side; given again, all combinations",
+        help=f"ask once for each value, side by side; given again, all combinations; KEY is {', '.join(TEXTS)} or a sampling "
+        "parameter, and the list of the answers is bound",
     )  # fmt: skip
     add(
         "--for", dest="items", metavar="EXPR",
-        help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in",
+        help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in; what is bound "
+        "has `.texts`, `.failed`, `.retry_failed()` and `.to_frame()`",
     )  # fmt: skip
     add = parser.add_argument_group("the answer").add_argument
     formats = "; ".join(f"{row.name}: {row.help}" for row in FORMATS.values())
@@ -91,12 +153,15 @@ def _parser() -> _Parser:
     add("-o", "--out", metavar="NAME", help="bind the answer to this variable (`_together` is always the last one)")
     add(
         "-b", "--background", action="store_true",
-        help="return at once: the answer streams on below the cell, with a Stop button (--out: `.result()` waits)",
+        help="return at once: the answer streams on below the cell, with a Stop button; --out binds a Future: `.done()`, "
+        "`.result()` waits, `.cancel()`",
     )  # fmt: skip
     add("--raw", action="store_true", help="send the braces as typed: fill in no {name}")
     add("--dry-run", action="store_true", help="show the request and send nothing")
     add("-h", "--help", action="store_true", help="show this help")
-    group = parser.add_argument_group("sampling (`unset` takes back a default of %config TogetherMagics)")
+    group = parser.add_argument_group(
+        "sampling (what is not set is not sent, 0 is sent; `unset` takes back a default of %config TogetherMagics)"
+    )
     for parameter in PARAMETERS.values():
         _add(group, parameter)
     return parser
@@ -157,7 +222,7 @@ def _check_together(read: Options) -> None:
         chosen = ["--for", "--raw"]
     if len(chosen) > 1:
         raise InputError(f"{' and '.join(chosen)} do not go together.", "Use one of them.")
-    if read.schema is not None and read.api not in (AUTO, "chat"):
+    if read.schema is not None and read.api != AUTO and not dialect_for(read.api).chat:
         raise InputError(f"--schema cannot be sent to the {read.api} API.", "Add --api chat.")
 
 

@@ -13,6 +13,7 @@ import json
 import math
 import operator
 from dataclasses import dataclass, field, fields
+from inspect import cleandoc
 from typing import Any, get_args, get_type_hints
 
 from together_nb.errors import InputError, suggestion
@@ -86,6 +87,16 @@ class Parameter:
         if self.minimum is not None:
             return f"{words} {'over' if self.exclusive_minimum else 'of at least'} {self.minimum:g}"
         return words if self.maximum is None else f"{words} of at most {self.maximum:g}"
+
+    @property
+    def entry(self) -> str:
+        """As a docstring lists it: type, what it does, what it has to be."""
+        kinds: dict[type, str] = {list: "list of str", dict: "dict of str to float"}
+        kind = kinds.get(self.type, self.type.__name__)
+        only = f" For the {' and the '.join(self.dialects)} API alone." if self.dialects else ""
+        return (
+            f"{self.name} : {kind} or None\n    {self.help}\n    {self.expected[0].upper()}{self.expected[1:]}.{only}"
+        )
 
     def validate(self, value: Any) -> Any:
         """`value` in the parameter's type; None, which is unset, stays None.
@@ -221,12 +232,32 @@ def _declare(help: str, **facts: Any) -> Any:  # noqa: A002  (the field's own wo
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the model chooses its tokens. None is unset, and is not sent.
+    """How the model chooses its tokens. None is unset, and is not sent; 0 is a value, and is sent.
+
+    Parameters
+    ----------
+    {sampling}
 
     Raises
     ------
     InputError
         A value is of the wrong type or out of bounds.
+
+    Notes
+    -----
+    Names and types are those of {source}.
+    So are the bounds, where the API enforces any; the others are those outside which a value has no meaning.
+
+    Examples
+    --------
+    >>> from together_nb import SamplingParams
+    >>> SamplingParams(max_tokens=40, temperature=0).to_dict()
+    {'max_tokens': 40, 'temperature': 0.0}
+    >>> SamplingParams(top_p=2)
+    Traceback (most recent call last):
+    ...
+    together_nb.errors.InputError: top_p must be a number from 0 to 1, not 2.
+    Choose among the likeliest tokens that together have this probability.
     """
 
     max_tokens: int | None = _declare("The most tokens to generate.", minimum=1, slider=(1, 2048, 1))
@@ -275,12 +306,28 @@ class SamplingParams:
             object.__setattr__(self, parameter.name, parameter.validate(getattr(self, parameter.name)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters that are set, as the payload carries them."""
+        """The parameters that are set, as the payload carries them.
+
+        Returns
+        -------
+        dict
+            Value by name; what is unset is not in it.
+        """
         return {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SamplingParams:
         """Parameters from keywords.
+
+        Parameters
+        ----------
+        values : dict
+            Value by name; None is unset.
+
+        Returns
+        -------
+        SamplingParams
+            Those of `values`, the rest unset.
 
         Raises
         ------
@@ -294,7 +341,23 @@ class SamplingParams:
         return cls(**values)
 
     def updated(self, values: dict[str, Any]) -> SamplingParams:
-        """These parameters with `values` over them; a None among `values` unsets."""
+        """These parameters with `values` over them.
+
+        Parameters
+        ----------
+        values : dict
+            Value by name; None unsets.
+
+        Returns
+        -------
+        SamplingParams
+            New ones; these stay as they are.
+
+        Raises
+        ------
+        InputError
+            A keyword is no parameter, or a value is not fit for it.
+        """
         return self.from_dict({**self.to_dict(), **values})
 
 
@@ -311,3 +374,16 @@ def _parameters() -> dict[str, Parameter]:
 
 PARAMETERS: dict[str, Parameter] = _parameters()
 """Every parameter by its name, in the order of declaration."""
+
+
+def listed(indent: str = "") -> str:
+    """All parameters as a docstring lists them, each line but the first indented."""
+    return "\n".join(parameter.entry for parameter in PARAMETERS.values()).replace("\n", f"\n{indent}")
+
+
+# Under `python -OO` there is nothing to be filled in.
+SamplingParams.__doc__ = (
+    cleandoc(SamplingParams.__doc__ or "")
+    .replace("{sampling}", listed())
+    .replace("{source}", " and ".join(dict.fromkeys(parameter.source for parameter in PARAMETERS.values())))
+)

@@ -78,11 +78,13 @@ def noted(note: str) -> str:
 def record(path: str | Path, *, force: bool = False) -> str:
     """Write each exchange with a server to a file from now on: what is asked and each byte of the reply, with its time.
 
+    `recording.stop`, or ``%together record off``, ends it. The key is not in the file.
+
     Parameters
     ----------
-    path
-        The file, which must not exist.
-    force
+    path : str or Path
+        Of the file, which must not exist.
+    force : bool
         Replace it if it does.
 
     Returns
@@ -94,6 +96,18 @@ def record(path: str | Path, *, force: bool = False) -> str:
     ------
     InputError
         The file exists or cannot be made, or a recording is played back.
+
+    See Also
+    --------
+    replay : Answers from the file.
+
+    Examples
+    --------
+    >>> from together_nb import complete, record, recording
+    >>> told = record("lesson.jsonl")
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> recording.stop().startswith("The recording has ended")
+    True
     """
     file = _file(path, "record")
     with _lock:
@@ -114,12 +128,14 @@ def record(path: str | Path, *, force: bool = False) -> str:
 def replay(path: str | Path, *, speed: float = 1.0) -> str:
     """Answer each request from a recording from now on: no key is needed, and no network.
 
+    `recording.stop`, or ``%together replay off``, ends it.
+
     Parameters
     ----------
-    path
-        A file that `record` made.
-    speed
-        Factor of the pace at which the answers came; 0 is as fast as it can.
+    path : str or Path
+        Of a file that `record` made.
+    speed : float
+        Factor of the pace at which the answers came: 1 takes as many seconds as they did, 2 half as many, 0 none.
 
     Returns
     -------
@@ -130,6 +146,21 @@ def replay(path: str | Path, *, speed: float = 1.0) -> str:
     ------
     InputError
         The file is no recording, the speed is none, or a recording is being made.
+
+    See Also
+    --------
+    record : Writes the file.
+
+    Examples
+    --------
+    >>> from together_nb import complete, record, recording, replay
+    >>> told = record("lesson.jsonl")
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> ended = recording.stop()
+    >>> told = replay("lesson.jsonl", speed=0)
+    >>> complete("Alan Turing was", max_tokens=5).text == answer.text
+    True
+    >>> ended = recording.stop()
     """
     if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not 0 <= speed < math.inf:
         raise InputError(

@@ -16,20 +16,26 @@ class CompletionRequest:
 
     Parameters
     ----------
-    prompt
+    prompt : str
         The text to continue, or the user's turn of a chat.
-    model
-        Model id; "" until `together_nb.session` has chosen one.
-    api
-        Name of the dialect, or ``auto``.
-    system
-        System prompt of a chat, or None.
-    messages
-        A whole conversation (``{"role": …, "content": …}``) in place of `prompt` and `system`.
-    sampling
+    model : str
+        Model id; "" until one is chosen.
+    api : str
+        Name of the dialect (``chat``, ``completions``, ``inference``), or ``auto`` until one is chosen.
+    system : str or None
+        System prompt of a chat.
+    messages : tuple of dict or None
+        A whole conversation (``{"role": …, "content": …}``), oldest turn first, in place of `prompt`.
+    sampling : SamplingParams
         The sampling parameters that are set.
-    schema
-        The form that the answer is asked to have, or None.
+    schema : Schema or None
+        The form that the answer is asked to have.
+
+    Examples
+    --------
+    >>> from together_nb import complete
+    >>> complete("Alan Turing was", max_tokens=5).request.to_dict()
+    {'api': 'completions', 'model': 'local/ngram', 'prompt': 'Alan Turing was', 'sampling': {'max_tokens': 5}}
     """
 
     prompt: str = ""
@@ -41,7 +47,13 @@ class CompletionRequest:
     schema: Schema | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form without what is unset."""
+        """A JSON-able form without what is unset.
+
+        Returns
+        -------
+        dict
+            What is set, by name.
+        """
         out: dict[str, Any] = {"api": self.api, "model": self.model}
         if self.messages is None:
             out["prompt"] = self.prompt
@@ -55,7 +67,23 @@ class CompletionRequest:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CompletionRequest:
-        """The request that `to_dict` wrote."""
+        """The request that `to_dict` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` gave.
+
+        Returns
+        -------
+        CompletionRequest
+            An equal one, but for the class of a pydantic model.
+
+        Raises
+        ------
+        InputError
+            A sampling parameter is unknown, or has a value that does not fit.
+        """
         messages, schema = values.get("messages"), values.get("schema")
         return cls(
             prompt=values.get("prompt", ""),

@@ -276,26 +276,39 @@ def models(
 
     Parameters
     ----------
-    text
-        Only those whose id or name contains it.
-    base_url, api_key
-        Another server and key than the settings'.
-    fresh
-        Fetch the list again.
-    max_retries
-        How often to ask again when it fails; None is the settings'.
-    chosen
+    text : str
+        Only those whose id or name contains it, in capitals or not.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    fresh : bool
+        Fetch the list again; without it, it is fetched once a session.
+    max_retries : int or None
+        How often to ask again when it fails; None is that of the settings.
+    chosen : Settings
         The settings in use.
 
     Returns
     -------
     list of Model
-        Rows of every type; `Model.writes_text` tells those that a prompt fits.
+        Rows of every type, as told by ``GET /v1/models``, in the server's order; `Model.writes_text` tells those that
+        a prompt fits. Without a key it is the embedded engine's one.
 
     Raises
     ------
+    InputError
+        The base URL or the key is none.
     TogetherError
         The list could not be had.
+
+    Examples
+    --------
+    >>> from together_nb import models
+    >>> [model.id for model in models()]
+    ['local/ngram']
+    >>> models("llama")
+    []
     """
     api_key = hidden(api_key)
     endpoint = _named(base_url, api_key, chosen=chosen)

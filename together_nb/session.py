@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.config import hidden
+from together_nb.documented import documented
 from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO
 from together_nb.interrupts import interruptible, put_off, told
@@ -32,7 +33,7 @@ LAST = "_together"  # the user's variable that holds the last answer
 drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
 
 history: list[Completion] = []
-"""Every answer of this session, oldest first."""
+"""Every answer of this session, oldest first; of one that was stopped or failed, what came."""
 unanswered: list[Completion] = []
 """The last request, where nothing came of it: it is not in the history, and what is there is older."""
 
@@ -50,6 +51,7 @@ class View(Protocol):
         """Leave what is to be saved. `error` is what it ended with, and is raised by `run` after this."""
 
 
+@documented()
 def stream(
     prompt: str = "",
     *,
@@ -67,50 +69,62 @@ def stream(
 
     Parameters
     ----------
-    prompt
+    prompt : str
         The text to continue, or the user's turn of a chat; sent as it stands.
-    model
-        Model id. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-        ``local/ngram`` where there is no key.
-    api
-        ``chat``, ``completions``, ``inference``, or ``auto``: by the model's type.
-    system
+    model : str or None
+        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key. A server that has only one model needs none.
+    api : str
+        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
+        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+    system : str or None
         System prompt of a chat.
-    messages
-        A whole conversation, ``{"role": …, "content": …}`` each, in place of `prompt`.
-    base_url
-        Another server than the settings', with ``/v1`` or without.
-    api_key
-        Another key than the settings'.
-    timeout
+    messages : iterable of dict or None
+        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
+        the role being ``system``, ``user`` or ``assistant``.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    timeout : float or None
         Seconds of silence to put up with, before the answer begins and in its middle; without it
         `settings.timeout` and `settings.silence_timeout`.
-    schema
+    schema : dict, type, str or None
         The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
         object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
     **sampling
-        Sampling parameters (`SamplingParams`); what is not given is taken from `settings`, and
-        None unsets it. Unset is not sent.
+        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+
+        {sampling}
 
     Returns
     -------
     CompletionStream
-        A failed request is sent again up to `settings.max_retries` times, as long as nothing of an
-        answer has come; each wait is logged as a warning. Nothing is sent before the first chunk is asked for. `CompletionStream.cancel` ends it
-        from any thread; `CompletionStream.completion` is what has come so far.
+        An iterator of `Chunk`. Nothing is sent before the first one is asked for. A request that fails is sent again
+        up to `settings.max_retries` times, as long as nothing of an answer has come; each wait is logged as a
+        warning. `CompletionStream.cancel` ends it from any thread; `CompletionStream.completion` is what has come.
 
     Raises
     ------
     InputError
-        At once: something in the request cannot be sent.
+        At once: something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
     TogetherError
-        While iterating: what went wrong; its `completion` is what came.
+        At once, where the server has to be asked for its models and that fails; else while iterating: what went
+        wrong. Its `completion` is what came.
+
+    See Also
+    --------
+    complete : The same, waited for.
 
     Examples
     --------
-    >>> with stream("Once upon a time", max_tokens=40) as chunks:  # doctest: +SKIP
-    ...     for chunk in chunks:
-    ...         print(chunk.text, end="", flush=True)
+    >>> from together_nb import stream
+    >>> with stream("Once upon a time", max_tokens=20, seed=1) as chunks:
+    ...     text = "".join(chunk.text for chunk in chunks)
+    >>> text == chunks.completion.text
+    True
+    >>> chunks.completion.usage.completion_tokens
+    20
     """
     api_key = hidden(api_key)
     return open_stream(
@@ -119,6 +133,7 @@ def stream(
     )  # fmt: skip
 
 
+@documented(stream)
 def complete(
     prompt: str = "",
     *,
@@ -137,20 +152,43 @@ def complete(
 
     Parameters
     ----------
-    prompt, model, api, system, messages, base_url, api_key, timeout, schema, **sampling
+    prompt, model, api, system, messages, base_url, api_key, timeout, schema
         As for `stream`.
-    chat
-        A conversation or its name: what was said in it is sent along, and the answer is its next turn.
+    chat : str or Conversation or None
+        A conversation or its name, in place of `messages`: what was said in it is sent along, and the answer is its
+        next turn. One of a new name is begun, and stands in `conversations`.
+    **sampling
+        As for `stream`.
 
     Returns
     -------
     Completion
-        The answer; it shows itself in a notebook.
+        The answer; it shows itself in a notebook. A request that fails is sent again up to `settings.max_retries`
+        times, as long as nothing of an answer has come.
 
     Raises
     ------
+    InputError
+        Something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
     TogetherError
-        What went wrong; its `completion` is what came.
+        What went wrong; its `completion` is what came, and that is in `history` too.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what came is in `history`.
+
+    See Also
+    --------
+    stream : The same, as it arrives.
+
+    Examples
+    --------
+    >>> from together_nb import complete, history
+    >>> answer = complete("Alan Turing was", max_tokens=12, temperature=0)
+    >>> answer.model, answer.usage.completion_tokens, answer.truncated
+    ('local/ngram', 12, True)
+    >>> answer is history[-1]
+    True
+    >>> complete("Write of him.", chat="lesson", max_tokens=12).api
+    'chat'
     """
     api_key = hidden(api_key)
     options = {"model": model, "api": api, "base_url": base_url, "timeout": timeout, "schema": schema, **sampling}

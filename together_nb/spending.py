@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from together_nb import recording
 from together_nb.completion import dollars
+from together_nb.documented import documented
 from together_nb.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,22 +23,29 @@ class BudgetError(InputError):
     """The session has spent its budget. Nothing was sent."""
 
 
+@documented()
 @dataclass(frozen=True)
 class Spent:
     """What one model was asked for.
 
     Parameters
     ----------
-    model
+    model : str
         Its id; "" in a sum over models.
-    calls
+    calls : int
         Answers that were begun.
-    uncounted
+    uncounted : int
         Of those, the ones whose tokens the server did not tell, or not to the end.
-    prompt_tokens, completion_tokens
-        Tokens in and out, of the calls that were counted.
-    cost
-        US dollars of what was counted; None where the price list has no price.
+    prompt_tokens : int
+        Tokens in, of the calls that were counted.
+    completion_tokens : int
+        Tokens out, of the calls that were counted.
+    cost : float or None
+        US dollars of what was counted, by the prices in ``GET /v1/models``; None where there is none.
+
+    Attributes
+    ----------
+    {properties}
     """
 
     model: str = ""
@@ -48,7 +56,22 @@ class Spent:
     cost: float | None = 0.0
 
     def plus(self, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> Spent:
-        """With one call more."""
+        """With one call more.
+
+        Parameters
+        ----------
+        usage : Usage or None
+            Tokens, as the server counted them.
+        price : tuple of (float, float) or None
+            US dollars per million tokens (in, out).
+        whole : bool
+            Whether the answer came to its end, so that the count is that of all of it.
+
+        Returns
+        -------
+        Spent
+            The sum; this one stays as it is.
+        """
         counted = (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
         cost = None
         if self.cost is not None and price is not None:
@@ -64,14 +87,29 @@ class Spent:
 
     @property
     def cost_told(self) -> str:
-        """The cost in words: ``$0.12``, ``at least $0.12``, ``unknown``."""
+        """The cost in words, in US dollars: ``$0.12``, ``at least $0.12``, ``unknown``."""
         if self.cost is None or (self.uncounted == self.calls and not self.completion_tokens and self.calls):
             return "unknown"
         return f"at least {dollars(self.cost)}" if self.uncounted and self.cost else dollars(self.cost)
 
 
+@documented()
 class Ledger:
-    """Every call of the session, by model. Any thread may note one."""
+    """Every call of the session, by model. Any thread may note one.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import complete, ledger
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> [(row.model, row.calls, row.prompt_tokens, row.completion_tokens, row.cost) for row in ledger.rows]
+    [('local/ngram', 1, 3, 5, 0.0)]
+    >>> ledger.spent, ledger.complete
+    (0.0, True)
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,26 +120,32 @@ class Ledger:
 
         Parameters
         ----------
-        model
+        model : str
             Id of the model that was asked.
-        usage
-            The server's count, or None.
-        price
-            US dollars per million tokens (in, out), or None.
-        whole
+        usage : Usage or None
+            Tokens, as the server counted them.
+        price : tuple of (float, float) or None
+            US dollars per million tokens (in, out).
+        whole : bool
             Whether the answer came to its end, so that the count is that of all of it.
         """
         with self._lock:
             self._rows[model] = self._rows.get(model, Spent(model)).plus(usage, price, whole=whole)
 
     def note_elsewhere(self, completion: Completion) -> None:
-        """Take down a call that another process made."""
+        """Take down a call that another process made.
+
+        Parameters
+        ----------
+        completion : Completion
+            What came of it.
+        """
         if not completion.came_to_nothing:
             self.note(completion.request.model, completion.usage, completion.price, whole=not completion.cut_short)
 
     @property
     def rows(self) -> list[Spent]:
-        """By model, in the order of the first calls."""
+        """A row for each model, in the order of the first calls."""
         with self._lock:
             return list(self._rows.values())
 
@@ -116,7 +160,13 @@ class Ledger:
         return all(row.cost is not None and not row.uncounted for row in self.rows)
 
     def total(self) -> Spent:
-        """All models together; its cost is that of what is known."""
+        """All models together.
+
+        Returns
+        -------
+        Spent
+            The sum; its cost is that of what is known, in US dollars.
+        """
         rows = self.rows
         return Spent(
             "",
@@ -134,7 +184,7 @@ class Ledger:
 
 
 ledger = Ledger()
-"""The session's."""
+"""What this session has asked for and what it cost, by model."""
 
 
 def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:

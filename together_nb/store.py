@@ -31,20 +31,32 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
 
     Parameters
     ----------
-    path
-        Of the file, which must not exist.
-    force
+    path : str or Path
+        Of the file, which must not exist; it is JSON Lines, and the key is not in it.
+    force : bool
         Replace it where it does.
 
     Returns
     -------
-    tuple of int
+    tuple of (int, int)
         How many answers and how many conversations are in it.
 
     Raises
     ------
     InputError
         The file exists, or cannot be written.
+
+    Examples
+    --------
+    >>> from together_nb import complete, history, load, save
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> save("lesson.jsonl")
+    (1, 0)
+    >>> history.clear()
+    >>> load("lesson.jsonl")
+    (1, 0)
+    >>> history[0] == answer
+    True
     """
     path = _path(path)
     if path.exists() and not force:
@@ -68,15 +80,28 @@ def load(path: str | Path) -> tuple[int, int]:
 
     A conversation whose name is taken gets another one.
 
+    Parameters
+    ----------
+    path : str or Path
+        Of the file.
+
     Returns
     -------
-    tuple of int
+    tuple of (int, int)
         How many answers and how many conversations were in it.
 
     Raises
     ------
     InputError
         There is no such file, or it holds something else; nothing is added then.
+
+    Examples
+    --------
+    >>> from together_nb import load, save
+    >>> save("lesson.jsonl")
+    (0, 0)
+    >>> load("lesson.jsonl")
+    (0, 0)
     """
     path = _path(path)
     try:

@@ -1,7 +1,8 @@
 """The embedded engine: a small language model of our own, and the server that speaks for it.
 
-`together_nb.local.ngram` is the model, `together_nb.local.server` its HTTP face;
-``python -m together_nb.local`` serves it until Ctrl-C.
+`together_nb.local.ngram` is the model (`NgramModel`, `default_model`), `together_nb.local.server` its HTTP face
+(`LocalServer`); ``python -m together_nb.local`` serves it until Ctrl-C, and says with ``--help`` what it takes.
+`MODEL_ID`, a str, is what a request names.
 """
 
 from __future__ import annotations

@@ -28,7 +28,11 @@ CONTEXT_LENGTH = 131_072
 
 # Keys that say nothing about the text, beside the parameters and those read below.
 _IGNORED = frozenset({"user", "stream_options"})
-_HONOURED = frozenset(PARAMETERS) - {"reasoning_effort"} | {"top_logprobs", "max_completion_tokens"}
+# By name: a parameter that is declared is not honoured here before somebody has seen to it.
+_HONOURED = frozenset({
+    "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "stop", "seed", "logprobs", "top_logprobs", "n", "echo", "logit_bias",
+})  # fmt: skip
 _READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens"})
 
 

@@ -91,16 +91,16 @@ class NgramModel:
 
     Parameters
     ----------
-    documents
+    documents : iterable of str
         The texts to count.
-    order
+    order : int
         Length of the longest n-gram: `order` - 1 words of context and the one that follows.
-    kappa
+    kappa : float
         Weight of the shorter context, in counts.
 
     Attributes
     ----------
-    vocabulary
+    vocabulary : tuple of str
         The text of each token by its id: first `END_OF_TEXT`, then from the commonest to the
         rarest, last `UNKNOWN`.
 
@@ -113,6 +113,15 @@ class NgramModel:
     of the context, up to 19. If the last word was never seen, the candidates are the whole
     vocabulary. Reported probabilities are not changed by this: they are P(w|h), and the likeliest
     64 are always among the candidates.
+
+    Examples
+    --------
+    >>> from together_nb.local.ngram import NgramModel
+    >>> model = NgramModel(["Once upon a time there was a cat."], order=2, kappa=0.5)
+    >>> model.vocabulary[0], len(model.vocabulary)
+    ('<|endoftext|>', 10)
+    >>> model.probability(" upon", "Once") > model.probability(" cat", "Once")
+    True
     """
 
     def __init__(self, documents: Iterable[str], order: int = ORDER, kappa: float = KAPPA) -> None:
@@ -146,18 +155,53 @@ class NgramModel:
         return {context: _Place(sum(counted.values()), counted) for context, counted in followers.items()}
 
     def token_id(self, token: str) -> int:
-        """The id of `token`; that of `UNKNOWN` where it is not in the vocabulary."""
+        """The id of a token.
+
+        Parameters
+        ----------
+        token : str
+            As `tokenize` makes it, with its leading space.
+
+        Returns
+        -------
+        int
+            Its place in `vocabulary`; that of `UNKNOWN` where it is not in it.
+        """
         return self._ids.get(token, len(self.vocabulary) - 1)
 
     def context(self, tokens: Iterable[str]) -> Context:
-        """The context after `tokens`, which begin a document."""
+        """The context after some tokens, which begin a document.
+
+        Parameters
+        ----------
+        tokens : iterable of str
+            As `tokenize` makes them.
+
+        Returns
+        -------
+        tuple of int
+            The numbers of the last words that stood together in the corpus, at most `order` - 1 of them.
+        """
         context: Context = (END_ID,)[: self.order - 1]
         for token in tokens:
             context = self._extended(context, token)
         return self._seen(context)
 
     def extended(self, context: Context, token: str) -> Context:
-        """The context after `context` and one token more."""
+        """The context after one token more.
+
+        Parameters
+        ----------
+        context : tuple of int
+            That before it.
+        token : str
+            As `tokenize` makes it.
+
+        Returns
+        -------
+        tuple of int
+            The numbers of the last words that stood together in the corpus, at most `order` - 1 of them.
+        """
         return self._seen(self._extended(context, token))
 
     def _extended(self, context: Context, token: str) -> Context:
@@ -180,15 +224,33 @@ class NgramModel:
 
         Parameters
         ----------
-        token
+        token : str
             A token as `tokenize` makes it; one that is not in the vocabulary counts as `UNKNOWN`.
-        context
+        context : str
             The text before it; its last `order` - 1 words matter. It begins a document.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
         """
         return self.token_probability(self.token_id(token), self.context(tokenize(context)))
 
     def token_probability(self, token: int, context: Context) -> float:
-        """P of a token by its id, after a context of `context` or `extended`."""
+        """P of a token by its id.
+
+        Parameters
+        ----------
+        token : int
+            Its place in `vocabulary`.
+        context : tuple of int
+            What `context` or `extended` gave.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
         probability = 1 / len(self.vocabulary)
         for start in range(len(context), -1, -1):
             place = self._places.get(context[start:])
@@ -225,14 +287,47 @@ class NgramModel:
         return Candidates([ids[place] for place in order], [probabilities[place] for place in order])
 
     def top(self, candidates: Candidates, count: int) -> tuple[tuple[str, float], ...]:
-        """The `count` likeliest tokens and their log-probabilities, likeliest first."""
+        """The likeliest tokens and their log-probabilities (natural), likeliest first.
+
+        Parameters
+        ----------
+        candidates : Candidates
+            What may come next.
+        count : int
+            How many of them.
+
+        Returns
+        -------
+        tuple of tuple of (str, float)
+            Token and log-probability, each.
+        """
         pairs = islice(zip(*candidates, strict=True), count)
         return tuple((self.vocabulary[token], math.log(probability)) for token, probability in pairs)
 
     def generate(
         self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
     ) -> Iterator[generation.Generated]:
-        """The tokens that continue `prompt`; see `together_nb.local.generation.generate`."""
+        """The tokens that continue a prompt, one by one.
+
+        Parameters
+        ----------
+        prompt : str
+            The text to continue; it begins a document.
+        sampling : SamplingParams
+            How to choose; those of one answer, `n` and `echo` left aside.
+        form : Grammar or None
+            What the answer is to have the form of.
+
+        Returns
+        -------
+        iterator of Generated
+            Each token, with its log-probability; see `together_nb.local.generation`.
+
+        Raises
+        ------
+        InputError
+            `logit_bias` names what is no token's id, or adds what is no finite number.
+        """
         return generation.generate(self, tokenize(prompt), sampling, form)
 
 
@@ -258,7 +353,20 @@ _default: NgramModel | None = None
 
 
 def default_model() -> NgramModel:
-    """The model of the package's own corpus, trained at the first call."""
+    """The model of the package's own corpus, trained at the first call, in a fraction of a second.
+
+    Returns
+    -------
+    NgramModel
+        The same at each call.
+
+    Examples
+    --------
+    >>> from together_nb.local.ngram import default_model
+    >>> model = default_model()
+    >>> model is default_model(), model.order
+    (True, 5)
+    """
     global _default  # noqa: PLW0603  (trained once for the process)
     with _training:
         if _default is None:

@@ -20,6 +20,7 @@ import time
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from together_nb.documented import documented
 from together_nb.local.handler import Handler
 from together_nb.local.ngram import NgramModel, default_model
 
@@ -29,28 +30,49 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 
+@documented()
 class LocalServer:
     """Serves a model over HTTP in Together's three dialects, to this machine only.
 
     Parameters
     ----------
-    model
-        The model; None is `together_nb.local.ngram.default_model`, trained at the first request.
-    port
+    model : NgramModel or None
+        The model; None is that of `default_model`, trained at the first request.
+    port : int
         TCP port; 0 takes a free one.
-    tokens_per_second
-        How fast each answer comes; None or 0 is as fast as possible. May be changed while answers run.
-    api_key
+    tokens_per_second : float or None
+        Tokens a second that each answer comes with; None or 0 is as fast as possible. May be changed while answers run.
+    api_key : str or None
         The key to ask for; None asks for none.
-    any_model
+    any_model : bool
         Whether to answer whatever model is asked for. Replies still say which one answered.
-    verbose
+    verbose : bool
         Whether to write a line to stderr for each request.
+
+    Attributes
+    ----------
+    api_key : str or None
+        The key that is asked for.
+    any_model : bool
+        Whether whatever model is asked for is answered.
+    verbose : bool
+        Whether a line is written to stderr for each request.
+    stopped : bool
+        Whether `stop` was called.
+    {properties}
 
     Raises
     ------
     OSError
         The port is taken.
+
+    Examples
+    --------
+    >>> from together_nb import complete
+    >>> from together_nb.local.server import LocalServer
+    >>> with LocalServer() as server:
+    ...     complete("Once upon a time", base_url=server.base_url, max_tokens=5).usage.completion_tokens
+    5
     """
 
     def __init__(
@@ -85,7 +107,7 @@ class LocalServer:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """How fast each answer comes; None or 0 is as fast as possible."""
+        """Tokens a second that each answer comes with; None or 0 is as fast as possible."""
         return self._rate
 
     @tokens_per_second.setter
@@ -95,7 +117,13 @@ class LocalServer:
             self.changed.notify_all()
 
     def start(self) -> LocalServer:
-        """Serve from a daemon thread."""
+        """Serve from a daemon thread.
+
+        Returns
+        -------
+        LocalServer
+            This one.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self.serve_forever, name="together_nb.local", daemon=True)
             self._thread.start()
@@ -121,7 +149,13 @@ class LocalServer:
         self._http.server_close()
 
     def pace(self) -> Pace:
-        """What the tokens of one answer wait for."""
+        """What the tokens of one answer wait for.
+
+        Returns
+        -------
+        Pace
+            One for each answer.
+        """
         return Pace(self)
 
     def __enter__(self) -> LocalServer:  # noqa: PYI034  (Self is of Python 3.11)

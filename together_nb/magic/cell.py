@@ -8,6 +8,7 @@ from together_nb import frontend, options, resolve, session, views
 from together_nb.background import BackgroundRun
 from together_nb.chats import next_turn
 from together_nb.config import settings
+from together_nb.dialects import dialect_for
 from together_nb.errors import InputError, suggestion
 from together_nb.escape import fenced, literal, visible
 from together_nb.fill import fill
@@ -125,7 +126,8 @@ class Cells:
     def _schema(self, given: Options) -> Any:
         """The schema that the line names, looked up; that of any JSON for ``--show json``, where it can be asked for."""
         if given.schema is None:
-            return ANY_JSON if given.show == JSON and given.api in (AUTO, "chat") else None
+            askable = given.api == AUTO or dialect_for(given.api).chat
+            return ANY_JSON if given.show == JSON and askable else None
         if given.schema not in self.shell.user_ns:
             names = [name for name in self.shell.user_ns if not name.startswith("_")]
             raise InputError(

@@ -60,4 +60,4 @@ def help_text() -> str:
     """All of them, a line each."""
     width = max(len(command.typed) for command in COMMANDS.values())
     rows = [f"  {command.typed or '(alone)':<{width}}  {command.help}" for command in COMMANDS.values()]
-    return "\n".join(["%together COMMAND", "", *rows, ""])
+    return "\n".join(["%together COMMAND", "", *rows, "", "OPTIONS are some of those of %%together above.", ""])

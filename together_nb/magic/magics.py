@@ -25,10 +25,10 @@ class TogetherMagics(Magics):
 
     Parameters
     ----------
-    shell
+    shell : InteractiveShell
         The running IPython.
-    commands
-        What other doors add to ``%together``: each is called with what stands after its name.
+    commands : dict or None
+        What other doors add to ``%together``, by name: each is called with what stands after its name.
     """
 
     def __init__(self, shell: Any, commands: dict[str, Callable[[str], None]] | None = None) -> None:
@@ -53,7 +53,24 @@ class TogetherMagics(Magics):
     @no_var_expand
     @cell_magic("together")
     def run_cell(self, line: str, cell: str) -> None:
-        """Send this cell to a language model; the answer streams below."""
+        """Send this cell to a language model; the answer streams below.
+
+        Parameters
+        ----------
+        line : str
+            What stands behind ``%%together``: the options that ``%%together?`` shows.
+        cell : str
+            What stands below it: the prompt.
+
+        Raises
+        ------
+        InputError
+            Something cannot be sent. Nothing was.
+        TogetherError
+            What went wrong; its `completion` is what came.
+        KeyboardInterrupt
+            Ctrl-C or the notebook's ■; what came is kept.
+        """
         from together_nb.interrupts import told
 
         with told("stopped by you; nothing was sent."):
@@ -62,7 +79,22 @@ class TogetherMagics(Magics):
     @no_var_expand
     @line_magic("together")
     def run_command(self, line: str) -> None:
-        """``%together`` COMMAND; alone: where it stands."""
+        """``%together`` COMMAND; alone: where it stands.
+
+        Parameters
+        ----------
+        line : str
+            What stands behind ``%together``: a command that ``%together?`` shows, and what it takes.
+
+        Raises
+        ------
+        InputError
+            There is no such command, or it cannot take what follows.
+        TogetherError
+            What went wrong.
+        KeyboardInterrupt
+            Ctrl-C or the notebook's ■.
+        """
         from together_nb.interrupts import told
         from together_nb.views.notice import waits_written
 

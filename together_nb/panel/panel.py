@@ -13,6 +13,7 @@ from ipywidgets import HTML, Button, Dropdown, Tab, Textarea
 from together_nb import config, frontend, resolve
 from together_nb.continuation import can_go_on, continuation
 from together_nb.dialects import DIALECTS, dialect_for
+from together_nb.documented import documented
 from together_nb.errors import InputError, suggestion
 from together_nb.formats import AUTO
 from together_nb.panel.answer import AnswerTab
@@ -45,20 +46,35 @@ _NOTHING = {"text/markdown": "", "text/plain": ""}
 _open: dict[str, tuple[str, list[Panel]]] = {}  # by the cell that made them: which run of it, and the panels
 
 
+@documented()
 class Panel:
     """A model, its sliders and its live answer, in widgets; the last line of a cell shows it.
 
     Parameters
     ----------
-    prompt, system
-        What stands in these boxes at first.
-    api
-        ``chat``, ``completions``, ``inference``, or ``auto``.
-    shared
+    prompt : str
+        What stands in its box at first.
+    system : str
+        What stands in the system prompt's box at first.
+    api : str
+        ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type.
+    shared : bool
         True: the controls are `together_nb.settings`, which ``%config TogetherMagics``, the cells
         and the other panels share. False: they are this panel's own, and begin as the settings are.
     **defaults
-        `model` and sampling parameters to set at first.
+        What is set at first: `model`, and sampling parameters.
+
+        model : str or None
+            Model id.
+        {sampling}
+
+    Attributes
+    ----------
+    settings : Settings
+        What the controls stand for.
+    widget : VBox
+        All of it, as one widget of ipywidgets.
+    {properties}
 
     Raises
     ------
@@ -216,12 +232,12 @@ class Panel:
 
     @property
     def state(self) -> State:
-        """What it does now."""
+        """What it does now; its `value` says so in words (``Ready``, ``Answering``, ``Stopped``, …)."""
         return self._runs.state
 
     @property
     def completion(self) -> Completion | None:
-        """The answer that is shown, as far as it has come."""
+        """The answer that is shown, as far as it has come; None where there is none."""
         return self._runs.completion
 
     # What is asked
@@ -270,7 +286,13 @@ class Panel:
             self._history.changed()
 
     def ended(self, completion: Completion | None) -> None:
-        """The answer that is shown has ended: it is put under the panel, to be saved."""
+        """Put the answer that has ended under the panel, to be saved.
+
+        Parameters
+        ----------
+        completion : Completion or None
+            The answer; None takes away what stands there.
+        """
         if completion is None:
             self._tell_below(_NOTHING, {})
         else:
