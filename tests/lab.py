@@ -51,14 +51,22 @@ class Server:
         What runs it, after the interpreter, but for the port.
     environment
         Added to its own, and so to the kernels'.
+    python
+        The interpreter.
     """
 
-    def __init__(self, folder: Path, *command: str, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *command: str,
+        environment: dict[str, str] | None = None,
+        python: str | Path = sys.executable,
+    ):
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = (folder / ".server.log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, *command, "--no-browser", f"--port={self.url.rsplit(':', 1)[1]}"],
+            [python, *command, "--no-browser", f"--port={self.url.rsplit(':', 1)[1]}"],
             cwd=folder,
             stdout=self._log,
             stderr=subprocess.STDOUT,
