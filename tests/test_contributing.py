@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import textwrap
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -20,9 +22,9 @@ from pydoc import locate
 import pytest
 
 import together_nb
-from tests.kernels import Kernel
+from tests.kernels import PATIENCE, WIDGET, Kernel
 from tests.readme import README
-from tests.servers import ScriptedServer, answers
+from tests.servers import ScriptedServer, answers, replies, silent_after
 from tests.test_binder import copy_of_the_repository
 from tests.test_house import FLOORS, PACKAGE, ROOT
 from tests.test_magic import ipython
@@ -30,6 +32,7 @@ from together_nb.completion import Completion, CompletionRequest
 from together_nb.config import settings
 from together_nb.dialects import DIALECTS
 from together_nb.formats import FORMATS
+from together_nb.session import View
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +40,10 @@ else:
     import tomli as tomllib
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-ADDITION = re.compile(r"[Ii]n `([^`\n]+)`, before\s`([^`\n]+)`:\n\n```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+ADDITION = re.compile(
+    r"[Ii]n (?:`([^`\n]+)`, before\s`([^`\n]+)`|a new file, `([^`\n]+)`):\n\n```python\n(.*?)\n```$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def part(title):
@@ -59,12 +65,22 @@ EXAMPLES = {
     "A sampling parameter": ["together_nb/params.py"],
     "A dialect": ["together_nb/dialects.py"] * 2,
     "A way to show an answer": ["together_nb/formats.py"] * 2,
+    "A view": ["together_nb/views/sentences.py", "together_nb/views/__init__.py", "together_nb/formats.py"],
 }
 
 
+def additions(title):
+    """What an example adds: file, place ("" of a new file) and code of each piece."""
+    return [(file or new, place, code) for file, place, new, code in ADDITION.findall(part(title))]
+
+
 def add(root, file, place, code):
-    """Put `code` before the one line that begins with `place`, as far indented as that is."""
+    """Put `code` before the one line that begins with `place`, as far indented as that is; or into a new file."""
     path = root / file
+    if not place:
+        assert not path.exists()
+        path.write_text(f"{code}\n", encoding="utf-8")
+        return
     lines = path.read_text(encoding="utf-8").split("\n")
     (number,) = [number for number, line in enumerate(lines) if line.strip().startswith(place)]
     indent = re.match(" *", lines[number])[0]
@@ -83,20 +99,24 @@ def house(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "tests/readme.py"):
         shutil.copy(ROOT / name, root / name)
     for title in EXAMPLES:
-        for file, place, code in ADDITION.findall(part(title)):
+        for file, place, code in additions(title):
             add(root, file, place, code)
     return root
 
 
-def within(house, *command):
-    """Run a Python of which that copy is the package; returns what it printed."""
+def environment_of(house):
+    """Variables with which a Python has that copy for the package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
-    environment = {
+    return {
         **kept, "PYTHONPATH": str(house), "IPYTHONDIR": str(house / "home"), "PYTHONWARNINGS": "error",
         "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
+
+
+def within(house, *command):
+    """Run a Python of which that copy is the package; returns what it printed."""
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, cwd=house
+        [sys.executable, *command], env=environment_of(house), capture_output=True, text=True, check=False, cwd=house
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -136,15 +156,15 @@ def help_of(kernel):
 
 
 def test_all_python_that_is_shown_is_an_example_that_is_added():
-    assert {title: [file for file, _, _ in ADDITION.findall(part(title))] for title in EXAMPLES} == EXAMPLES
+    assert {title: [file for file, _, _ in additions(title)] for title in EXAMPLES} == EXAMPLES
     assert TEXT.count("```python") == sum(map(len, EXAMPLES.values()))
 
 
 def test_adding_a_parameter_or_a_format_is_one_statement_and_a_dialect_one_object():
-    (parameter,) = ADDITION.findall(part("A sampling parameter"))
+    (parameter,) = additions("A sampling parameter")
     assert len(ast.parse(parameter[2]).body) == 1
-    for title in ("A dialect", "A way to show an answer"):
-        row = ast.parse(ADDITION.findall(part(title))[-1][2]).body
+    for title in ("A dialect", "A way to show an answer", "A view"):
+        row = ast.parse(additions(title)[-1][2]).body
         assert [type(one.value.elts[0]) for one in row] == [ast.Call]
 
 
@@ -161,6 +181,82 @@ def test_mypy_has_nothing_to_say_to_the_examples(house):
     assert re.search(r"\b(checked|in) \d+ source files", said), said
     changed = tuple(file for files in EXAMPLES.values() for file in files)
     assert [line for line in said.splitlines() if line.startswith(changed)] == []
+
+
+# Names in what is told around the examples
+
+IN_PLACE = re.compile(r"`(\w+)` (?:in|in its|\()\s?\(?`([\w/]+\.py)`")
+
+
+def told(*titles):
+    """The text under headings, without what is fenced."""
+    return re.sub(r"^```.*?^```$", "", "".join(map(part, titles)), flags=re.DOTALL | re.MULTILINE)
+
+
+def sources():
+    """Each module of the package and each piece that an example adds: its path, parsed."""
+    for path in PACKAGE.rglob("*.py"):
+        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    for title in EXAMPLES:
+        for file, _, code in additions(title):
+            yield file, ast.parse(code)
+
+
+def declared(tree, owner=""):
+    """Names that a module declares, those within a class also as `Class.name`."""
+    for node in ast.iter_child_nodes(tree):
+        names = []
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+        for name in names:
+            yield name
+            if owner:
+                yield f"{owner}.{name}"
+        if isinstance(node, ast.ClassDef):
+            yield from declared(node, node.name)
+
+
+def known_names():
+    """What a name in the text may stand for."""
+    yield from DIALECTS
+    for path, tree in sources():
+        yield from re.findall(r"\w+", path.removesuffix(".py"))
+        yield from declared(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):  # as it is used: `raw.read1`
+                yield ".".join(ast.unparse(node).split(".")[-2:])
+            elif isinstance(node, ast.arg):
+                yield f"{node.arg}="
+            elif isinstance(node, ast.AnnAssign):
+                yield f"{ast.unparse(node.target)}="
+
+
+def test_each_name_that_the_text_around_the_examples_tells_is_one_of_the_package():
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", told("The house", "How to add"))]
+    names = {span.removesuffix("()") for span in spans if re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", span)}
+    names = {name for name in names if not name.endswith(".py")}
+    keywords = {span.partition("=")[0] + "=" for span in spans if re.match(r"\w+=", span)}
+    assert {"Completion.bundle", "_HONOURED", "TerminalView", "view_for", "api="} <= names | keywords
+    assert (names | keywords) - set(known_names()) == set()
+
+
+def test_each_file_that_the_text_around_the_examples_tells_is_one_of_the_tree():
+    there = {f"/{path}" for path, _ in sources()}
+    there |= {f"/tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
+    there |= {f"{path.rpartition('/')[0]}/" for path in there}
+    files = set(re.findall(r"`([\w/]+(?:\.py|/))`", told("The house", "How to add")))
+    assert {"asked.py", "views/tokens.py", "together_nb/local/"} <= files
+    assert [file for file in files if not any(path.endswith(f"/{file}") for path in there)] == []
+
+
+def test_what_is_told_to_be_in_a_file_is_declared_there():
+    places = IN_PLACE.findall(told("The house", "How to add"))
+    assert {name for name, _ in places} == {"View", "_HONOURED"}
+    for name, file in places:
+        assert name in {one for path, tree in sources() if path.endswith(f"/{file}") for one in declared(tree)}
 
 
 # A sampling parameter
@@ -496,6 +592,163 @@ def test_the_format_is_offered_and_explained(ask, kernel):
     with ScriptedServer(answers(["Yes"])) as server:
         run = ask(server, "%%together --show quotes\nTell").wait()
     assert "Did you mean quote?" in run.error["evalue"]
+
+
+# A view
+
+WHOLE = "Once upon a time.\nThere was <b>a</b> \\x1b]52;c;eA==\\x07cat!\nIt slept"
+FOOTER = r"\n\[test/base · [^\n]*\]\n"
+
+
+def told_in_sentences(shown):
+    """Half of it, and the rest only when `shown` is set."""
+
+    def script(exchange):
+        exchange.chunked().text_events(["Once up", "on a time. Th"])
+        exchange.pause(shown)
+        answers(["ere was <b>a</b> \x1b]52;c;eA==\x07cat!\n\nIt", " slept"])(exchange)
+
+    return script
+
+
+def test_the_views_methods_are_those_that_the_text_names_and_the_protocol_has():
+    named = part("A view").partition("methods of `View` (`session.py`):")[2].partition(". ")[0]
+    protocol = [name for name, value in vars(View).items() if callable(value) and not name.startswith("_")]
+    (view,) = [one for one in ast.parse(additions("A view")[0][2]).body if isinstance(one, ast.ClassDef)]
+    assert re.findall(r"`(\w+)`", named) == protocol
+    assert [one.name for one in view.body if isinstance(one, ast.FunctionDef)] == ["__init__", *protocol]
+
+
+def test_the_view_writes_a_sentence_before_the_next_has_come_and_leaves_all_with_the_footer(ask, kernel):
+    shown = threading.Event()
+    with ScriptedServer(told_in_sentences(shown)) as server:
+        run = ask(server, "%%together --show sentences -o told\nTell")
+        run.until(lambda message: "time" in str(message["content"].get("text")))
+        assert run.stdout == "Once upon a time.\n"
+        shown.set()
+        run.wait()
+    assert run.status == "ok"
+    assert re.fullmatch(re.escape(WHOLE) + FOOTER, run.stdout)
+    assert run.of("display_data", "update_display_data", "comm_open") == []
+    assert kernel.value("told.text.count('cat!')") == "1"
+
+
+def test_the_view_leaves_what_came_where_the_connection_is_lost(ask, kernel):
+    def script(exchange):
+        exchange.chunked().text_events(["One. Two", " and"])
+        exchange.cut()
+
+    with ScriptedServer(script) as server:
+        run = ask(server, "%%together --show sentences\nTell").wait()
+    assert run.error["ename"] == "ConnectionLostError"
+    assert run.stdout.startswith("One.\nTwo and\n[test/base · 2 chunks · ")
+    assert run.stdout.endswith(" · connection lost]\n")
+    assert kernel.value("_together.text") == "'One. Two and'"
+
+
+def test_the_view_leaves_what_came_at_ctrl_c(ask, kernel):
+    with ScriptedServer(silent_after(["One. Two"])) as server:
+        run = ask(server, "%%together --show sentences\nTell")
+        run.until(lambda message: "One" in str(message["content"].get("text")))
+        kernel.interrupt()
+        run.wait()
+        assert server.closed.wait(PATIENCE)
+    assert run.error["ename"] == "KeyboardInterrupt"
+    assert run.stdout.startswith("One.\nTwo\n[test/base · 1 chunk · ")
+    assert run.stdout.endswith(" · stopped by you]\n")
+
+
+def test_the_view_tells_of_a_wait_for_another_try(ask, kernel):
+    with ScriptedServer(replies(429, {"error": {"message": "slow down"}}, retry_after=60)) as server:
+        run = ask(server, "%%together --show sentences\nTell")
+        run.until(lambda message: "rate limited; trying again" in str(message["content"].get("text")))
+        kernel.interrupt()
+        assert run.wait().error["ename"] == "KeyboardInterrupt"
+    assert run.stdout.count("rate limited") == 1
+
+
+def test_the_view_says_that_the_model_thinks_and_leaves_further_answers_for_the_end(ask):
+    def script(exchange):
+        thought = exchange.payload("")
+        thought["choices"][0]["delta"] = {"reasoning": "Hm. "}
+        exchange.chunked().event(thought)
+        exchange.event(exchange.payload("Or. Not.", index=1))
+        answers(["One. Two"], usage=False)(exchange)
+
+    with ScriptedServer(script) as server:
+        run = ask(server, "%%together --show sentences --api chat --n 2\nTell").wait()
+    assert re.fullmatch(r"\(thinking …\)\nOne\.\nTwo\n\nAnswer 2:\nOr\. Not\." + FOOTER, run.stdout)
+
+
+def test_where_the_view_does_not_fit_the_rows_text_is_shown(ask, kernel):
+    with ScriptedServer(answers(["One. *Two*"])) as server:
+        once = ask(server, "%%together --show sentences\nTell", watched=False).wait()
+        columns = ask(server, "%%together --show sentences --compare temperature=0,1\nTell").wait()
+        behind = ask(server, "%%together --show sentences --background -o told\nTell").wait()
+        ended = kernel.run("print(told.result().text)").wait()
+    assert once.display["data"]["text/markdown"].startswith("One. &#42;Two&#42;\n\n<sub>test/base")
+    assert columns.display["data"]["text/markdown"].count("One. &#42;Two&#42;") == 2
+    assert any(WIDGET in one["content"]["data"] for one in behind.of("display_data"))
+    assert [run.stdout for run in (once, columns, behind, ended)] == ["", "", "", "One. *Two*\n"]
+
+
+IN_A_TERMINAL = """
+import sys
+from pathlib import Path
+
+import together_nb
+from IPython.core.interactiveshell import InteractiveShell
+
+assert Path(together_nb.__file__).parent.parent == Path(sys.argv[1]), together_nb.__file__
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "together_nb")
+together_nb.settings.base_url, together_nb.settings.model = sys.argv[2], "test/base"
+shell.run_cell("%%together --show sentences\\nTell")
+print([one.text for one in together_nb.history])
+"""
+
+
+@contextmanager
+def terminal(house, server):
+    """An IPython without a kernel that runs one cell, and what it writes."""
+    command = [sys.executable, "-c", IN_A_TERMINAL, house, server.base_url]
+    with subprocess.Popen(command, env=environment_of(house), stdout=subprocess.PIPE, text=True, cwd=house) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_view_does_the_same_in_a_terminal(house):
+    shown = threading.Event()
+    with ScriptedServer(told_in_sentences(shown)) as server, terminal(house, server) as process:
+        assert process.stdout.readline() == "Once upon a time.\n"
+        shown.set()
+        rest = process.stdout.read()
+        assert process.wait() == 0
+    whole = re.escape(WHOLE.partition("\n")[2]) + FOOTER
+    assert re.fullmatch(whole + r"\['Once upon a time. There was .*slept'\]\n", rest), rest
+
+
+def test_the_view_leaves_what_came_at_ctrl_c_in_a_terminal(house):
+    with ScriptedServer(silent_after(["One. Two"])) as server, terminal(house, server) as process:
+        assert process.stdout.readline() == "One.\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read().splitlines()
+        assert server.closed.wait(PATIENCE)
+        assert process.wait() == 0
+    assert rest[0] == "Two"
+    assert rest[1].endswith(" · stopped by you]")
+    assert rest[-1] == "['One. Two']"
+    assert "KeyboardInterrupt: stopped by you; what came is kept." in rest
+
+
+def test_the_view_is_offered_and_explained(ask, kernel):
+    assert "%%together --show sentences" in completions_of(kernel, "%%together --show se")
+    assert "sentences: text, written by whole sentences for a screen reader" in help_of(kernel)
+    with ScriptedServer(answers(["Yes"])) as server:
+        run = ask(server, "%%together --show sentence\nTell").wait()
+    assert "Did you mean sentences?" in run.error["evalue"]
 
 
 # What is by hand

@@ -358,7 +358,7 @@ def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_its_address(sh
 
 
 def test_a_server_of_ones_own_with_the_embedded_model_is_spelled_out(server):
-    opened = open_stream("hello", model=LOCAL_MODEL, api="chat")
+    opened = open_stream("hello", model=LOCAL_MODEL, api="chat", base_url=server.base_url)
     assert f"base_url='{server.base_url}'" in as_python(opened, settings.sampling)
 
 

@@ -23,6 +23,7 @@ from together_nb.errors import (
     MissingKeyError,
     NotFoundError,
 )
+from together_nb.local.server import LocalServer
 from together_nb.resolve import LOCAL_NOTE, resolved, standing
 from together_nb.session import run
 
@@ -274,6 +275,34 @@ def test_the_embedded_engine_answers_without_a_key_and_is_sent_none():
     settings.api_key = KEY
     _, endpoint = resolved(CompletionRequest("Tell", model="local/ngram"))
     assert endpoint.key is None
+
+
+def test_the_embedded_model_answers_though_another_server_is_in_use():
+    with ScriptedServer(answers(["a"]), models=ONE_MODEL) as server:
+        settings.base_url = server.base_url
+        for _ in range(2):
+            answer = complete("Once", model="local/ngram", max_tokens=2)
+            assert (answer.model, answer.note) == ("local/ngram", LOCAL_NOTE)
+        assert standing(settings)[0] == "the server's only one, or -m MODEL"
+        settings.model = "local/ngram"
+        assert standing(settings) == ("local/ngram", "the embedded engine, on this machine")
+        assert (len(server.requests), server.lists) == (0, 1)
+
+
+def test_the_embedded_model_answers_though_the_server_in_use_is_not_there():
+    settings.base_url = "http://127.0.0.1:9"
+    assert complete("Once", model="local/ngram", max_tokens=2).text
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_server_that_has_the_embedded_model_is_asked_for_it(named):
+    with LocalServer() as server:
+        settings.base_url = None if named else server.base_url
+        opened = stream("Once", model="local/ngram", base_url=server.base_url if named else None)
+        assert opened.endpoint.root == server.base_url
+        if not named:
+            settings.model = "local/ngram"
+            assert standing(settings) == ("local/ngram", server.base_url)
 
 
 def test_another_server_with_one_model_needs_no_name():

@@ -110,6 +110,16 @@ def test_a_spent_budget_refuses_the_next_call_and_sends_nothing():
         complete("Tell", **options)
 
 
+def test_a_budget_that_cannot_be_kept_is_told_in_each_footer():
+    unpriced = [{"id": "own/model", "type": "chat"}]
+    with ScriptedServer(answers(["one"]), models=unpriced) as server:
+        options = {"base_url": server.base_url, "model": "own/model", "api": "chat"}
+        assert "budget" not in complete("Tell", **options).footer()
+        settings.budget = 1.0
+        assert "no price is known: the budget does not count it" in complete("Tell", **options).footer()
+        assert "budget" not in complete("Tell", model="local/ngram", max_tokens=2).footer()
+
+
 def test_what_costs_nothing_may_be_asked_though_the_budget_is_spent():
     ledger.note("a", USAGE, PRICE, whole=True)
     settings.budget = 1.0

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from together_nb.config import Settings
 
 LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
+UNPRICED_NOTE = "no price is known: the budget does not count it"
 
 
 def open_stream(
@@ -100,10 +101,18 @@ def open_request(
     check_budget(settings.budget, price)
     marks = {
         "price": price,
-        "note": recording.noted(LOCAL_NOTE if request.model == LOCAL_MODEL else ""),
+        "note": recording.noted(_note(request.model, price)),
         "filled": filled,
     }
     return CompletionStream(request, endpoint, marks)
+
+
+def _note(model: str, price: tuple[float, float] | None) -> str:
+    """What the footer is to say of where the answer comes from."""
+    if model == LOCAL_MODEL:
+        return LOCAL_NOTE
+    unpriced = settings.budget is not None and price is None and recording.replayed() is None
+    return UNPRICED_NOTE if unpriced else ""
 
 
 _FREE = (0.0, 0.0)
@@ -151,7 +160,8 @@ def resolved(
         model = _only_model(endpoint)
     elif not model:
         model = LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and endpoint.is_together:
+    named = base_url and not endpoint.is_together  # with the call itself: then that one is meant
+    if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
         endpoint = _embedded(endpoint)
     if endpoint.is_together and endpoint.key is None and not recording.replayed():
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
@@ -188,7 +198,7 @@ def standing(chosen: Settings = settings) -> tuple[str, str]:
     model = chosen.chosen_model
     if model is None and Endpoint(root).is_together:
         model = LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and Endpoint(root).is_together:
+    if model == LOCAL_MODEL and not _serves_the_embedded_model(Endpoint(root, settings.api_key), ask=False):
         return model, "the embedded engine, on this machine"
     return model or "the server's only one, or -m MODEL", root
 
@@ -217,6 +227,22 @@ def _seconds(timeout: float | None, default: float) -> float:
             f"timeout must be a number of seconds over 0, not {timeout!r}.", "Leave it out for the default."
         )
     return float(timeout)
+
+
+def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
+    """Whether it is ``python -m together_nb.local``, which serves this machine alone; else the session's own engine is.
+
+    Without `ask` it goes by what is known.
+    """
+    if recording.replayed() is not None:
+        return not endpoint.is_together
+    if not is_loopback(urlsplit(endpoint.root).hostname or ""):
+        return False
+    listed = known_catalog(endpoint)
+    if listed is None and ask:
+        with suppress(TogetherError):
+            listed = catalog(endpoint)
+    return listed is not None and listed.get(LOCAL_MODEL) is not None
 
 
 def _embedded(endpoint: Endpoint) -> Endpoint:
