@@ -93,9 +93,9 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
             continue
+        cell.outputs = _joined([one for one in cell.outputs if _says_something(one)])
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
-        cell.outputs = _joined([one for one in cell.outputs if _says_something(one)])
     return notebook
 
 
@@ -116,7 +116,7 @@ def _says_something(output: NotebookNode) -> bool:
     if data is None:
         return True
     text = text_of(output).strip()
-    return bool(text) and not (set(data) == {"text/plain"} and _REPR_OF_A_WIDGET.match(text))
+    return bool(text) and not (WIDGET in data and _REPR_OF_A_WIDGET.match(text))
 
 
 def save(path: Path) -> None:

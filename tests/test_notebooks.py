@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import v4
 
 from tests.notebooks import MODEL_LINE, WIDGET, cleaned, lessons, ran, read, text_of, with_a_key
 from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL
@@ -16,6 +20,8 @@ PATHS = {path.stem: path for path in lessons()}
 APPS = ["playground"]
 LESSONS = ["quickstart", "streaming", "sampling", "probabilities", "conversations", "many-prompts"]
 KEY = "tok-canary-6b1f0e7d9c"
+# Which models all of the answers were asked of.
+ASKED = "import together_nb\nprint('asked:', *{one.request.model for one in together_nb.history})"
 AT_ONCE = 3  # they mostly wait for tokens
 TOY_NOTE = "a toy n-gram model"
 
@@ -40,6 +46,7 @@ def runs(keyed_server):
 
     def with_key(path):
         notebook = with_a_key(read(path))
+        notebook.cells.append(v4.new_code_cell(ASKED))
         for cell in code(notebook):
             cell.source = cell.source.replace(DEFAULT_BASE_URL.removesuffix("/v1"), keyed_server.base_url)
         return ran(notebook, TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=keyed_server.base_url)
@@ -64,9 +71,20 @@ def test_these_are_all_the_notebooks():
     assert sorted(LESSONS + APPS) == sorted(PATHS)
 
 
-def says_something_in_each_cell(notebook):
+def silent_cells(notebook):
+    """Those that say nothing, what widgets say of themselves left out, or show no picture where they draw one."""
+    for cell in code(cleaned(notebook)):
+        said = "".join(map(text_of, cell.outputs)).strip()
+        drawn = any("image/png" in one.get("data", {}) for one in cell.outputs)
+        if not said or ("plt.show()" in cell.source and "interactive(" not in cell.source and not drawn):
+            yield cell.id
+
+
+def answers_of(notebook):
+    """What was answered in each cell whose answer is always the same, without its footers."""
     for cell in code(notebook):
-        yield cell.id, "".join(map(text_of, cell.outputs)).strip() != ""
+        if cell.source.startswith("%%together") and re.search(r"--(seed|temperature 0)\b", cell.source):
+            yield cell.id, re.sub(r"^\[.*\]$", "", text_of(cell.outputs[-1]), flags=re.MULTILINE)
 
 
 # Run
@@ -75,7 +93,7 @@ def says_something_in_each_cell(notebook):
 @pytest.mark.parametrize("name", PATHS)
 def test_it_runs_from_top_to_bottom_and_every_cell_says_something(runs, name):
     notebook = runs[name, "keyless"].result()
-    assert [cell for cell, says in says_something_in_each_cell(notebook) if not says] == []
+    assert list(silent_cells(notebook)) == []
     assert [one for cell in code(notebook) for one in cell.outputs if one.get("name") == "stderr"] == []
     for cell in code(notebook):
         if cell.source.startswith("%%together") and "--dry-run" not in cell.source:
@@ -89,11 +107,18 @@ def test_it_runs_from_top_to_bottom_and_every_cell_says_something(runs, name):
 @pytest.mark.parametrize("name", LESSONS)
 def test_it_runs_with_a_key_on_another_model_once_its_one_line_is_changed(runs, name):
     notebook = runs[name, "keyed"].result()
-    assert [cell for cell, says in says_something_in_each_cell(notebook) if not says] == []
+    assert list(silent_cells(notebook)) == []
     text = nbformat.writes(notebook)
     assert DEFAULT_MODEL in "".join(text_of(one) for cell in code(notebook) for one in cell.outputs)
+    assert set(text_of(code(notebook)[-1].outputs[0]).split()) <= {"asked:", DEFAULT_MODEL}
     assert TOY_NOTE not in text
     assert KEY not in text
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_what_is_saved_is_what_its_cells_answer(runs, name):
+    fresh, kept = runs[name, "keyless"].result(), read(PATHS[name])
+    assert dict(answers_of(kept)) == dict(answers_of(fresh))
 
 
 def test_the_toy_says_that_it_is_one(runs):
@@ -105,7 +130,7 @@ def test_the_toy_says_that_it_is_one(runs):
 
 def test_it_is_saved_as_it_was_run_and_every_cell_says_something(saved):
     assert [cell.execution_count for cell in code(saved)] == list(range(1, len(code(saved)) + 1))
-    assert [cell for cell, says in says_something_in_each_cell(saved) if not says] == []
+    assert list(silent_cells(saved)) == []
     assert [one for cell in code(saved) for one in cell.outputs if one.output_type == "error"] == []
 
 
@@ -118,15 +143,18 @@ def test_it_is_saved_with_no_widget_key_or_path(saved):
     text = nbformat.writes(saved)
     assert "application/vnd.jupyter.widget" not in text
     assert "widgets" not in saved.metadata
+    for path in (PATHS["quickstart"].parents[1], Path.home(), sys.prefix, tempfile.gettempdir()):
+        assert f"{path}/" not in text
     assert (
-        re.search(r"TOGETHER_API_KEY=|Bearer \w|\b(tok|tgp|sk)[-_]\w|/home/|/root|/tmp/|/usr/|/Users/|[A-Z]:\\\\", text)
+        re.search(
+            r"TOGETHER_API_KEY=|\b[0-9a-f]{64}\b|Bearer \w|\b(tok|tgp|sk)[-_]\w|/home/|/root|/tmp/|/usr/|/Users/|[A-Z]:\\\\",
+            text,
+        )
         is None
     )
 
 
 def test_these_tests_see_a_widget_a_path_and_a_cell_that_says_nothing():
-    from nbformat import v4
-
     view = v4.new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "IntSlider(value=0)"})
     place = v4.new_output("display_data", {WIDGET: {"model_id": "2"}, "text/plain": "A panel stood here."})
     printed = [v4.new_output("stream", name="stdout", text=text) for text in ("Once", " upon")]
@@ -137,7 +165,7 @@ def test_these_tests_see_a_widget_a_path_and_a_cell_that_says_nothing():
     first, second = cleaned(notebook).cells
     assert first.outputs == []
     assert [text_of(one) for one in second.outputs] == ["A panel stood here.", "Once upon"]
-    assert [says for _, says in says_something_in_each_cell(cleaned(notebook))] == [False, True]
+    assert list(silent_cells(notebook)) == [notebook.cells[0].id]
     assert "widget" not in nbformat.writes(cleaned(notebook))
 
 

@@ -7,13 +7,18 @@ import shlex
 import subprocess
 import sys
 import urllib.request
+from importlib.metadata import metadata
+from pathlib import Path
 
 import pytest
 from traitlets.config import Config
 
+import together_nb
 from tests.kernels import Kernel
-from tests.lab import free_port
+from tests.lab import TOKEN, Server, free_port
 from tests.readme import README, command, fences, file, with_tables
+from together_nb.background import BackgroundRun
+from together_nb.batch import BatchResults
 from together_nb.local.server import LocalServer
 from together_nb.magic.commands import COMMANDS
 from together_nb.options import spellings
@@ -106,9 +111,24 @@ def test_ci_runs_the_very_test_command():
     assert 'bash -c "$test_command"' in script
 
 
-def test_the_first_command_opens_the_quickstart():
-    assert command("lab").endswith("jupyter lab notebooks/quickstart.ipynb")
-    assert (README.parent / "notebooks" / "quickstart.ipynb").is_file()
+def test_the_first_command_installs_as_the_one_that_ci_runs():
+    *installs, _ = command("lab").split(" && ")
+    assert installs == [one.replace('-e ".[test]"', '".[lab]"') for one in command("test").split(" && ")[:2]]
+    assert "lab" in metadata("together_nb").get_all("Provides-Extra")
+
+
+def test_the_first_command_opens_the_quickstart_in_jupyterlab(tmp_path):
+    program, application, notebook = shlex.split(command("lab").split(" && ")[-1])
+    assert program == ".venv/bin/jupyter"
+    options = ("--allow-root", "--ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}")
+    server = Server(tmp_path, "-m", "jupyter", application, str(README.parent / notebook), *options)
+    try:
+        # It opens that file, in that file's own folder.
+        address = f"{server.url}/api/contents/quickstart.ipynb?token={TOKEN}"
+        with urllib.request.urlopen(address, timeout=60) as reply:
+            assert b"Watch a language model write" in reply.read()
+    finally:
+        server.stop()
 
 
 def test_the_model_of_its_own_is_served_by_the_command_that_it_gives():
@@ -181,3 +201,25 @@ def test_every_notebook_is_told_and_every_heading_that_a_new_user_needs():
         "When something goes wrong",
     ):
         assert f"\n## {heading}\n" in TEXT
+
+
+# What it says in passing
+
+
+def test_what_it_calls_in_python_is_there():
+    runs = {"run": BackgroundRun, "told": BatchResults}
+    called = set(re.findall(r"`((?:\w+\.)?)(\w+)\(", TEXT)) - {("", "help")}
+    assert len(called) > 8
+    for owner, name in called:
+        assert hasattr(runs[owner[:-1]] if owner else together_nb, name), f"{owner}{name}"
+
+
+def test_what_an_error_is_told_to_say_is_said_in_the_code():
+    (table,) = re.findall(r"\| it says \| what to do \|\n.*?\n\n", TEXT, re.DOTALL)
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(together_nb.__file__).parent.rglob("*.py"))
+    others = ("Cell magic `%%together` not found", "No module named 'together_nb'")  # IPython's and Python's
+    told = re.findall(r"^\| \*(.+?)\* \|", table, re.MULTILINE)
+    assert len(told) > 5
+    for words in set(told) - set(others):
+        for part in re.split(r"…|\d+ s\b|; trying again in", words):
+            assert part.strip() in sources, part

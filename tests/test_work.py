@@ -308,6 +308,8 @@ def test_a_schema_is_looked_up_sent_and_parsed(kernel):
     assert kernel.value("type(told.parsed).__name__") == "'dict'"
     wrong = kernel.run("%%together --schema Persn\nWho?").wait()
     assert wrong.error["traceback"] == ["InputError: There is no variable called Persn.", "Did you mean person?"]
+    none = kernel.run("%%together --schema opem\nWho?").wait()  # `open` is Python's, and no form of anybody's
+    assert none.error["traceback"][1].startswith("Run the cell that makes it")
 
 
 def test_a_reply_that_does_not_fit_is_shown_with_the_reason(kernel):

@@ -80,7 +80,7 @@ CELL_CSS = """
 .tnb-shaded .tnb-token > input:checked:not(:focus) + span { outline: none; }
 .tnb-shaded .tnb-token:hover > input:checked:not(:focus) + span { outline: 2px solid var(--jp-brand-color1, #1976d2); }
 .tnb-shaded .tnb-hint::after { opacity: .7; font-size: smaller;
-  content: "Shade and line: the less likely. Point at a token, or Tab to the text and go on with the arrow keys."; }
+  content: "The darker the shade and the thicker the line, the less likely the token. Point at a token, or Tab to the text and go on with the arrow keys."; }
 .tnb-shaded td, .tnb-shaded th { text-align: left !important; overflow-wrap: anywhere; vertical-align: top; padding: 2px 10px 2px 0; }
 @media print { .tnb-token > input + span { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """

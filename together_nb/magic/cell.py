@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any
 
 from together_nb import frontend, options, resolve, session, views
@@ -129,10 +130,10 @@ class Cells:
             askable = given.api == AUTO or dialect_for(given.api).chat
             return ANY_JSON if given.show == JSON and askable else None
         if given.schema not in self.shell.user_ns:
-            names = [name for name in self.shell.user_ns if not name.startswith("_")]
+            names = [name for name in self.shell.user_ns if not (name.startswith("_") or hasattr(builtins, name))]
             raise InputError(
                 f"There is no variable called {given.schema}.",
-                suggestion(given.schema, names) or "Make one first: a JSON Schema (a dict) or a pydantic model.",
+                suggestion(given.schema, names) or "Run the cell that makes it: a JSON Schema (a dict) or a pydantic model.",
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 

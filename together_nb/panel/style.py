@@ -147,6 +147,9 @@ STATES
 .together-nb-panel .tnb-columns-scroll > .tnb-column { flex: 1 1 0; }
 .together-nb-panel .tnb-column > .jupyter-button { width: 26px; padding: 0; }
 
+/* The status may need two lines, and the tabs below are not to jump */
+@container (max-width: 980px) { .together-nb-panel .tnb-status { min-height: 46px; align-content: flex-start; } }
+
 /* Narrow: what was at the side stands below, in as many columns as have room for the longest name */
 @container (max-width: 760px) {
   .together-nb-panel .tnb-parameters { grid-template-columns: repeat(auto-fill, minmax(212px, 1fr)); gap: 6px 12px; }
