@@ -185,10 +185,10 @@ def test_mypy_has_nothing_to_say_to_the_examples(house):
 
 # Names in what is told around the examples
 
-IN_PLACE = re.compile(r"`(\w+)` (?:in|in its|\()\s?\(?`([\w/]+\.py)`")
+IN_PLACE = re.compile(r"`(\w+)`\s(?:in\s|in\sits\s|\()`([\w/]+\.py)`")
 
 
-def told(*titles):
+def prose(*titles):
     """The text under headings, without what is fenced."""
     return re.sub(r"^```.*?^```$", "", "".join(map(part, titles)), flags=re.DOTALL | re.MULTILINE)
 
@@ -235,7 +235,7 @@ def known_names():
 
 
 def test_each_name_that_the_text_around_the_examples_tells_is_one_of_the_package():
-    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", told("The house", "How to add"))]
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose("The house", "How to add"))]
     names = {span.removesuffix("()") for span in spans if re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", span)}
     names = {name for name in names if not name.endswith(".py")}
     keywords = {span.partition("=")[0] + "=" for span in spans if re.match(r"\w+=", span)}
@@ -247,13 +247,13 @@ def test_each_file_that_the_text_around_the_examples_tells_is_one_of_the_tree():
     there = {f"/{path}" for path, _ in sources()}
     there |= {f"/tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
     there |= {f"{path.rpartition('/')[0]}/" for path in there}
-    files = set(re.findall(r"`([\w/]+(?:\.py|/))`", told("The house", "How to add")))
+    files = set(re.findall(r"`([\w/]+(?:\.py|/))`", prose("The house", "How to add")))
     assert {"asked.py", "views/tokens.py", "together_nb/local/"} <= files
     assert [file for file in files if not any(path.endswith(f"/{file}") for path in there)] == []
 
 
 def test_what_is_told_to_be_in_a_file_is_declared_there():
-    places = IN_PLACE.findall(told("The house", "How to add"))
+    places = IN_PLACE.findall(prose("The house", "How to add"))
     assert {name for name, _ in places} == {"View", "_HONOURED"}
     for name, file in places:
         assert name in {one for path, tree in sources() if path.endswith(f"/{file}") for one in declared(tree)}

@@ -133,7 +133,8 @@ class Cells:
             names = [name for name in self.shell.user_ns if not (name.startswith("_") or hasattr(builtins, name))]
             raise InputError(
                 f"There is no variable called {given.schema}.",
-                suggestion(given.schema, names) or "Run the cell that makes it: a JSON Schema (a dict) or a pydantic model.",
+                suggestion(given.schema, names)
+                or "Run the cell that makes it: a JSON Schema (a dict) or a pydantic model.",
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
