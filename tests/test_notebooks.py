@@ -22,6 +22,7 @@ LESSONS = ["quickstart", "streaming", "sampling", "probabilities", "conversation
 KEY = "tok-canary-6b1f0e7d9c"
 # Which models all of the answers were asked of.
 ASKED = "import together_nb\nprint('asked:', *{one.request.model for one in together_nb.history})"
+MOST_CHARACTERS = 105  # of a line: as many as JupyterLab shows at 1,280 px, its list of files open
 AT_ONCE = 3  # they mostly wait for tokens
 TOY_NOTE = "a toy n-gram model"
 
@@ -190,6 +191,10 @@ def test_it_says_what_will_be_seen_asks_and_ends_with_something_to_try(lesson):
         assert re.search(r"\?.*\n\n<details><summary>Answer</summary>\n\n\S.*\n\n</details>$", one, re.DOTALL)
     assert last.startswith("## Try\n")
     assert last.count("\n- ") >= 3
+
+
+def test_its_code_fits_a_projector(lesson):
+    assert [line for cell in code(lesson) for line in cell.source.splitlines() if len(line) > MOST_CHARACTERS] == []
 
 
 def test_its_links_lead_to_notebooks(lesson):
