@@ -17,6 +17,11 @@ PATIENCE = 60.0  # seconds; only a hang takes that long
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """The environment, but for the variables whose names begin so."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
 def sent_at(message: dict[str, Any]) -> datetime:
     """When a message was sent. Once ipyparallel has been imported, jupyter_client leaves dates as they came."""
     return extract_dates(message["header"]["date"])
@@ -92,7 +97,7 @@ class Kernel:
 
     def __init__(self, folder: Any, *, loaded: bool = True, **environment: str):
         self.manager = KernelManager()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+        kept = environment_without("TOGETHER_")
         self.manager.start_kernel(env={**kept, "IPYTHONDIR": str(folder), **environment}, cwd=str(folder))
         self.client = self.manager.client()
         self.client.start_channels()

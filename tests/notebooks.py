@@ -6,7 +6,6 @@ What is saved holds no widget: a widget means nothing to whoever has not run it,
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 import tempfile
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING
 import nbformat
 from nbclient import NotebookClient
 
+from tests.kernels import WIDGET, environment_without
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 # The one line that a key's owner changes: what it says, and in its comment what to say in its place.
 MODEL_LINE = re.compile(r"^(?P<name>.+? = )(?P<keyless>.+?)  # with a key: (?P<keyed>.+)$", re.MULTILINE)
 _REPR_OF_A_WIDGET = re.compile(r"\w+\(")
@@ -55,7 +55,7 @@ def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+    kept = environment_without("TOGETHER_")
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": folder}})
         asyncio.run(client.async_execute(env={**kept, "IPYTHONDIR": folder, **environment}))

@@ -19,6 +19,7 @@ from nbformat import v4
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests.kernels import environment_without
 from tests.lab import START_SECONDS, TOKEN, Notebook, Server, Voila, picture
 from tests.servers import ScriptedServer, answers
 from tests.test_key import KEY
@@ -135,7 +136,7 @@ def build(tmp_path_factory):
     root, venv = folder / "repository", folder / "venv"
     copy_of_the_repository(root)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TOGETHER_", "PYTHON"))}
+    ours = environment_without("TOGETHER_", "PYTHON")
     environment = {
         **ours,
         "PATH": os.pathsep.join((str(venv / "bin"), os.environ["PATH"])),

@@ -17,7 +17,6 @@ from tests.servers import ScriptedServer
 
 pytestmark = pytest.mark.browser
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 IMPORT = "from together_nb.comparison import compare\n"
 TEXT = """A **storm** over the harbour, at {}:
 

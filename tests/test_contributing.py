@@ -22,7 +22,7 @@ from pydoc import locate
 import pytest
 
 import together_nb
-from tests.kernels import PATIENCE, WIDGET, Kernel
+from tests.kernels import PATIENCE, WIDGET, Kernel, environment_without
 from tests.readme import README
 from tests.servers import ScriptedServer, answers, replies, silent_after
 from tests.test_binder import copy_of_the_repository
@@ -106,7 +106,7 @@ def house(tmp_path_factory):
 
 def environment_of(house):
     """Variables with which a Python has that copy for the package."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+    kept = environment_without("TOGETHER_")
     return {
         **kept, "PYTHONPATH": str(house), "IPYTHONDIR": str(house / "home"), "PYTHONWARNINGS": "error",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -920,7 +920,7 @@ def test_the_release_is_built_checked_and_used_as_it_stands(tmp_path):
     copy_of_the_repository(root)
     tracked = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     subprocess.run([sys.executable, "-m", "venv", root / ".venv"], check=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOGETHER_", "PYTHON"))}
+    kept = environment_without("TOGETHER_", "PYTHON")
     done = subprocess.run(
         ["bash", "-euc", shell_of("How to release")], cwd=root, env={**kept, "TMPDIR": str(temporary)},
         capture_output=True, text=True, check=False,

@@ -6,7 +6,6 @@ With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left 
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import unicodedata
@@ -17,7 +16,7 @@ import pexpect
 import pytest
 
 from tests.hostile import ALL, CONTROLS, LAST, LONG, OTHERS, POKE, SCRIPTS, SHORT, WATCH, hostile_tokens
-from tests.kernels import Kernel
+from tests.kernels import Kernel, environment_without
 from tests.lab import Lab, Notebook, picture, write_notebook
 from tests.servers import ScriptedServer, replies
 from tests.test_panel_browser import PanelPage
@@ -284,7 +283,7 @@ def test_no_control_sequence_reaches_a_terminal(tmp_path):
         "%%together -b --api completions": Answers([CONTROLS]),
         "%%together --n 2": Answers([CONTROLS, CONTROLS]),
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOGETHER_")}
+    kept = environment_without("TOGETHER_")
     environment = kept | {"IPYTHONDIR": str(tmp_path), "TERM": "dumb", "TOGETHER_MODEL": "test/chat", "NO_COLOR": "1"}
     options = ["--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor", "--ext=together_nb"]
     with ScriptedServer(replies(500, b""), models=MODELS) as server:

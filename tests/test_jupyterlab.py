@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels import WIDGET
 from tests.lab import picture
 from tests.servers import ScriptedServer, answers, silent_after
 
 pytestmark = pytest.mark.browser
 
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 MARKDOWN = "# Title\n\nSome **bold** text.\n\n```python\nprint('hello')\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n"
 
 

@@ -12,7 +12,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from tests.notebooks import MODEL_LINE, WIDGET, cleaned, lessons, ran, read, text_of, with_a_key
+from tests.kernels import WIDGET
+from tests.notebooks import MODEL_LINE, cleaned, lessons, ran, read, text_of, with_a_key
 from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.local.server import LocalServer
 
@@ -84,7 +85,7 @@ def silent_cells(notebook):
 def answers_of(notebook):
     """What was answered in each cell whose answer is always the same, without its footers."""
     for cell in code(notebook):
-        if cell.source.startswith("%%together") and re.search(r"--(seed|temperature 0)\b", cell.source):
+        if cell.source.startswith("%%together") and re.search(r"--(seed\b|temperature 0(?![.\d]))", cell.source):
             yield cell.id, re.sub(r"^\[.*\]$", "", text_of(cell.outputs[-1]), flags=re.MULTILINE)
 
 

@@ -10,12 +10,12 @@ from threading import Event
 
 import pytest
 
+from tests.kernels import WIDGET
 from tests.lab import Voila, picture, write_notebook
 from tests.servers import ScriptedServer, answers
 
 pytestmark = pytest.mark.browser
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 LOST = "The panel of together_nb stood here. Run this cell again to have it back."
 PATIENCE = 30_000  # milliseconds; only a hang takes that long
 

@@ -43,7 +43,6 @@ from together_nb.views import view_for
 opened = together_nb.stream("hello", logprobs=5, api="chat")
 session.run(opened, view_for(get_ipython(), "tokens", chat=True));"""
 PATIENCE = 60_000  # milliseconds
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def told(exchange, text, chance):

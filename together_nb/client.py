@@ -354,12 +354,12 @@ class CompletionStream:
 
     def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of a payload, each added to what has come."""
-        if says_something(payload):
+        if not self._begun and says_something(payload):
             self._begin()
         try:
             for chunk in self.dialect.chunks(payload):
                 # In events of another shape than most only their dialect sees what they say.
-                if chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage:
+                if not self._begun and (chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage):
                     self._begin()
                 if self._first is None and (chunk.text or chunk.reasoning):
                     self._first = perf_counter()
@@ -373,9 +373,8 @@ class CompletionStream:
 
     def _begin(self) -> None:
         """Something of an answer has come: from now on it is not asked for again, and a silence is one in mid-answer."""
-        if not self._begun:
-            self._begun = True
-            self._exchange.begun(self.endpoint.silence_timeout)
+        self._begun = True
+        self._exchange.begun(self.endpoint.silence_timeout)
 
 
 def _start(pieces: Iterator[bytes]) -> bytes:
