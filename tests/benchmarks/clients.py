@@ -1,0 +1,130 @@
+"""The ways to have an answer's text token by token, ours and those of others.
+
+Each is a function of the server's address and the model. ``python -m tests.benchmarks.clients NAME URL`` is a process
+that measures one of them: for each model that is written to it, it writes a line of JSON.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT = Path(__file__).parents[2]
+KEY = "no-key-is-needed"
+
+
+def together_nb(url: str, model: str) -> Iterator[str]:
+    """Ours, to its `Chunk`s."""
+    from together_nb import stream
+
+    for chunk in stream("Tell", base_url=url, model=model, api="chat"):
+        yield chunk.text
+
+
+def _body(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "Tell"}], "stream": True}
+
+
+def bare(url: str, model: str) -> Iterator[str]:
+    """The loop of the tutorial."""
+    import requests
+    from sseclient import SSEClient
+
+    with requests.post(f"{url}/v1/chat/completions", json=_body(model), stream=True, timeout=60) as reply:
+        for event in SSEClient(reply).events():
+            if event.data == "[DONE]":
+                break
+            for choice in json.loads(event.data)["choices"]:
+                yield choice["delta"]["content"]
+
+
+def httpx_sse(url: str, model: str) -> Iterator[str]:
+    import httpx
+    from httpx_sse import connect_sse
+
+    with (
+        httpx.Client(timeout=60) as client,
+        connect_sse(client, "POST", f"{url}/v1/chat/completions", json=_body(model)) as source,
+    ):
+        for event in source.iter_sse():
+            if event.data == "[DONE]":
+                break
+            for choice in json.loads(event.data)["choices"]:
+                yield choice["delta"]["content"]
+
+
+def openai(url: str, model: str) -> Iterator[str]:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=f"{url}/v1", api_key=KEY)
+    for chunk in client.chat.completions.create(model=model, messages=_body(model)["messages"], stream=True):
+        for choice in chunk.choices:
+            yield choice.delta.content or ""
+
+
+def together(url: str, model: str) -> Iterator[str]:
+    from together import Together
+
+    client = Together(base_url=f"{url}/v1", api_key=KEY)
+    for chunk in client.chat.completions.create(model=model, messages=_body(model)["messages"], stream=True):
+        for choice in chunk.choices:
+            yield choice.delta.content or ""
+
+
+CLIENTS = {
+    "together_nb": together_nb,
+    "requests + sseclient-py + json": bare,
+    "httpx-sse": httpx_sse,
+    "openai": openai,
+    "together": together,
+}
+NEEDED = {"httpx-sse": "httpx_sse", "chatlas": "chatlas", "jupyter_ai_magics": "jupyter_ai_magics"}
+
+
+def installed(name: str) -> bool:
+    """Whether a peer can be asked here."""
+    return name == "requests + sseclient-py + json" or importlib.util.find_spec(NEEDED.get(name, name)) is not None
+
+
+class Client:
+    """A client in a process of its own, warm after its first answer."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.clients", name, url],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def measure(self, model: str) -> dict[str, float]:
+        """Seconds of ``cpu`` and ``wall`` for an answer of that many ``tokens``."""
+        self._process.stdin.write(f"{model}\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def main() -> None:
+    name, url = sys.argv[1:]
+    for line in sys.stdin:
+        cpu, wall = time.process_time(), time.perf_counter()
+        count = sum(text != "" for text in CLIENTS[name](url, line.strip()))
+        told = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "tokens": count}
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Runs the figures and writes the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tests.benchmarks import parsing
+from tests.benchmarks.figures import Row, table
+from tests.benchmarks.server import Feed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+# What stands in the README.
+RESULTS = Path(__file__).parent / "results.json"
+_PACKAGES = (
+    "together_nb", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "requests", "urllib3", "sseclient-py",
+    "openai", "together", "httpx-sse", "chatlas", "jupyter_ai_magics",
+)  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """What the figures are measured with.
+
+    Parameters
+    ----------
+    feed
+        The server.
+    short
+        Whether it is only to be seen that all of it works.
+    """
+
+    feed: Feed
+    short: bool
+
+    @property
+    def url(self) -> str:
+        return self.feed.url
+
+    def of(self, whole: _T, short: _T) -> _T:
+        """One or the other, as this is a short run or not."""
+        return short if self.short else whole
+
+    def say(self, words: str) -> None:
+        """Tell how far it has come, beside the table."""
+        print(words, file=sys.stderr, flush=True)
+
+
+FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
+    "parsing": parsing.cpu_to_chunk,
+}
+
+
+def _about() -> dict[str, Any]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"any of {', '.join(FIGURES)}; all without one")
+    parser.add_argument("--short", action="store_true", help="see that it works; the figures say nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
+    parser.add_argument("--readme", action="store_true", help="keep it for the README's table")
+    options = parser.parse_args()
+    unknown = set(options.figures) - set(FIGURES)
+    if unknown:
+        parser.error(f"there is no figure called {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+    rows: list[Row] = []
+    with Feed() as feed:
+        bench = Bench(feed, options.short)
+        for name in options.figures or FIGURES:
+            begun = time.perf_counter()
+            rows += FIGURES[name](bench)
+            bench.say(f"{name}: {time.perf_counter() - begun:.0f} s")
+    print("\n".join(table([row.cells() for row in rows])))
+    written = json.dumps(_about() | {"rows": [row.to_dict() for row in rows]}, indent=1, ensure_ascii=False)
+    for path in filter(None, (options.json, RESULTS if options.readme else None)):
+        path.write_text(written + "\n", encoding="utf-8")
