@@ -192,6 +192,20 @@ def test_cancel_in_the_thread_that_iterates():
         assert server.closed.wait(20)
 
 
+def test_what_came_in_one_piece_with_the_token_at_which_it_is_cancelled_is_not_delivered():
+    def script(exchange):
+        told = [f"data: {json.dumps(exchange.payload(text))}\n\n" for text in TEXTS]
+        exchange.chunked().send("".join(told).encode())
+        exchange.await_close()
+
+    with ScriptedServer(script) as server:
+        answer = opened(server)
+        for _ in answer:
+            if answer.chunks == 2:
+                answer.cancel()
+        assert (answer.completion.text, answer.chunks) == ("Once upon", 2)
+
+
 def test_cancel_before_the_beginning_means_that_nothing_is_sent():
     with ScriptedServer(answers(TEXTS)) as server:
         answer = opened(server)

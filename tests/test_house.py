@@ -37,7 +37,7 @@ FLOORS = [
         "pace",
         "tape",
     ],
-    ["sse", "wiretap", "dialects", "continuation", "nearest"],
+    ["chunked", "sse", "wiretap", "dialects", "continuation", "nearest"],
     [
         "config",
         "transport",

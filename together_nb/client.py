@@ -292,6 +292,8 @@ class CompletionStream:
         broke: APIConnectionError | None = None
         try:
             for payload in payloads:
+                if exchange.cancelled:  # many may have come at once
+                    break
                 came = True
                 yield from self._taken(payload)
                 if self._accumulator.finished:

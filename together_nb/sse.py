@@ -4,6 +4,7 @@ sseclient-py splits events into fields, as the specification has it, and this is
 that imports it. What it would get wrong is put right in front of it, on the bytes: it is handed
 whole events with plain line ends and valid UTF-8, and nothing else. So a tail cut in mid-event is
 never dispatched, however the bytes were cut into pieces, and the terminator is always an event.
+Events of one line that holds data in JSON, as nearly all are, have no fields to be split into.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -71,23 +72,37 @@ class Payloads:
         return re.search(rb"^[^:\n]", bytes(self._rest), re.MULTILINE) is not None
 
     def _payloads(self, pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        for event in SSEClient(whole_events(pieces, self._rest)).events():
-            data = event.data
-            if data.startswith(DONE):
-                self.terminated = True
-                return
-            if not data.strip():  # `data:` alone keeps a connection alive
-                continue
-            try:
-                payload = json.loads(data)
-            except (ValueError, RecursionError):
-                payload = None
-            if not isinstance(payload, dict):
-                raise StreamError(
-                    f"The server sent an event that is not a JSON object: {data[:60]!r}.",
-                    "What came before it is kept.",
-                )
-            yield payload
+        for block in whole_events(pieces, self._rest):
+            for event in block.decode().split("\n\n"):
+                # The usual event is one line, in which sseclient would only look for more.
+                if event.startswith("data: {") and "\n" not in event:
+                    yield _json_object(event[len("data: ") :])
+                    continue
+                for data in _by_sseclient(event) if event else ():
+                    if data.startswith(DONE):
+                        self.terminated = True
+                        return
+                    if data.strip():  # `data:` alone keeps a connection alive
+                        yield _json_object(data)
+
+
+def _by_sseclient(event: str) -> Iterator[str]:
+    """The data of an event of any shape."""
+    for read in SSEClient(iter([f"{event}\n\n".encode()])).events():
+        yield read.data
+
+
+def _json_object(data: str) -> dict[str, Any]:
+    try:
+        payload = json.loads(data)
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        raise StreamError(
+            f"The server sent an event that is not a JSON object: {data[:60]!r}.",
+            "What came before it is kept.",
+        )
+    return payload
 
 
 def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> Iterator[bytes]:
@@ -133,11 +148,12 @@ def _last_end(buffer: bytearray, searched: int) -> int:
     """Where the last whole event in `buffer` ends, none ending before `searched`; 0 where there is none."""
     blank = buffer.rfind(_END, max(searched - 1, 0))
     end = 0 if blank < 0 else blank + len(_END)
-    if b"\ndata:" not in buffer:  # the usual case: one line, and the blank one
+    # What ends before the last blank line is in the block anyway.
+    if buffer.find(b"\ndata:", max(end - 1, 0)) < 0:  # the usual case: one line, and the blank one
         return end
     # The line before the last one that had begun to come may only now turn out to be an event.
     line = max(buffer.rfind(b"\ndata:", 0, searched), 0)
-    start = max(buffer.rfind(b"\ndata:", 0, line), 0)
+    start = max(buffer.rfind(b"\ndata:", 0, line), end)
     return max((end, *(match.end() for match in _LINE_UNDER_LINE.finditer(buffer, start))))
 
 

@@ -27,6 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
+from together_nb.chunked import Dechunker
 from together_nb.config import Hidden, is_loopback
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.scope import joins
@@ -368,6 +369,18 @@ class _Response(HTTPResponse):
         # Lines among the headers that are none: urllib3 would log them, and a server may repeat the key in one.
         self.headers.set_payload("")
         self.headers.defects = []
+        self._chunks = Dechunker()
+
+    def read1(self, n: int = -1) -> bytes:
+        """All that has come, waiting only where nothing has; of a body in chunks http.client would give one of them."""
+        if not self.chunked:
+            return super().read1(n)
+        body = b""
+        while not body and self.fp is not None:
+            body = self._chunks.add(self.fp.read1(n))
+            if self._chunks.ended:
+                self._close_conn()  # type: ignore[attr-defined]
+        return body
 
 
 class _Telling(HTTPConnection):

@@ -1,0 +1,98 @@
+"""A body that HTTP sends in chunks → the bytes that are in them, all of those that have come.
+
+http.client hands over one chunk at a call, and servers put each token into a chunk of its own: where tokens come
+faster than they are taken, most of the time went into those calls.
+
+Source: https://www.rfc-editor.org/rfc/rfc9112#name-chunked-transfer-coding
+"""
+
+from __future__ import annotations
+
+from http.client import IncompleteRead
+
+_LONGEST_LINE = 65536  # bytes, as in http.client
+_CRLF = b"\r\n"
+
+
+class Dechunker:
+    """Takes the bytes of a body in chunks, cut anywhere, and gives those that are in the chunks.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether the last chunk and what may follow it have come.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""  # of a line that has no end yet
+        self._left = 0  # bytes that are still to come of the chunk that has begun
+        self._within = False  # whether a chunk has begun whose line end has not come
+        self._last = False  # whether the last chunk has come, which is empty
+
+    def add(self, data: bytes) -> bytes:
+        """Take what has come; nothing is the end of the connection.
+
+        Parameters
+        ----------
+        data
+            The bytes.
+
+        Returns
+        -------
+        bytes
+            What was in the chunks.
+
+        Raises
+        ------
+        http.client.IncompleteRead
+            The connection ended too early, or what it brings is not in chunks.
+        """
+        if not data:
+            if not self._last:
+                raise IncompleteRead(b"")
+            self.ended = True
+        data, parts, at = self._rest + data, [], 0
+        while at < len(data) and not self.ended:
+            if self._left:
+                part = data[at : at + self._left]
+                parts.append(part)
+                at, self._left = at + len(part), self._left - len(part)
+                continue
+            line_end = data.find(b"\n", at)
+            if line_end < 0:
+                break
+            line, at = data[at:line_end], line_end + 1
+            if self._within or self._last:
+                self._blank_or_trailer(line.rstrip(b"\r"))
+                continue
+            size = _size(line)
+            chunk_end = at + size
+            if size and data[chunk_end : chunk_end + 2] == _CRLF:  # the usual case: all of it is here
+                parts.append(data[at:chunk_end])
+                at = chunk_end + 2
+            else:
+                self._left, self._within, self._last = size, size > 0, size == 0
+        self._rest = data[at:]
+        if len(self._rest) > _LONGEST_LINE:
+            raise IncompleteRead(b"")
+        return b"".join(parts)
+
+    def _blank_or_trailer(self, line: bytes) -> None:
+        """Take the line that ends a chunk, or one of those after the last chunk."""
+        if self._last:
+            self.ended = not line
+        elif line:
+            raise IncompleteRead(b"")
+        self._within = False
+
+
+def _size(line: bytes) -> int:
+    """The size that a line before a chunk tells."""
+    try:
+        size = int(line.partition(b";")[0], 16)
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise IncompleteRead(b"")
+    return size
