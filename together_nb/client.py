@@ -291,9 +291,8 @@ class CompletionStream:
         came = False
         broke: APIConnectionError | None = None
         try:
-            for payload in payloads:
-                if exchange.cancelled:  # many may have come at once
-                    break
+            # Many may have come at once with the one at which it is cancelled.
+            for payload in itertools.takewhile(lambda _: not exchange.cancelled, payloads):
                 came = True
                 yield from self._taken(payload)
                 if self._accumulator.finished:
