@@ -125,6 +125,7 @@ class Desk:
     def __init__(self, kernel, folder):
         self.kernel = kernel
         self._gate = folder / "gate"
+        kernel.run("from together_nb.views import shared; shared.html_style(); shared.button_style()").wait()
         self.whole()  # the widgets that all share are there now
         self.before = self.left()
 

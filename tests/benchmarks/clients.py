@@ -79,9 +79,17 @@ def together(url: str, model: str) -> Iterator[str]:
             yield choice.delta.content or ""
 
 
+def chatlas(url: str, model: str) -> None:
+    """Draws in the cell by itself."""
+    from chatlas import ChatOpenAICompletions
+
+    ChatOpenAICompletions(base_url=f"{url}/v1", api_key=KEY, model=model).chat("Tell")
+
+
+BARE = "requests + sseclient-py + json"
 CLIENTS = {
     "together_nb": together_nb,
-    "requests + sseclient-py + json": bare,
+    BARE: bare,
     "httpx-sse": httpx_sse,
     "openai": openai,
     "together": together,
@@ -91,7 +99,7 @@ NEEDED = {"httpx-sse": "httpx_sse", "chatlas": "chatlas", "jupyter_ai_magics": "
 
 def installed(name: str) -> bool:
     """Whether a peer can be asked here."""
-    return name == "requests + sseclient-py + json" or importlib.util.find_spec(NEEDED.get(name, name)) is not None
+    return name == BARE or importlib.util.find_spec(NEEDED.get(name, name)) is not None
 
 
 class Client:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.clients import CLIENTS, Client, installed
+from tests.benchmarks.clients import BARE, CLIENTS, Client, installed
 from tests.benchmarks.figures import OURS, Check, Row, Series, times_less
 
 if TYPE_CHECKING:
     from tests.benchmarks.run import Bench
-
-BARE = "requests + sseclient-py + json"
-
 
 def cpu_to_chunk(bench: Bench) -> list[Row]:
     """Processor time a token, all threads, as fast as they come."""

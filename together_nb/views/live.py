@@ -14,7 +14,7 @@ from together_nb.errors import TogetherError
 from together_nb.escape import fenced, visible
 from together_nb.shaded import literal_html
 from together_nb.views.growing import GrowingAnswers
-from together_nb.views.shared import close_all, snug_layout
+from together_nb.views.shared import button_style, close_all, html_style, snug_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +48,9 @@ class LiveView:
 
     def __init__(self, shown: Format) -> None:
         self._format = shown
-        self._status = HTML(layout=snug_layout())
-        self._root = VBox(self._below(), layout=snug_layout())
+        self._status: HTML | None = None
+        self._foot: Widget | None = None
+        self._root: VBox | None = None
         self._answers: GrowingAnswers | None = None
         self._stream: CompletionStream | None = None
         self._told = 0.0
@@ -59,8 +60,10 @@ class LiveView:
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
         self._stream = stream
-        self._status.value = self._status_line()
-        self._root.add_class("together-nb")
+        # With all that is in them: each change would be a message.
+        self._status = HTML(self._status_line(), layout=snug_layout(), style=html_style())
+        self._foot = self._below(self._status)
+        self._root = VBox([self._foot], layout=snug_layout(), _dom_classes=("together-nb",))
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
         # Not display(widget): ipywidgets 7 displays itself, and gives no handle.
         self._handle = display(
@@ -69,17 +72,20 @@ class LiveView:
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come; the status line follows twice a second."""
-        stream = self._stream
+        stream, root, status = self._stream, self._root, self._status
+        if stream is None or root is None or status is None:
+            return
         first = bool(chunks) and self._answers is None
-        if first and stream is not None:
+        if first:
             self._answers = GrowingAnswers(self._format, stream)
-            self._root.children = (self._answers.box, *self._below())
         if self._answers is not None:
             self._answers.add(chunks)
-        wait, seconds = (None, 0.0) if stream is None else (stream.wait, stream.seconds)
+            if first:
+                root.children = (self._answers.box, self._foot)
+        wait, seconds = stream.wait, stream.seconds
         if first or wait is not self._wait or seconds - self._told >= _STATUS_SECONDS:
             self._told, self._wait = seconds, wait
-            self._status.value = self._status_line()
+            status.value = self._status_line()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
         """Put the plain Markdown in the place of the widgets, and close them."""
@@ -88,11 +94,11 @@ class LiveView:
             self._handle.update(bundle, raw=True, metadata={"together_nb": completion.metadata()})
         if self._answers is not None:
             self._answers.close()
-        close_all((*self._below(), self._root))
+        close_all(widget for widget in (self._status, self._foot, self._root) if widget is not None)
 
-    def _below(self) -> list[Widget]:
+    def _below(self, status: HTML) -> Widget:
         """What stands below the answer."""
-        return [self._status]
+        return status
 
     def _bundle(self, completion: Completion, error: BaseException | None) -> dict[str, str]:  # noqa: ARG002
         """What is saved; an error is shown by IPython, which ends the cell with it."""
@@ -125,25 +131,27 @@ class BackgroundView(LiveView):
 
     def __init__(self, shown: Format, stop: Callable[[], Any]) -> None:
         self._button = Button(
-            description="Stop", icon="stop", tooltip="End this answer; what came is kept", layout=Layout(width="auto")
+            description="Stop",
+            icon="stop",
+            tooltip="End this answer; what came is kept",
+            layout=Layout(width="auto"),
+            style=button_style(),
         )
         self._button.on_click(lambda _: stop())
-        self._row = HBox(layout=Layout(align_items="center", width="auto"))
         super().__init__(shown)
-        self._row.children = (self._button, self._status)
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited; once, in the cell's own thread, so that it is displayed there."""
         if self._handle is None:
             super().start(stream)
 
-    def _below(self) -> list[Widget]:
-        return [self._row]
-
     def finish(self, completion: Completion, error: BaseException | None) -> None:
         """Put the plain Markdown in the place of the widgets, and close them."""
         super().finish(completion, error)
-        close_all((self._button, self._status))
+        close_all((self._button,))
+
+    def _below(self, status: HTML) -> Widget:
+        return HBox([self._button, status], layout=Layout(align_items="center", width="auto"))
 
     def _status_line(self) -> str:
         return _GONE + super()._status_line()

@@ -34,12 +34,18 @@ def snug_layout() -> Layout:
 
 def html_style() -> Any:
     """The style of `HTML`, as it comes."""
-    return _shared("style of HTML", lambda: HTML(layout=plain_layout()).style)
+    return _shared("style of HTML", lambda: _style_of(HTML(layout=plain_layout())))
 
 
 def button_style() -> Any:
     """The style of `Button`, as it comes."""
-    return _shared("style of Button", lambda: Button(layout=plain_layout()).style)
+    return _shared("style of Button", lambda: _style_of(Button(layout=plain_layout())))
+
+
+def _style_of(widget: Any) -> Any:
+    style = widget.style
+    widget.close()
+    return style
 
 
 def close_all(widgets: Iterable[Widget]) -> None:

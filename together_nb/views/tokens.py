@@ -34,15 +34,22 @@ _LIVE_CSS = """
 
 
 class GrowingTokens:
-    """Tokens that grow in a box of HTML widgets, none of which is sent again once it is full."""
+    """Tokens that grow in a box of HTML widgets, none of which is sent again once it is full.
+
+    Attributes
+    ----------
+    parts : list of Widget
+        What shows them, from top to bottom.
+    """
 
     def __init__(self) -> None:
         self._group = new_group()
         self._pieces = Pieces("tokens", _PER, _PIECES)
         self._style = HTML(f"<style>{SHADE_CSS}{CELL_CSS}{_LIVE_CSS}</style>", style=html_style(), **dressed("style"))
-        self.box = VBox(
+        self._box = VBox(
             [self._style, self._pieces.box], layout=plain_layout(), _dom_classes=("tnb-shaded", "tnb-growing")
         )
+        self.parts: list[Widget] = [self._box]
 
     def add(self, chunks: list[Chunk]) -> None:
         """Draw the text of `chunks` after what is drawn; what has no token of its own is not shaded."""
@@ -52,4 +59,4 @@ class GrowingTokens:
 
     def widgets(self) -> list[Widget]:
         """All widgets of it."""
-        return [self.box, self._style, self._pieces.box, *self._pieces.box.children]
+        return [self._box, self._style, self._pieces.box, *self._pieces.box.children]
