@@ -6,11 +6,11 @@ that measures one of them: for each model that is written to it, it writes a lin
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +94,17 @@ CLIENTS = {
     "openai": openai,
     "together": together,
 }
-NEEDED = {"httpx-sse": "httpx_sse", "chatlas": "chatlas", "jupyter_ai_magics": "jupyter_ai_magics"}
 
 
 def installed(name: str) -> bool:
-    """Whether a peer can be asked here."""
-    return name == BARE or importlib.util.find_spec(NEEDED.get(name, name)) is not None
+    """Whether a package, or a client of `CLIENTS`, is here."""
+    if name == BARE:
+        return True
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 class Client:

@@ -75,6 +75,8 @@ class Watched(Kernel):
         super().__init__(folder, TOGETHER_BASE_URL=url, TOGETHER_API="chat", PYTHONPATH=str(ROOT))
         self.client.iopub_channel.stop()  # or it would keep what nobody takes
         self._socket = self.manager.connect_iopub()
+        while not self._socket.poll(100):  # the kernel hears of a subscription some time later
+            self.client.kernel_info(reply=True, timeout=PATIENCE)
         self.hear(f"import gc, time\nfrom tests.benchmarks.clients import CLIENTS, chatlas\nurl = {url!r}")
 
     def hear(self, code: str, *, keep: bool = False) -> Heard:

@@ -9,12 +9,13 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.benchmarks import parsing
+from tests.benchmarks import cells, parsing
+from tests.benchmarks.clients import installed
 from tests.benchmarks.figures import Row, table
 from tests.benchmarks.server import Feed
 
@@ -60,21 +61,18 @@ class Bench:
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "parsing": parsing.cpu_to_chunk,
+    "cell": cells.cpu_of_a_cell,
+    "iopub": cells.iopub,
+    "first-token": cells.first_token,
 }
 
 
 def _about() -> dict[str, Any]:
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
-        "date": date.today().isoformat(),
+        "date": datetime.now(tz=timezone.utc).date().isoformat(),
         "python": platform.python_version(),
         "processors": os.cpu_count(),
-        "versions": versions,
+        "versions": {name: version(name) for name in _PACKAGES if installed(name)},
     }
 
 
