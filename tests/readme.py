@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.figures import RESULTS, table
 from together_nb.magic.commands import COMMANDS
 from together_nb.params import PARAMETERS
 
@@ -31,7 +33,15 @@ def _commands() -> list[str]:
     return rows + [f"| `{name}` | {command.help} |" for name, command in zip(typed, COMMANDS.values(), strict=True)]
 
 
-_TABLES = {"parameters": _parameters, "commands": _commands}
+def _speed() -> list[str]:
+    """Of the figures, as they were measured last for the README."""
+    told = json.loads(RESULTS.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    about = f"{told['date']}, Python {told['python']}, {told['processors']} processors, {told['machine']}; {versions}."
+    return [*table([row["cells"] for row in told["rows"]]), "", about]
+
+
+_TABLES = {"parameters": _parameters, "commands": _commands, "speed": _speed}
 
 
 def with_tables(text: str) -> str:

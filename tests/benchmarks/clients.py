@@ -128,6 +128,7 @@ class Client:
     def stop(self) -> None:
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
 
 def main() -> None:

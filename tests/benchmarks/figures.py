@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OURS = "together_nb"
+RESULTS = Path(__file__).parent / "results.json"  # of the run that stands in the README
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Series:
         """The median, and where half of the rounds lay."""
         if len(self.values) == 1:
             return short(self.median)
-        return f"{short(self.median)} ({short(self.percentile(25))}–{short(self.percentile(75))})"
+        return f"{short(self.median)} ({short(self.percentile(25))} to {short(self.percentile(75))})"
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,9 @@ class Row:
         return [
             self.figure,
             _text(self.ours),
-            peers or "–",
-            "; ".join(one.text for one in self.checks) or "–",
-            told or "–",
+            peers or "",
+            "; ".join(one.text for one in self.checks) or "",
+            told or "",
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.benchmarks import cells, parsing
 from tests.benchmarks.clients import installed
-from tests.benchmarks.figures import Row, table
+from tests.benchmarks.figures import RESULTS, Row, table
 from tests.benchmarks.server import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
-# What stands in the README.
-RESULTS = Path(__file__).parent / "results.json"
 _PACKAGES = (
     "together_nb", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "requests", "urllib3", "sseclient-py",
     "openai", "together", "httpx-sse", "chatlas", "jupyter_ai_magics",
@@ -72,6 +70,7 @@ def _about() -> dict[str, Any]:
         "date": datetime.now(tz=timezone.utc).date().isoformat(),
         "python": platform.python_version(),
         "processors": os.cpu_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in _PACKAGES if installed(name)},
     }
 
@@ -86,6 +85,8 @@ def main() -> None:
     unknown = set(options.figures) - set(FIGURES)
     if unknown:
         parser.error(f"there is no figure called {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+    if options.readme and (options.short or options.figures):
+        parser.error("the README's table is of one whole run: leave out --short and the names of figures")
     rows: list[Row] = []
     with Feed() as feed:
         bench = Bench(feed, options.short)
@@ -94,6 +95,7 @@ def main() -> None:
             rows += FIGURES[name](bench)
             bench.say(f"{name}: {time.perf_counter() - begun:.0f} s")
     print("\n".join(table([row.cells() for row in rows])))
-    written = json.dumps(_about() | {"rows": [row.to_dict() for row in rows]}, indent=1, ensure_ascii=False)
+    about = _about() | {"figures": options.figures or list(FIGURES)}
+    written = json.dumps(about | {"rows": [row.to_dict() for row in rows]}, indent=1, ensure_ascii=False)
     for path in filter(None, (options.json, RESULTS if options.readme else None)):
         path.write_text(written + "\n", encoding="utf-8")

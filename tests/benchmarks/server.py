@@ -146,6 +146,7 @@ class Feed:
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
     def log(self) -> list[dict[str, Any]]:
         """What was asked for since this was last called, in order: ``model``, and times since the epoch: when it

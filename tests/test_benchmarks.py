@@ -1,0 +1,137 @@
+"""The benchmarks: what they say is what was measured, all are fed the same, and the README shows one whole run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+
+import pytest
+
+from tests.benchmarks.clients import BARE, CLIENTS, Client
+from tests.benchmarks.figures import RESULTS, Check, Row, Series, table
+from tests.benchmarks.run import FIGURES
+from tests.benchmarks.server import Feed
+from tests.benchmarks.texts import KINDS, tokens
+from tests.readme import README
+
+ROOT = README.parent
+HERE = {name: CLIENTS[name] for name in ("together_nb", BARE, "openai", "together")}  # the others are of another extra
+
+
+@pytest.fixture(scope="module")
+def feed():
+    with Feed() as one:
+        yield one
+        one.log()
+
+
+@pytest.fixture(autouse=True)
+def forgotten(feed):
+    feed.log()
+
+
+def test_a_series_tells_its_median_its_spread_and_the_ratios_of_the_rounds():
+    ours, peer = Series.of([2, 1, 4]), Series.of([4, 4, 4])
+    assert (ours.median, ours.text) == (2, "2 (1 to 4)")
+    assert peer.over(ours).values == (2, 4, 1)
+    assert Series.of(range(1, 101)).percentile(95) == 95
+    assert Series.of([3]).text == "3"
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict"),
+    [
+        (Check("ms", 5, 5), "met"),
+        (Check("ms", 6, 5), "missed by 20 %"),
+        (Check("times", 4, 4, at_most=False), "met"),
+        (Check("times", 3, 4, at_most=False), "missed by 25 %"),
+        (Check("ms", 2, 5, better=2), "met"),
+        (Check("ms", 3, 5, better=2), "met; the better one missed by 50 %"),
+        (Check("times", 9, 4, better=10, at_most=False), "met; the better one missed by 10 %"),
+    ],
+)
+def test_a_check_says_whether_it_is_met_or_by_how_much_it_is_missed(check, verdict):
+    assert check.verdict == verdict
+
+
+def test_a_row_shows_every_peer_and_every_target_that_is_missed():
+    row = Row(
+        "a|figure", Series.of([1, 2, 3]), {"this": Series.of([10]), "that": "does not run"},
+        (Check("ms", 6, 5), Check("s", 1, 2), Check("%", 80, 90, at_most=False)),
+    )  # fmt: skip
+    assert row.cells() == [
+        "a|figure", "2 (1 to 3)", "this 10; that does not run", "6 ms (≤ 5); 1 s (≤ 2); 80 % (≥ 90)",
+        "ms: missed by 20 %; %: missed by 11 %",
+    ]  # fmt: skip
+    lines = table([row.cells()])
+    assert len(lines) == 3
+    assert lines[2].startswith("| a\\|figure | 2 (1 to 3) |")
+    assert json.loads(json.dumps(row.to_dict()))["ours"]["values"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_begins_the_same_however_long_it_is(kind):
+    assert tokens(kind, 500)[:200] == tokens(kind, 200)
+    assert all(tokens(kind, 500))
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("pace", ["0", "2000"])
+def test_each_client_is_fed_the_same_tokens(feed, name, pace):
+    assert "".join(HERE[name](feed.url, f"markdown-60-{pace}")) == "".join(tokens("markdown", 60))
+
+
+def test_the_server_tells_when_it_sent_each_token_and_when_the_client_left(feed):
+    assert len(list(HERE[BARE](feed.url, "numbered-20-500"))) == 20 + 1  # the last one says why it ends
+    (line,) = feed.log()
+    assert (line["model"], len(line["sent"]), line["closed"]) == ("numbered-20-500", 20, None)
+    # Never before its time; how late, a busy machine decides.
+    assert all(at - line["sent"][0] >= number / 500 - 0.001 for number, at in enumerate(line["sent"]))
+    assert line["arrived"] <= line["sent"][0] <= line["sent"][-1] <= line["ended"]
+    answer = HERE[BARE](feed.url, "numbered-3-0-hold")
+    assert [next(answer) for _ in range(3)] == list(tokens("numbered", 3))
+    answer.close()
+    while not (lines := feed.log()) or lines[0]["closed"] is None:
+        assert lines == []
+
+
+def test_a_client_in_a_process_of_its_own_tells_what_an_answer_took(feed):
+    client = Client("together_nb", feed.url)
+    try:
+        told = [client.measure(f"prose-{count}-0") for count in (10, 300)]
+    finally:
+        client.stop()
+    assert [one["tokens"] for one in told] == [10, 300]
+    assert all(one["wall"] > 0 and one["cpu"] > 0 for one in told)
+
+
+def test_a_figure_that_there_is_not_is_told():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "speed"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no figure called speed; there are parsing," in done.stderr
+
+
+def test_the_extra_names_the_peers():
+    wanted = [one for one in requires("together_nb") if one.endswith("extra == 'bench'")]
+    assert {re.match(r"[\w-]+", one)[0] for one in wanted} == {
+        "chatlas", "httpx-sse", "jupyter-ai-magics", "openai", "together",
+    }  # fmt: skip
+
+
+def test_ci_sees_that_all_of_it_works():
+    assert "-m tests.benchmarks --short" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readmes_table_is_of_one_whole_run_with_date_and_versions():
+    told = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert told["figures"] == list(FIGURES)
+    assert {"openai", "together", "httpx-sse", "chatlas", "jupyter_ai_magics"} <= set(told["versions"])
+    text = README.read_text(encoding="utf-8")
+    for row in told["rows"]:
+        assert row["cells"][0] in text
+    assert told["date"] in text
