@@ -35,6 +35,7 @@ FLOORS = [
         "items",
         "variations",
         "pace",
+        "thinning",
         "tape",
     ],
     ["chunked", "sse", "wiretap", "dialects", "continuation", "nearest"],

@@ -81,6 +81,22 @@ def test_what_is_loaded_is_added_and_a_conversation_whose_name_is_taken_gets_ano
     assert conversations["lesson-2"].name == "lesson-2"
 
 
+def test_a_file_of_the_first_version_in_which_each_answer_has_all_messages_is_read(path):
+    for prompt in ("Hello.", "And then?", "And then?"):
+        asked(prompt, chat="talk")
+    save(path)
+    whole = [json.dumps({"answer": answer.to_dict(), "history": True}) for answer in history]
+    _, *rows, talk = path.read_text().splitlines()
+    assert rows[0] == whole[0]
+    assert rows[1:] != whole[1:]
+    path.write_text("\n".join(['{"together_nb": "history", "version": 1}', *whole, talk]))
+    kept, talks = list(history), dict(conversations)
+    history.clear()
+    conversations.clear()
+    assert load(path) == (3, 1)
+    assert (history, conversations) == (kept, talks)
+
+
 def test_the_key_is_not_in_the_file_though_it_was_typed_into_a_prompt(path):
     settings.api_key = KEY
     complete(f"{KEY} is my key", model=LOCAL_MODEL, max_tokens=3, chat=KEY)

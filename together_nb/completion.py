@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from time import gmtime, strftime
 from typing import Any
 
@@ -250,7 +250,13 @@ class Completion:
         dict
             Its parameters by name, each as JSON can have it.
         """
-        return asdict(self) | {"request": self.request.to_dict(), "timings": asdict(self.timings)}
+        # `asdict` of all of it would copy a conversation's messages only to have them replaced.
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {
+            "request": self.request.to_dict(),
+            "choices": [asdict(choice) for choice in self.choices],
+            "usage": None if self.usage is None else asdict(self.usage),
+            "timings": asdict(self.timings),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Completion:

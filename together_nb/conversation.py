@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +16,7 @@ from together_nb.completion import Completion
 from together_nb.documented import documented
 from together_nb.errors import InputError
 from together_nb.escape import literal, visible
+from together_nb.thinning import thinned, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +61,13 @@ class Turn:
         """What is to be known of it before one relies on it: ``stopped by you``, ``connection lost``, …; "" if nothing."""
         return self.completion.ending
 
+    @cached_property
+    def messages(self) -> tuple[dict[str, Any], ...]:
+        """What was said in it; the same objects each time, so that all later requests share them."""
+        if not self.answer:
+            return ()
+        return {"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer}
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form from which `from_dict` makes an equal turn.
 
@@ -67,9 +76,7 @@ class Turn:
         dict
             Its parameters by name, each as JSON can have it.
         """
-        return {
-            "prompt": self.prompt, "completion": self.completion.to_dict(), "system": self.system, "cell": self.cell,
-        }  # fmt: skip
+        return _turn(self, self.completion.to_dict())
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Turn:
@@ -153,8 +160,7 @@ class Conversation:
         """What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them."""
         said: list[dict[str, Any]] = []
         for turn in self.turns:
-            if turn.answer:
-                said += [{"role": "user", "content": turn.prompt}, {"role": "assistant", "content": turn.answer}]
+            said += turn.messages
         return said
 
     def asking(self, prompt: str) -> list[dict[str, Any]]:
@@ -301,7 +307,9 @@ class Conversation:
         dict
             Its name and its turns, as JSON can have them.
         """
-        return {_KIND: self.name, "turns": [turn.to_dict() for turn in self.turns]}
+        answers = thinned(turn.completion for turn in self.turns)
+        turns = [_turn(turn, answer) for turn, answer in zip(self.turns, answers, strict=True)]
+        return {_KIND: self.name, "turns": turns}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Conversation:
@@ -322,7 +330,9 @@ class Conversation:
         InputError
             A sampling parameter of an answer is unknown, or has a value that does not fit.
         """
-        return cls(values[_KIND], [Turn.from_dict(turn) for turn in values["turns"]])
+        answers = whole(turn["completion"] for turn in values["turns"])
+        turns = [{**turn, "completion": answer} for turn, answer in zip(values["turns"], answers, strict=True)]
+        return cls(values[_KIND], [Turn.from_dict(turn) for turn in turns])
 
     def bundle(self) -> dict[str, str]:
         """Its turns, as a notebook shows them.
@@ -352,3 +362,8 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation {self.name}: {len(self.turns)} turn{'' if len(self.turns) == 1 else 's'}>"
+
+
+def _turn(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
+    """A turn as JSON can have it."""
+    return {"prompt": turn.prompt, "completion": answer, "system": turn.system, "cell": turn.cell}

@@ -180,6 +180,8 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
             "messages must be a list of dicts, and not an empty one.",
             'One looks like {"role": "user", "content": "Hello"}.',
         )
+    if all(type(part) is str for turn in turns for pair in turn.items() for part in pair):  # as mostly
+        return turns
     try:
         json.dumps(turns)
     except (TypeError, ValueError) as error:

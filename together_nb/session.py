@@ -280,7 +280,9 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
 
 def keep_in_place(completion: Completion, before: Completion | None = None) -> None:
     """Add an answer to `history`, or put it where the part stands that it goes on from."""
-    place = next((number for number, kept in enumerate(history) if kept is before), None)
+    # It is mostly among the last; and where there is none before it, nothing is looked for.
+    numbers = range(len(history) - 1, -1, -1) if before is not None else ()
+    place = next((number for number in numbers if history[number] is before), None)
     if place is None:
         history.append(completion)
     else:

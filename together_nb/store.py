@@ -6,6 +6,7 @@ The key is not in it, not even where somebody typed it into a prompt.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -17,13 +18,14 @@ from together_nb.completion import Completion, timestamp
 from together_nb.config import settings
 from together_nb.conversation import Conversation, Turn
 from together_nb.errors import InputError
+from together_nb.thinning import thinned, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _KIND = "together_nb"
 _HISTORY = "history"
-_VERSION = 1
+_VERSION = 2  # in 1 each answer had all its messages
 
 
 def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
@@ -63,7 +65,8 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
         raise InputError(f"{path} exists already.", "`--force` replaces it; or take another name.")
     answers = list(session.history)
     talks = list(conversations.values())
-    beside = [turn.completion for talk in talks for turn in talk if not _among(turn.completion, answers)]
+    kept = set(map(id, answers))
+    beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
     lines = "".join(f"{json.dumps(line)}\n" for line in _without_key(_lines(answers, beside, talks)))
     # Beside it first, so that a full disk does not cost the file that was there.
     partial = path.with_name(f".{path.name}.partial")
@@ -112,15 +115,16 @@ def load(path: str | Path) -> tuple[int, int]:
             raise InputError(
                 f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
             )
-        answers = [(Completion.from_dict(row["answer"]), row[_HISTORY]) for row in rows if "answer" in row]
-        talks = [_conversation(row, [answer for answer, _ in answers]) for row in rows if "conversation" in row]
+        in_history = [row[_HISTORY] for row in rows if "answer" in row]
+        answers = list(map(Completion.from_dict, whole(row["answer"] for row in rows if "answer" in row)))
+        talks = [_conversation(row, answers) for row in rows if "conversation" in row]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} holds no history of together_nb.", "`%together save FILE` writes one.") from None
-    told = [answer for answer, in_history in answers if in_history]
+    told = list(itertools.compress(answers, in_history))
     session.history.extend(told)
     for talk in talks:
         talk.name = _free(talk.name)
@@ -131,9 +135,10 @@ def load(path: str | Path) -> tuple[int, int]:
 def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
     yield {_KIND: _HISTORY, "version": _VERSION, "saved": timestamp()}
     numbers: dict[int, int] = {}
-    for number, completion in enumerate((*answers, *beside)):
+    written = (*answers, *beside)
+    for number, (completion, row) in enumerate(zip(written, thinned(written), strict=True)):
         numbers[id(completion)] = number
-        yield {"answer": completion.to_dict(), _HISTORY: number < len(answers)}
+        yield {"answer": row, _HISTORY: number < len(answers)}
     for talk in talks:
         turns = [
             {"prompt": turn.prompt, "answer": numbers[id(turn.completion)], "system": turn.system, "cell": turn.cell}
@@ -145,10 +150,6 @@ def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conv
 def _conversation(row: dict[str, Any], answers: list[Completion]) -> Conversation:
     turns = [Turn(turn["prompt"], answers[turn["answer"]], turn["system"], turn["cell"]) for turn in row["turns"]]
     return Conversation(row["conversation"], turns)
-
-
-def _among(completion: Completion, answers: Iterable[Completion]) -> bool:
-    return any(completion is answer for answer in answers)
 
 
 def _free(name: str) -> str:

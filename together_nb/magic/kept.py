@@ -33,8 +33,8 @@ def show(cells: Cells, rest: str) -> None:
         )
     parts = []
     if session.history:
-        numbered = list(enumerate(session.history))[-_LAST:]
-        left = len(session.history) - len(numbered)
+        left = max(len(session.history) - _LAST, 0)
+        numbered = list(enumerate(session.history[left:], left))
         note = f"{left} earlier ones are in together_nb.history" if left else ""
         rows = [(f"history[{number}]", *_told(answer.asked, answer)) for number, answer in numbered]
         parts.append(tables.table(_COLUMNS.format("answer"), rows, note))

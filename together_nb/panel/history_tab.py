@@ -40,8 +40,8 @@ class HistoryTab(Page):
 def _html(history: list[Completion]) -> str:
     if not history:
         return _EMPTY
-    last = list(enumerate(history))[-_SHOWN:]
-    left = len(history) - len(last)
+    left = max(len(history) - _SHOWN, 0)
+    last = list(enumerate(history[left:], left))
     more = f'<div class="tnb-help">{left} earlier in together_nb.history</div>' if left else ""
     return "".join(_row(number, completion) for number, completion in reversed(last)) + more
 
