@@ -11,11 +11,12 @@ from importlib.metadata import requires
 import pytest
 
 from tests.benchmarks.clients import BARE, CLIENTS, Client
+from tests.benchmarks.curves import Curves, summed_up
 from tests.benchmarks.figures import RESULTS, Check, Row, Series, table
 from tests.benchmarks.run import FIGURES
 from tests.benchmarks.server import Feed
 from tests.benchmarks.texts import KINDS, tokens
-from tests.readme import README
+from tests.readme import README, shown
 
 ROOT = README.parent
 HERE = {name: CLIENTS[name] for name in ("together_nb", BARE, "openai", "together")}  # the others are of another extra
@@ -72,6 +73,34 @@ def test_a_row_shows_every_peer_and_every_target_that_is_missed():
     assert json.loads(json.dumps(row.to_dict()))["ours"]["values"] == [1, 2, 3]
 
 
+def test_the_readme_shows_a_detail_only_where_it_is_not_as_it_is_to_be():
+    met, missed = Check("ms", 5, 5), Check("ms", 6, 5)
+    rows = [
+        Row("figure", "1", checks=(met,)), Row("no target", "2"), Row("met", "3", checks=(met,), detail=True),
+        Row("told", "4", detail=True), Row("missed", "5", checks=(met, missed), detail=True),
+    ]  # fmt: skip
+    assert [row["figure"] for row in shown([row.to_dict() for row in rows])] == ["figure", "no target", "missed"]
+
+
+def test_curves_are_summed_up_by_the_one_that_grows_most():
+    curves = Curves()
+    for size, ours, peer, total in ((10, 2, 1, 100), (1_000, 9, 3, 1_090), (2_000, 8, 4, 3_090)):
+        for more in (0, 0, 1):
+            curves.add(size, {"ours": ours + more, "peer": peer})
+        curves.add(size, {"total": total})
+    assert curves["ours"].text == "at 10: 2; 1,000: 9; 2,000: 8"
+    assert curves["ours"].beside(curves["peer"]).medians == {10: 2, 1_000: 3, 2_000: 2}
+    curves["each"] = curves["total"].each()
+    assert curves["each"].medians == {1_000: 1, 2_000: 2}
+    first, *details = summed_up("two", curves.rows({"each": "each, s", "ours": "ours, s"}))
+    assert (first.figure, first.ours, first.detail) == ("two: each, s", "at 1,000: 1; 2,000: 2", False)
+    assert first.cells()[3:] == ["4 times at most, of 2 costs (ours, s) (≤ 1.5)", "missed by 167 %"]
+    assert [(row.figure, row.checks[0].text, row.detail) for row in details] == [
+        ("two, in detail: each, s", "2 times as at 1,000 (≤ 1.5)", True),
+        ("two, in detail: ours, s", "4 times as at 10 (≤ 1.5)", True),
+    ]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_begins_the_same_however_long_it_is(kind):
     assert tokens(kind, 500)[:200] == tokens(kind, 200)
@@ -94,8 +123,9 @@ def test_the_server_tells_when_it_sent_each_token_and_when_the_client_left(feed)
     answer = HERE[BARE](feed.url, "numbered-3-0-hold")
     assert [next(answer) for _ in range(3)] == list(tokens("numbered", 3))
     answer.close()
-    while not (lines := feed.log()) or lines[0]["closed"] is None:
-        assert lines == []
+    line = feed.next_log(20)
+    assert line["sent"][0] < line["closed"]
+    assert line["ended"] is None
 
 
 def test_a_client_in_a_process_of_its_own_tells_what_an_answer_took(feed):
@@ -132,6 +162,6 @@ def test_the_readmes_table_is_of_one_whole_run_with_date_and_versions():
     assert told["figures"] == list(FIGURES)
     assert {"openai", "together", "httpx-sse", "chatlas", "jupyter_ai_magics"} <= set(told["versions"])
     text = README.read_text(encoding="utf-8")
-    for row in told["rows"]:
+    for row in shown(told["rows"]):
         assert row["cells"][0] in text
     assert told["date"] in text

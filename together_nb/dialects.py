@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from together_nb.completion import Chunk, Token, Usage
@@ -256,7 +257,9 @@ def _top(rows: Any) -> tuple[tuple[str, float], ...]:
         ]
     else:
         return ()
-    return tuple(sorted((pair for pair in pairs if not isnan(pair[1])), key=lambda pair: -pair[1]))
+    pairs = [pair for pair in pairs if not isnan(pair[1])]
+    pairs.sort(key=itemgetter(1), reverse=True)
+    return tuple(pairs)
 
 
 def says_something(payload: dict[str, Any]) -> bool:

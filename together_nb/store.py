@@ -108,28 +108,44 @@ def load(path: str | Path) -> tuple[int, int]:
     """
     path = _path(path)
     try:
-        header, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        header = next(rows, None) or {}
         if header[_KIND] != _HISTORY:
             raise InputError(f"{path} is a {header[_KIND]}, not a history.", "`%together save FILE` writes one.")
         if header["version"] > _VERSION:
             raise InputError(
                 f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
             )
-        in_history = [row[_HISTORY] for row in rows if "answer" in row]
-        answers = list(map(Completion.from_dict, whole(row["answer"] for row in rows if "answer" in row)))
-        talks = [_conversation(row, answers) for row in rows if "conversation" in row]
+        told, talks = _read(rows)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} holds no history of together_nb.", "`%together save FILE` writes one.") from None
-    told = list(itertools.compress(answers, in_history))
     session.history.extend(told)
     for talk in talks:
         talk.name = _free(talk.name)
         conversations[talk.name] = talk
     return len(told), len(talks)
+
+
+def _read(rows: Iterable[dict[str, Any]]) -> tuple[list[Completion], list[Conversation]]:
+    """The history and the conversations. Row by row: all at once would be twice as much for the garbage collector."""
+    in_history: list[bool] = []
+    rest: list[dict[str, Any]] = []
+
+    def answers_only() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            if "answer" in row:
+                in_history.append(row[_HISTORY])
+                yield row["answer"]
+            else:
+                rest.append(row)
+
+    answers = [Completion.from_dict(row) for row in whole(answers_only())]
+    talks = [_conversation(row, answers) for row in rest if "conversation" in row]
+    return list(itertools.compress(answers, in_history)), talks
 
 
 def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:

@@ -111,12 +111,15 @@ class Row:
         Of each peer the same, where it has the like; a text where it does not run here.
     checks
         What it is to be.
+    detail
+        Whether it stands in the README only where it is not as it is to be.
     """
 
     figure: str
     ours: Series | str
     peers: dict[str, Series | str] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    detail: bool = False
 
     def cells(self) -> list[str]:
         peers = "; ".join(f"{name} {_text(value)}" for name, value in self.peers.items())
@@ -138,6 +141,7 @@ class Row:
             "ours": _plain(self.ours),
             "peers": {name: _plain(value) for name, value in self.peers.items()},
             "checks": [vars(check) | {"verdict": check.verdict} for check in self.checks],
+            "detail": self.detail,
             "cells": self.cells(),
         }
 

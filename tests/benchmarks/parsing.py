@@ -10,6 +10,7 @@ from tests.benchmarks.figures import OURS, Check, Row, Series, times_less
 if TYPE_CHECKING:
     from tests.benchmarks.run import Bench
 
+
 def cpu_to_chunk(bench: Bench) -> list[Row]:
     """Processor time a token, all threads, as fast as they come."""
     tokens, rounds = bench.of(50_000, 500), bench.of(7, 2)

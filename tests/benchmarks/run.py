@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.benchmarks import cells, parsing
+from tests.benchmarks import batching, cells, clicks, engine, growth, loading, memory, page, parsing, pixels
 from tests.benchmarks.clients import installed
 from tests.benchmarks.figures import RESULTS, Row, table
 from tests.benchmarks.server import Feed
@@ -62,6 +62,14 @@ FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "cell": cells.cpu_of_a_cell,
     "iopub": cells.iopub,
     "first-token": cells.first_token,
+    "growth": growth.growth,
+    "pixels": pixels.token_to_pixel,
+    "page": page.page_alive,
+    "stop": clicks.stop,
+    "loading": loading.loading,
+    "memory": memory.memory,
+    "batch": batching.batch,
+    "engine": engine.engine,
 }
 
 

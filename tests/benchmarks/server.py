@@ -82,9 +82,11 @@ class _Log:
         return line
 
     def told(self) -> list[dict[str, Any]]:
+        """Those that are over, which are forgotten."""
         with self._lock:
-            lines, self._lines = self._lines, []
-        return lines
+            over = [line for line in self._lines if line["ended"] or line["closed"]]
+            self._lines = [line for line in self._lines if line not in over]
+        return over
 
 
 def _script(log: _Log) -> Any:
@@ -132,7 +134,7 @@ class Feed:
         Its base URL.
     """
 
-    def __enter__(self) -> Feed:
+    def __enter__(self):
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.server"],
             cwd=_ROOT,
@@ -149,10 +151,19 @@ class Feed:
         self._process.stdout.close()
 
     def log(self) -> list[dict[str, Any]]:
-        """What was asked for since this was last called, in order: ``model``, and times since the epoch: when it
-        ``arrived``, when each token was ``sent``, and when it ``ended`` or the client ``closed``, or None."""
+        """The answers that have ended since this was last called, in the order in which they began: ``model``, and times
+        since the epoch: when it ``arrived``, when each token was ``sent``, and when it ``ended`` or, if it did not, the
+        client ``closed``.
+        """
         with urllib.request.urlopen(f"{self.url}/log", timeout=60) as reply:
             return json.load(reply)
+
+    def next_log(self, seconds: float) -> dict[str, Any] | None:
+        """The one answer that has ended, or ends within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not (lines := self.log()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return next(iter(lines), None)
 
 
 def main() -> None:

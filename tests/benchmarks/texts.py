@@ -9,14 +9,20 @@ from functools import cache
 # A hundred words or so of each kind of block that answers are made of.
 _BLOCKS = (
     "## Part {0}\n\n",
-    "The harbour was **quiet** that morning, and the boats lay *still* at their ropes. Nobody had seen the "
-    "[lighthouse](https://example.org) lit since the storm; `keeper()` returned nothing, and the tide went on "
-    "rising by itself, hour after hour, as it had done in each of the {0} years before.\n\n",
-    "- the first rope, which is new\n- the second, with `splices`\n  - one of hemp\n  - one of **wire**\n"
-    "- and the third, number {0}\n\n",
+    (
+        "The harbour was **quiet** that morning, and the boats lay *still* at their ropes. Nobody had seen the "
+        "[lighthouse](https://example.org) lit since the storm; `keeper()` returned nothing, and the tide went on "
+        "rising by itself, hour after hour, as it had done in each of the {0} years before.\n\n"
+    ),
+    (
+        "- the first rope, which is new\n- the second, with `splices`\n  - one of hemp\n  - one of **wire**\n"
+        "- and the third, number {0}\n\n"
+    ),
     "1. Cast off.\n2. Row for {0} strokes.\n3. Rest.\n\n",
-    '```python\ndef row(strokes: int = {0}) -> float:\n    """Metres made good."""\n    total = 0.0\n'
-    "    for stroke in range(strokes):\n        total += 0.8 * (1 - stroke / strokes)\n    return total\n```\n\n",
+    (
+        '```python\ndef row(strokes: int = {0}) -> float:\n    """Metres made good."""\n    total = 0.0\n'
+        "    for stroke in range(strokes):\n        total += 0.8 * (1 - stroke / strokes)\n    return total\n```\n\n"
+    ),
     "| boat | length (m) | crew |\n|:--|--:|--:|\n| Anna | 7.5 | 3 |\n| Berta | 9.1 | {0} |\n| Clara | 12 | 5 |\n\n",
     "The distance is $d = v \\cdot t$, and the work\n\n$$W = \\int_0^{{d}} F(x)\\,dx = {0}\\,\\mathrm{{kJ}}$$\n\n",
     "> It was calm, said the keeper, and then it was not.\n\n",

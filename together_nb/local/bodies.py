@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from together_nb.local.asked import Asked, RequestError
     from together_nb.local.generation import Generated
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would make one each time
 _CREATED = 1_690_329_600  # any fixed date: the model is made anew in every process
 _INFERENCE_REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
 
 
 def encoded(body: object) -> bytes:
     """`body` as JSON in UTF-8; half a surrogate pair, which UTF-8 cannot carry, as JSON's escape."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return _encode(body).encode("utf-8", "backslashreplace")
 
 
 def model_row() -> dict[str, Any]:

@@ -121,10 +121,11 @@ class Chooser:
         if not (penalized or biased):
             return []
         logits = [*map(math.log, candidates.probabilities)]
+        repetition, presence, frequency = self._repetition, self._presence, self._frequency
         for position in penalized:
             count = seen[ids[position]]
-            penalty = self._presence + self._frequency * count if count else 0.0
-            logits[position] = _finite(logits[position] * self._repetition - penalty)
+            logit = logits[position] * repetition - (presence + frequency * count if count else 0.0)
+            logits[position] = logit if -_HUGE < logit < _HUGE else _finite(logit)
         for position, bias in biased:
             logits[position] = _finite(logits[position] + bias)
         return logits

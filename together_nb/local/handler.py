@@ -6,6 +6,7 @@ import hmac
 import select
 import socket
 from http.server import BaseHTTPRequestHandler
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -29,6 +30,8 @@ _DIALECTS = {
 }
 # Tokens between two looks whether the client of a reply that is not streamed is still there.
 _LOOK_EVERY = 500
+# How long an event of an answer that is not paced may wait for others.
+_UNPACED_SECONDS = 0.02
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,7 +39,8 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version = "together_nb"
-    disable_nagle_algorithm = True  # TCP_NODELAY: every event leaves at once
+    disable_nagle_algorithm = True  # TCP_NODELAY: what is flushed leaves at once
+    wbufsize = -1  # what is written waits to be flushed
     owner: ClassVar[LocalServer]
 
     def do_GET(self) -> None:
@@ -161,6 +165,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
+        self._flushed = 0.0
         for chunk in reply.opening():
             self._send_event(bodies.encoded(chunk))
         for batch in self._paced(request, answers):
@@ -183,10 +188,20 @@ class Handler(BaseHTTPRequestHandler):
     def _send_event(self, data: bytes) -> None:
         event = b"data: " + data + b"\n\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event)
+        # Each event leaves when it is due. Where none is, and each would wake the reader, many leave together.
+        now = monotonic()
+        if self.owner.tokens_per_second or now - self._flushed >= _UNPACED_SECONDS:
+            self.wfile.flush()
+            self._flushed = now
 
     def _client_gone(self) -> bool:
         readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+    def flush_headers(self) -> None:
+        """Send them at once: a client may wait for ``100 Continue``."""
+        super().flush_headers()
+        self.wfile.flush()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer http.server's own complaints (a malformed request, an unknown method) in JSON too."""

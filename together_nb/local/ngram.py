@@ -265,7 +265,15 @@ class NgramModel:
             ids = sorted({*self._places[context].followers, *range(min(COMMONEST + 1, len(self.vocabulary) - 1))})
         else:
             ids = list(range(len(self.vocabulary) - 1))
-        probabilities = [self.token_probability(token, context) for token in ids]
+        # As `token_probability` has it, but each context is looked up once.
+        probabilities = [1 / len(self.vocabulary)] * len(ids)
+        for start in range(len(context), -1, -1):
+            total, followers = self._places[context[start:]]
+            count, whole = followers.get, total + self.kappa
+            probabilities = [
+                (count(token, 0) + self.kappa * shorter) / whole
+                for token, shorter in zip(ids, probabilities, strict=True)
+            ]
         return ids, probabilities, {token: position for position, token in enumerate(ids)}
 
     def _candidates(self, context: Context) -> Candidates:
