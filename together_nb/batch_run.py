@@ -40,21 +40,47 @@ _SPENT = 402  # HTTP status: the account's limit is reached
 
 
 class Threads(Executor):
-    """A thread for each call; they keep no process from ending, unlike those of a `ThreadPoolExecutor`."""
+    """Threads that go from one call to the next; they keep no process from ending, unlike a `ThreadPoolExecutor`'s.
+
+    A thread for each call would be simpler. But whoever starts one waits until it runs, which takes its time where
+    sixty others are busy.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call it in a thread of its own."""
+        """Call it in a thread that has nothing to do, or in a new one."""
         future: Future[Any] = Future()
 
-        def work() -> None:
+        def call() -> None:
             try:
                 future.set_result(fn(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
                 future.set_exception(error)
 
         future.set_running_or_notify_cancel()
-        threading.Thread(target=work, name="together_nb batch", daemon=True).start()
+        self._calls.put(call)
+        if not self._idle.acquire(blocking=False):
+            thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  (none are waiting)
+        """Let each thread end once its call has."""
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # or what it holds would live until the next one
+            self._idle.release()
 
 
 def check_recording(executor: Executor | None) -> None:
@@ -126,7 +152,8 @@ class Drive:
         self._landed: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
         self._retries = {number: Retries(max_retries) for number in tasks}
         self._pace = Pace(most)
-        self._executor = Threads() if executor is None else executor
+        self._own = executor is None
+        self._executor: Executor = Threads() if executor is None else executor
         # In another process a stream cannot be ended; it is left to itself there.
         self._within_reach = isinstance(self._executor, (Threads, ThreadPoolExecutor))
         self._progress = progress
@@ -146,6 +173,8 @@ class Drive:
                 self._show()
         finally:
             self._stop()
+            if self._own:
+                self._executor.shutdown(wait=False)
 
     def _show(self) -> None:
         seconds = self._pace.closed

@@ -30,7 +30,7 @@ from together_nb.refusals import check_status, described, page_title
 from together_nb.retry import Retries
 from together_nb.scope import Scope, joins
 from together_nb.spending import BudgetError, check_budget, ledger
-from together_nb.sse import Payloads
+from together_nb.sse import Payloads, in_groups
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -97,7 +97,9 @@ class CompletionStream:
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
         self.payload = self.dialect.payload(request)
-        self.wiretap: Wiretap | None = None  # to be set before the first chunk is asked for
+        # To be set before the first chunk is asked for:
+        self.wiretap: Wiretap | None = None
+        self.watched = True  # whether each chunk is wanted as soon as it has come
         self._marks = marks or {}
         self._costs = recording.replayed() is None  # a replay is not billed
         self._lock = threading.Lock()
@@ -273,6 +275,8 @@ class CompletionStream:
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
+        if not self.watched:
+            pieces = in_groups(pieces)
         start = _start(pieces)
         text = start.removeprefix(_BOM).lstrip()
         # What the reply is, its first byte tells; content types lie.

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from copy import copy
+from functools import lru_cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
@@ -185,6 +186,11 @@ def server_root(base_url: str) -> str:
     """
     if not isinstance(base_url, str):
         raise InputError(f"A base URL is a text, not {type(base_url).__name__}.", f"One looks like {DEFAULT_BASE_URL}")
+    return _server_root(base_url)
+
+
+@lru_cache(64)  # each request asks
+def _server_root(base_url: str) -> str:
     url = base_url.strip()
     # What stands before an @, behind a ? or a # may be a key or a password, so it is not repeated.
     harmless = re.split("[?#]", url)[0].rpartition("@")[2]

@@ -135,6 +135,7 @@ class Outcome:
 def answer(task: Task) -> Outcome:
     """What comes of a task, in whatever process; an error of together_nb is part of it."""
     opened = task.opened()
+    opened.watched = False
     error: TogetherError | None = None
     with told_to(nobody), opened:
         try:
