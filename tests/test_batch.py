@@ -25,6 +25,7 @@ from together_nb.accumulate import Accumulator
 from together_nb.background import BackgroundRun
 from together_nb.batch import map_prompts
 from together_nb.batch_results import NotRunError
+from together_nb.batch_run import Threads
 from together_nb.completion import Completion
 from together_nb.config import settings
 from together_nb.errors import (
@@ -131,6 +132,34 @@ def test_no_more_are_under_way_than_max_workers_and_as_many_are():
         results = asking(server, map(str, range(12)), max_workers=3)
     assert results.failed == []
     assert most == 3
+
+
+def test_threads_go_from_one_call_to_the_next_and_end_when_no_more_come():
+    pool, together = Threads(), threading.Barrier(3)
+    one = {pool.submit(threading.current_thread).result(PATIENCE) for _ in range(20)}
+    assert len(one) == 1
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 / 0).result(PATIENCE)
+
+    def meet():
+        together.wait(PATIENCE)  # broken, and so a failure, where not all three run at once
+        return threading.current_thread()
+
+    three = {future.result(PATIENCE) for future in [pool.submit(meet) for _ in range(3)]}
+    assert len(three) == 3
+    assert one <= three
+    assert all(thread.daemon for thread in three)
+    pool.shutdown()
+    assert not any(thread.is_alive() for thread in three)
+
+
+def test_a_batch_leaves_no_thread_behind():
+    before = set(threading.enumerate())
+    with ScriptedServer(answers(["yes"])) as server:
+        asking(server, list("abcdefgh"), max_workers=3)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_connections_are_used_again():

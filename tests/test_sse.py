@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from together_nb.errors import StreamError
-from together_nb.sse import Payloads, whole_events
+from together_nb.sse import Payloads, in_groups, whole_events
 
 A, B, C = {"a": 1}, {"b": {"c": []}}, {"text": "ü {} [DONE] data: \u2028 \U0001f600"}
 TERMINATORS = {
@@ -352,3 +352,60 @@ def test_a_missing_sseclient_is_told(tmp_path):
         "sseclient-py is not installed.",
         "Run: pip install sseclient-py",
     ]
+
+
+# In groups, for an answer that nobody watches
+
+MID = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+LAST = b'data: {"choices":[{"delta":{"content":"z"},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, which passes when it is told to."""
+    now = [100.0]
+    monkeypatch.setattr("together_nb.sse.monotonic", lambda: now[0])
+    return now
+
+
+def test_pieces_of_a_short_while_are_read_in_one(clock):
+    def pieces():
+        for number in range(12):
+            clock[0] = 100 + number / 64
+            yield MID
+
+    groups = list(in_groups(pieces()))
+    assert b"".join(groups) == 12 * MID
+    assert [len(group) // len(MID) for group in groups] == [1, 4, 4, 3]
+
+
+@pytest.mark.parametrize("last", [LAST, b"data: [DONE]\n\n", b'data: {"usage":{}}\n\n', b": ping\n\n", MID[:30]])
+def test_what_may_be_the_last_piece_is_not_kept_waiting(clock, last):
+    """Before another one is asked for, for which one might wait for ever."""
+    came = []
+
+    def pieces():
+        yield MID
+        yield MID
+        yield last
+        came.append("asked for more")
+
+    groups = in_groups(pieces())
+    assert [next(groups), next(groups), *came] == [MID, MID + last]
+
+
+def test_what_had_come_before_the_connection_broke_is_not_lost(clock):
+    def pieces():
+        yield MID
+        yield MID
+        raise ConnectionError("gone")
+
+    groups = in_groups(pieces())
+    assert [next(groups), next(groups)] == [MID, MID]
+    with pytest.raises(ConnectionError, match="gone"):
+        next(groups)
+
+
+@given(st.lists(st.sampled_from([MID, LAST, MID[:20], b"", b"data: [DONE]\n\n"]), max_size=20))
+def test_nothing_is_changed_by_groups(pieces):
+    assert b"".join(in_groups(iter(pieces))) == b"".join(pieces)

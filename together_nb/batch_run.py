@@ -57,9 +57,13 @@ class Threads(Executor):
 
         def call() -> None:
             try:
-                future.set_result(fn(*args, **kwargs))
+                result = fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
+                self._idle.release()
                 future.set_exception(error)
+            else:
+                self._idle.release()  # before anyone hears of it, who may have the next call
+                future.set_result(result)
 
         future.set_running_or_notify_cancel()
         self._calls.put(call)
@@ -80,7 +84,6 @@ class Threads(Executor):
         while (call := self._calls.get()) is not None:
             call()
             del call  # or what it holds would live until the next one
-            self._idle.release()
 
 
 def check_recording(executor: Executor | None) -> None:
