@@ -96,7 +96,7 @@ def _row(what: str, mine: list[float | None], peers: dict[str, list[float | None
         f"{what} to connection closed at the server, {len(mine)} clicks, ms",
         series,
         {name: _told(its) for name, its in peers.items()},
-        (Check("ms at the 95th percentile", series.percentile(95), 200),),
+        (Check("ms at the 95th percentile", series.percentile(95), 200, better=150),),
     )
 
 

@@ -123,7 +123,7 @@ def loading(bench: Bench) -> list[Row]:
 def _of_loading(loads: dict[str, list[float]]) -> Row:
     series = {name: Series.of(values) for name, values in loads.items()}
     ours = series[OURS]
-    checks = [Check("ms", ours.median, 30)]
+    checks = [Check("ms", ours.median, 30, better=20)]
     peers = {name: times_less(ours, one).median for name, one in series.items() if name not in _NO_PEER}
     if peers:
         fastest = min(peers, key=peers.__getitem__)
@@ -143,5 +143,5 @@ def _of_first_cell(extras: dict[str, list[float]]) -> Row:
         "first cell's extra over the next ones, loading included, ms",
         ours,
         dict(series),
-        (Check("ms", ours.median, 300),),
+        (Check("ms", ours.median, 300, better=250),),
     )
