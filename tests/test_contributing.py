@@ -828,10 +828,10 @@ def commands():
 
 
 def programs():
-    """The modules of the tests that can be run."""
-    return {
-        f"tests.{path.stem}" for path in (ROOT / "tests").glob("*.py") if "\nif __name__ ==" in path.read_text("utf-8")
-    }
+    """The modules and packages of the tests that can be run."""
+    modules = {path for path in (ROOT / "tests").glob("*.py") if "\nif __name__ ==" in path.read_text("utf-8")}
+    packages = {path.parent for path in (ROOT / "tests").glob("*/__main__.py")}
+    return {f"tests.{path.stem}" for path in modules | packages}
 
 
 def project():
