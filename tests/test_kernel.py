@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 
 import pytest
@@ -106,11 +107,27 @@ def test_the_cell_is_left_with_plain_markdown_its_footer_and_what_made_it(ask):
 
 def test_no_widget_is_left_open(ask):
     with ScriptedServer(paced(300, 50, 0.07)) as server:
+        ask(server).wait()  # the layout and the style that all share are there now
         run = ask(server).wait()
     opened = [one["content"]["comm_id"] for one in run.of("comm_open")]
     closed = [one["content"]["comm_id"] for one in run.of("comm_close")]
     assert opened
     assert sorted(opened) == sorted(closed)
+
+
+def test_the_many_widgets_of_a_long_answer_are_closed_one_by_one_after_it(ask, kernel):
+    with ScriptedServer(paced(4000, 20, 0.01)) as server:
+        run = ask(server).wait()
+    opened = {one["content"]["comm_id"] for one in run.of("comm_open")}
+    kernel.run(
+        "import threading\n"
+        "for one in threading.enumerate():\n"
+        "    if one.name == 'together_nb closing':\n"
+        "        one.join()"
+    ).wait()
+    left = ast.literal_eval(kernel.value("sorted(__import__('comm').get_comm_manager().comms)"))
+    assert len(opened) > 8
+    assert opened.isdisjoint(left)
 
 
 def test_the_whole_text_was_painted_each_piece_once_sealed_never_sent_again(ask):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.servers import PATIENCE
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest
 from together_nb.formats import FORMATS
-from together_nb.views import view_for
+from together_nb.views import shared, view_for
 from together_nb.views.blocks import LONGEST, SEAL_AFTER, Blocks
 from together_nb.views.live import LiveView
+from together_nb.views.shared import close_in_time
 from together_nb.views.text import OnceView, SilentView, TerminalView
 
 PARAGRAPH = "A paragraph of some words.\n\n"
@@ -129,3 +133,43 @@ def test_a_terminal_says_that_the_model_thinks_and_keeps_the_thoughts_to_itself(
 def test_each_format_draws_text_that_grows():
     for row in FORMATS.values():
         assert isinstance(row.partial("# a\n`b"), str)
+
+
+# How widgets are closed
+
+
+class Closed:
+    """A widget that tells in which thread it was closed."""
+
+    def __init__(self, *, fails=False):
+        self.by = ""
+        self.fails = fails
+
+    def close(self):
+        self.by = threading.current_thread().name
+        if self.fails:
+            raise RuntimeError("the connection is gone")
+
+
+def await_closing():
+    for thread in threading.enumerate():
+        if thread.name == "together_nb closing":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def test_few_widgets_are_closed_at_once():
+    widgets = [Closed() for _ in range(4)]
+    close_in_time(widgets)
+    assert {one.by for one in widgets} == {threading.current_thread().name}
+
+
+def test_many_widgets_are_closed_in_a_thread_each_though_one_fails(monkeypatch):
+    monkeypatch.setattr(shared, "_CLOSING_SECONDS", 0.001)
+    for _ in range(3):  # the thread ends, and another begins
+        widgets = [Closed(fails=number == 2) for number in range(9)]
+        close_in_time(widgets)
+        more = [Closed() for _ in range(9)]
+        close_in_time(more)
+        await_closing()
+        assert {one.by for one in (*widgets, *more)} == {"together_nb closing"}

@@ -12,7 +12,7 @@ from ipywidgets import HTML, Accordion, Output, VBox
 
 from together_nb.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks
-from together_nb.views.shared import close_all, html_style, snug_layout
+from together_nb.views.shared import close_all, close_in_time, html_style, snug_layout
 from together_nb.views.tokens import GrowingTokens
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class GrowingAnswers:
 
     def close(self) -> None:
         """Take it from the page and the kernel."""
-        within = [widget for answer in self._answers.values() for widget in answer.widgets()]
-        close_all((*within, *self._boxes.values(), *([] if self._box is None else [self._box])))
+        close_all((*self._boxes.values(), *([] if self._box is None else [self._box])))
+        close_in_time([widget for answer in self._answers.values() for widget in answer.widgets()])
 
     def _children(self) -> list[Widget]:
         if self._several:

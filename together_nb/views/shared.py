@@ -1,18 +1,27 @@
-"""Layouts and styles that widgets share: one of its own for each would double their number, and their messages."""
+"""Layouts and styles that widgets share, and how widgets are closed: each that opens or closes is a message."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Button, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ipywidgets import Widget
 
 
+_AT_ONCE = 4
+_CLOSING_SECONDS = 0.1
+
 _kept: dict[str, Any] = {}
+_closing: deque[Widget] = deque()  # what is no longer shown, and still to be closed
+_closing_lock = threading.Lock()
 
 
 def _shared(name: str, make: Callable[[], Any]) -> Any:
@@ -56,3 +65,30 @@ def close_all(widgets: Iterable[Widget]) -> None:
             if own is not None and own not in _kept.values():
                 own.close()
         widget.close()
+
+
+def close_in_time(widgets: Sequence[Widget]) -> None:
+    """Close widgets that are shown no longer: a few at once, of many one each tenth of a second, in a thread.
+
+    A long answer stands in hundreds. Their messages, all in one moment, are what servers drop output for.
+    """
+    if len(widgets) <= _AT_ONCE:
+        close_all(widgets)
+        return
+    with _closing_lock:
+        idle = not _closing
+        _closing.extend(widgets)
+    if idle:
+        context = copy_context()
+        threading.Thread(target=context.run, args=(_close_one_by_one,), name="together_nb closing", daemon=True).start()
+
+
+def _close_one_by_one() -> None:
+    pause = threading.Event()
+    left = True
+    while left and not pause.wait(_CLOSING_SECONDS):
+        with _closing_lock:
+            widget = _closing.popleft()
+            left = bool(_closing)
+        with contextlib.suppress(Exception):  # it is not shown, and the others are still to be closed
+            close_all((widget,))
