@@ -159,7 +159,7 @@ def await_closing():
 
 
 def test_few_widgets_are_closed_at_once():
-    widgets = [Closed() for _ in range(4)]
+    widgets = [Closed() for _ in range(2)]
     close_in_time(widgets)
     assert {one.by for one in widgets} == {threading.current_thread().name}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "complete", "history", "models", "run", "stream"]
 
-REPAINT_SECONDS = 0.06  # at most 17 a second: each sends a message or three, and a stream may send 25
+REPAINT_SECONDS = 0.07  # 14 a second: each sends a message or three, and a stream may send 25
 REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
 TICK_SECONDS = 0.05  # a waiting view is told that time passes; also bounds Ctrl-C
 _STOP_SECONDS = 2.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
-_AT_ONCE = 4
+_AT_ONCE = 2
 _CLOSING_SECONDS = 0.1
 
 _kept: dict[str, Any] = {}
