@@ -83,7 +83,18 @@ def test_what_follows_the_last_chunk_is_not_taken_for_a_chunk():
     assert dechunker.ended
 
 
-@pytest.mark.parametrize("data", [b"data: {}\n\n", b"-5\r\nabc", b"\r\n", b"3\r\nabcd\r\n", b"f" * 70_000])
+@pytest.mark.parametrize("data", [b"data: {}\n\n", b"-5\r\nabc", b"\r\n", b"f" * 70_000])
 def test_what_is_not_in_chunks_is_told(data):
     with pytest.raises(IncompleteRead):
         Dechunker().add(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"3\r\nabcd\r\n", framed([b"a", b"bc"]) + b"no size\r\n", b"3\r\nabc\r\n" + b"f" * 70_000]
+)
+def test_what_came_before_what_is_not_in_chunks_is_given_out_first(data):
+    dechunker = Dechunker()
+    assert dechunker.add(data) == b"abc"
+    assert dechunker.broken
+    with pytest.raises(IncompleteRead):
+        dechunker.add(b"")

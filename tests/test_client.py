@@ -22,6 +22,7 @@ from together_nb.errors import (
     InputError,
     StreamError,
 )
+from together_nb.transport import Exchange
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -204,6 +205,41 @@ def test_what_came_in_one_piece_with_the_token_at_which_it_is_cancelled_is_not_d
             if answer.chunks == 2:
                 answer.cancel()
         assert (answer.completion.text, answer.chunks) == ("Once upon", 2)
+
+
+def test_what_came_in_one_piece_with_what_is_no_chunk_is_kept_and_not_asked_for_again():
+    def script(exchange):
+        exchange.chunked().headers()
+        events = [f"data: {json.dumps(exchange.payload(text))}\n\n".encode() for text in TEXTS[:2]]
+        exchange.raw(b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events) + b"no chunk\r\n")
+        exchange.cut()
+
+    with ScriptedServer(script) as server:
+        error = failed(server, ConnectionLostError)
+        assert error.completion.text == "Once upon"
+
+
+def test_of_an_answer_that_nobody_watches_all_that_had_come_before_a_cancel_is_kept(monkeypatch):
+    had, usual = threading.Event(), Exchange.pieces
+
+    def pieces(exchange):
+        for piece in usual(exchange):
+            yield piece
+            if rb"\u20ac" in piece:  # of the last token; the next piece is asked for
+                had.set()
+
+    monkeypatch.setattr(Exchange, "pieces", pieces)
+    monkeypatch.setattr("together_nb.sse._GROUP_SECONDS", 3600)
+    with ScriptedServer(silent_after(TEXTS)) as server:
+        answer = opened(server)
+        answer.watched = False
+        reader = threading.Thread(target=list, args=(answer,))
+        reader.start()
+        assert had.wait(20)
+        answer.cancel()
+        reader.join(20)
+        assert answer.completion.text == "".join(TEXTS)
+        assert answer.completion.ending == "stopped by you"
 
 
 def test_cancel_before_the_beginning_means_that_nothing_is_sent():

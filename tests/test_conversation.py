@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from together_nb import complete, conversations
 from together_nb.completion import Choice, Completion, CompletionRequest
 from together_nb.conversation import Conversation, Turn
 from together_nb.errors import InputError
@@ -118,3 +119,22 @@ def test_it_shows_its_turns_to_the_letter_with_their_marks():
     assert "&#42;A&#42;" in bundle["text/markdown"]
     assert Conversation().bundle()["text/plain"] == "(no turns yet)"
     assert repr(three()) == "<Conversation lesson: 3 turns>"
+
+
+def test_the_messages_that_are_handed_out_are_the_callers_own():
+    complete("Hello.", chat="own", max_tokens=2)
+    talk = conversations.pop("own")
+    before = [dict(message) for message in talk.messages]
+    talk.messages[0]["content"] = "changed"
+    talk.asking("More.")[0]["content"] = "changed"
+    assert talk.messages == before
+
+
+def test_a_conversation_of_a_later_version_is_refused_and_so_is_a_part_of_its_file():
+    for prompt in ("Hello.", "And then?"):
+        complete(prompt, chat="own", max_tokens=2)
+    told = conversations.pop("own").to_dict()
+    with pytest.raises(ValueError, match="not all messages"):
+        Turn.from_dict(told["turns"][1])
+    with pytest.raises(ValueError, match="later version"):
+        Conversation.from_dict({**told, "version": 99})

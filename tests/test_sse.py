@@ -360,6 +360,10 @@ MID = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[{"delta":{"content":"z"},"finish_reason":"stop"}]}\n\n'
 
 
+def always():
+    return True
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The time, which passes when it is told to."""
@@ -374,12 +378,14 @@ def test_pieces_of_a_short_while_are_read_in_one(clock):
             clock[0] = 100 + number / 64
             yield MID
 
-    groups = list(in_groups(pieces()))
+    groups = list(in_groups(pieces(), always))
     assert b"".join(groups) == 12 * MID
     assert [len(group) // len(MID) for group in groups] == [1, 4, 4, 3]
 
 
-@pytest.mark.parametrize("last", [LAST, b"data: [DONE]\n\n", b'data: {"usage":{}}\n\n', b": ping\n\n", MID[:30]])
+@pytest.mark.parametrize(
+    "last", [LAST, MID + LAST, MID + b"data: [DONE]\n\n", b'data: {"usage":{}}\n\n', b": ping\n\n", MID[:30]]
+)
 def test_what_may_be_the_last_piece_is_not_kept_waiting(clock, last):
     """Before another one is asked for, for which one might wait for ever."""
     came = []
@@ -390,8 +396,12 @@ def test_what_may_be_the_last_piece_is_not_kept_waiting(clock, last):
         yield last
         came.append("asked for more")
 
-    groups = in_groups(pieces())
+    groups = in_groups(pieces(), always)
     assert [next(groups), next(groups), *came] == [MID, MID + last]
+
+
+def test_nothing_is_kept_waiting_before_the_answer_has_begun(clock):
+    assert list(in_groups(iter([MID] * 3), lambda: False)) == [MID] * 3
 
 
 def test_what_had_come_before_the_connection_broke_is_not_lost(clock):
@@ -400,7 +410,7 @@ def test_what_had_come_before_the_connection_broke_is_not_lost(clock):
         yield MID
         raise ConnectionError("gone")
 
-    groups = in_groups(pieces())
+    groups = in_groups(pieces(), always)
     assert [next(groups), next(groups)] == [MID, MID]
     with pytest.raises(ConnectionError, match="gone"):
         next(groups)
@@ -408,4 +418,4 @@ def test_what_had_come_before_the_connection_broke_is_not_lost(clock):
 
 @given(st.lists(st.sampled_from([MID, LAST, MID[:20], b"", b"data: [DONE]\n\n"]), max_size=20))
 def test_nothing_is_changed_by_groups(pieces):
-    assert b"".join(in_groups(iter(pieces))) == b"".join(pieces)
+    assert b"".join(in_groups(iter(pieces), always)) == b"".join(pieces)

@@ -66,11 +66,11 @@ class Threads(Executor):
                 future.set_result(result)
 
         future.set_running_or_notify_cancel()
-        self._calls.put(call)
         if not self._idle.acquire(blocking=False):
             thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
+        self._calls.put(call)  # last, so that what could not be begun is not begun later
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  (none are waiting)

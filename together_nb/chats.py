@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from together_nb.conversation import DEFAULT_NAME, Conversation, Turn
+from together_nb.conversation import DEFAULT_NAME, Conversation, Turn, sent_with
 from together_nb.errors import InputError, suggestion
 from together_nb.resolve import open_stream
 
@@ -75,7 +75,7 @@ def next_turn(
     kept = conversation_for(chat)
     before = kept.before(cell)
     standing = before.system if system is None else system
-    opened = open_stream(messages=before.asking(prompt), system=standing, **options)
+    opened = open_stream(messages=sent_with(before, prompt), system=standing, **options)
 
     def keep(completion: Completion) -> None:
         kept.keep(Turn(prompt, completion, system, cell))

@@ -21,10 +21,12 @@ class Dechunker:
     ----------
     ended : bool
         Whether the last chunk and what may follow it have come.
+    broken : bool
+        Whether what has come after the last piece that was given is not in chunks: nothing more is to be taken.
     """
 
     def __init__(self) -> None:
-        self.ended = False
+        self.ended = self.broken = False
         self._rest = b""  # of a line that has no end yet
         self._left = 0  # bytes that are still to come of the chunk that has begun
         self._within = False  # whether a chunk has begun whose line end has not come
@@ -48,11 +50,23 @@ class Dechunker:
         http.client.IncompleteRead
             The connection ended too early, or what it brings is not in chunks.
         """
+        parts: list[bytes] = []
+        try:
+            self._take(data, parts)
+        except IncompleteRead:
+            self.broken = True
+            if not parts:  # else what had come before it is given first
+                raise
+        return b"".join(parts)
+
+    def _take(self, data: bytes, parts: list[bytes]) -> None:
+        if self.broken:
+            raise IncompleteRead(b"")
         if not data:
             if not self._last:
                 raise IncompleteRead(b"")
             self.ended = True
-        data, parts, at = self._rest + data, [], 0
+        data, at = self._rest + data, 0
         while at < len(data) and not self.ended:
             if self._left:
                 part = data[at : at + self._left]
@@ -76,7 +90,6 @@ class Dechunker:
         self._rest = data[at:]
         if len(self._rest) > _LONGEST_LINE:
             raise IncompleteRead(b"")
-        return b"".join(parts)
 
     def _blank_or_trailer(self, line: bytes) -> None:
         """Take the line that ends a chunk, or one of those after the last chunk."""

@@ -276,7 +276,7 @@ class CompletionStream:
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
         if not self.watched:
-            pieces = in_groups(pieces)
+            pieces = in_groups(pieces, lambda: self._begun)
         start = _start(pieces)
         text = start.removeprefix(_BOM).lstrip()
         # What the reply is, its first byte tells; content types lie.
@@ -295,8 +295,8 @@ class CompletionStream:
         came = False
         broke: APIConnectionError | None = None
         try:
-            # Many may have come at once with the one at which it is cancelled.
-            for payload in itertools.takewhile(lambda _: not exchange.cancelled, payloads):
+            # Many may have come at once with the one at which it is cancelled; what nobody watched had come before.
+            for payload in itertools.takewhile(lambda _: not (exchange.cancelled and self.watched), payloads):
                 came = True
                 yield from self._taken(payload)
                 if self._accumulator.finished:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_NAME = "chat"
+_VERSION = 2  # of what `to_dict` gives; in 1 each answer had all its messages
 _KIND = "conversation"
 
 
@@ -62,8 +63,8 @@ class Turn:
         return self.completion.ending
 
     @cached_property
-    def messages(self) -> tuple[dict[str, Any], ...]:
-        """What was said in it; the same objects each time, so that all later requests share them."""
+    def _said(self) -> tuple[dict[str, Any], ...]:
+        """As ``messages``, the same objects each time."""
         if not self.answer:
             return ()
         return {"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer}
@@ -158,10 +159,7 @@ class Conversation:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them."""
-        said: list[dict[str, Any]] = []
-        for turn in self.turns:
-            said += turn.messages
-        return said
+        return [dict(message) for turn in self.turns for message in turn._said]  # noqa: SLF001  (a turn's own)
 
     def asking(self, prompt: str) -> list[dict[str, Any]]:
         """`messages` with `prompt` as the next.
@@ -309,7 +307,7 @@ class Conversation:
         """
         answers = thinned(turn.completion for turn in self.turns)
         turns = [_turn(turn, answer) for turn, answer in zip(self.turns, answers, strict=True)]
-        return {_KIND: self.name, "turns": turns}
+        return {_KIND: self.name, "version": _VERSION, "turns": turns}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Conversation:
@@ -329,7 +327,11 @@ class Conversation:
         ------
         InputError
             A sampling parameter of an answer is unknown, or has a value that does not fit.
+        ValueError
+            It is of a later version of together_nb.
         """
+        if values.get("version", 1) > _VERSION:
+            raise ValueError("It is of a later version of together_nb.")
         answers = whole(turn["completion"] for turn in values["turns"])
         turns = [{**turn, "completion": answer} for turn, answer in zip(values["turns"], answers, strict=True)]
         return cls(values[_KIND], [Turn.from_dict(turn) for turn in turns])
@@ -362,6 +364,11 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation {self.name}: {len(self.turns)} turn{'' if len(self.turns) == 1 else 's'}>"
+
+
+def sent_with(talk: Conversation, prompt: str) -> list[dict[str, Any]]:
+    """As `Conversation.asking`, to be sent and not to be changed: all requests of a conversation share its messages."""
+    return [*(message for turn in talk.turns for message in turn._said), {"role": "user", "content": prompt}]  # noqa: SLF001
 
 
 def _turn(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:

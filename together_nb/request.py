@@ -83,7 +83,11 @@ class CompletionRequest:
         ------
         InputError
             A sampling parameter is unknown, or has a value that does not fit.
+        ValueError
+            It is of a file in which each message stands once, and not all of its own are in it.
         """
+        if "after" in values:
+            raise ValueError("These are not all messages: the rest is with the answer before.")
         messages, schema = values.get("messages"), values.get("schema")
         return cls(
             prompt=values.get("prompt", ""),

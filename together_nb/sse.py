@@ -29,15 +29,15 @@ if not hasattr(SSEClient, "events"):
     )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DONE = "[DONE]"
 _DONE = DONE.encode()
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 _GROUP_SECONDS = 0.05
-# Servers that never say so are read piece by piece.
-_IN_MID_ANSWER = re.compile(rb'"finish_reason": ?null')
+_NOT_THE_END = re.compile(rb'"finish_reason": ?null')
+_THE_END = re.compile(rb'"finish_reason": ?(?!null)|\[DONE\]')
 # Events set line under line, as the tutorial prints them, comments between or not. `}` is never
 # followed by `{` within one JSON text, so a pretty-printed one over several lines is not torn apart.
 _LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?:(?!data:)[^\n]+\n)*data:[ \t]*\{)", re.MULTILINE)
@@ -79,8 +79,8 @@ class Payloads:
         for block in whole_events(pieces, self._rest):
             for event in block.decode().split("\n\n"):
                 # The usual event is one line, in which sseclient would only look for more.
-                if event.startswith("data: {") and "\n" not in event:
-                    yield _json_object(event[len("data: ") :])
+                if event.startswith(("data: {", "data:{")) and "\n" not in event:
+                    yield _json_object(event[len("data:") :].removeprefix(" "))
                     continue
                 for data in _by_sseclient(event) if event else ():
                     if data.startswith(DONE):
@@ -109,16 +109,17 @@ def _json_object(data: str) -> dict[str, Any]:
     return payload
 
 
-def in_groups(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def in_groups(pieces: Iterable[bytes], begun: Callable[[], bool]) -> Iterator[bytes]:
     """`pieces`, those of a twentieth of a second in one: for an answer that nobody watches.
 
-    Read in groups an event costs a third. None that might be among the last is kept waiting, and none that
-    had come is lost.
+    None that might be among the last is kept waiting, and none that had come is lost.
 
     Parameters
     ----------
     pieces
         The bytes as they arrive.
+    begun
+        Whether anything of the answer has been read; before that nothing is kept waiting either.
     """
     held: list[bytes] = []
     given = -_GROUP_SECONDS
@@ -127,7 +128,7 @@ def in_groups(pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             held.append(piece)
             now = monotonic()
-            if now - given >= _GROUP_SECONDS or not _IN_MID_ANSWER.search(piece):
+            if now - given >= _GROUP_SECONDS or not begun() or not _in_mid_answer(piece):
                 group, given = b"".join(held), now
                 held.clear()
                 yield group
@@ -137,6 +138,11 @@ def in_groups(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
     if broke is not None:
         raise broke
+
+
+def _in_mid_answer(piece: bytes) -> bool:
+    """Whether a piece says of an answer that it goes on, and of none that it ends. Servers that say neither are not waited for."""
+    return _NOT_THE_END.search(piece) is not None and _THE_END.search(piece) is None
 
 
 def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> Iterator[bytes]:

@@ -377,7 +377,7 @@ class _Response(HTTPResponse):
             return super().read1(n)
         body = b""
         while not body and self.fp is not None:
-            body = self._chunks.add(self.fp.read1(n))
+            body = self._chunks.add(b"" if self._chunks.broken else self.fp.read1(n))
             if self._chunks.ended:
                 self._close_conn()  # type: ignore[attr-defined]
         return body
