@@ -118,7 +118,7 @@ def _row(prompts: int, at_once: int, parts: dict[str, list[float]], late: float)
     ours = series.pop(OURS)
     most = 100 * prompts / at_once / -(-prompts // at_once)
     return Row(
-        f"batch of {prompts} prompts, {at_once} at once: % of the ideal throughput, of which {most:.1f} can be had",
+        f"batch of {prompts} prompts of {_TOKENS} tokens at {_RATE}/s, {at_once} at once: % of the ideal throughput, of which {most:.1f} can be had",
         ours,
         dict(series),
         (Check("%", ours.median, 90, at_most=False), Check("% that the server itself was late", late, 2)),

@@ -77,9 +77,14 @@ def _unpaced_cells(bench: Bench) -> list[Row]:
 def _paced_cells(bench: Bench) -> list[Row]:
     tokens, rounds = bench.of(2_500, 100), bench.of(3, 1)
     model = f"markdown-{tokens}-{_PACED}"
-    costs = _costs(bench, {OURS: together_cell(model), f"print, {BARE}": print_cell(BARE, model)}, tokens, rounds)
+    printed = f"print, {BARE}"
+    cells = {OURS: together_cell(model), printed: print_cell(BARE, model)}
+    if installed("chatlas"):
+        cells["chatlas"] = chatlas_cell(model)
+    costs = _costs(bench, cells, tokens, rounds)
     ours = costs.pop(OURS)
-    return [Row(f"the same, {tokens:,} tokens at {_PACED}/s, µs", ours, dict(costs))]
+    check = Check("times less than print", times_less(ours, costs[printed]).median, 4, at_most=False)
+    return [Row(f"the same, {tokens:,} tokens at {_PACED}/s, µs", ours, dict(costs), (check,))]
 
 
 def _costs(bench: Bench, cells: dict[str, str], tokens: int, rounds: int) -> dict[str, Series]:
@@ -127,12 +132,10 @@ def iopub(bench: Bench) -> list[Row]:
         bytes_each = [one.bytes / count for one, count in zip(all_heard, counts, strict=True)]
         longest = all_heard[-1]
         checks = [Check(f"times as many at {counts[-1]:,} as at {counts[0]:,}", bytes_each[-1] / bytes_each[0], 1.5)]
+        busiest = max(one.busiest_second for one in all_heard)
+        checks.append(Check("messages in the busiest second", busiest, 25))
         if rate:
-            busiest = max(one.busiest_second for one in all_heard)
-            checks += [
-                Check("messages a second", len(longest.messages) / longest.seconds, 25),
-                Check("in the busiest second", busiest, 25),
-            ]
+            checks.append(Check("a second in all", len(longest.messages) / longest.seconds, 25))
         pace = f"at {rate}/s" if rate else "as fast as they come"
         told = f"IOPub bytes a token, {' / '.join(f'{count:,}' for count in counts)} tokens {pace}"
         rows.append(Row(told, " / ".join(f"{one:.0f}" for one in bytes_each), _printed(bench, rate), tuple(checks)))
@@ -166,7 +169,9 @@ def first_token(bench: Bench) -> list[Row]:
         for _ in range(rounds):
             for name, cell in cells.items():
                 raw = kernel.value(f"raw(({host!r}, {port}), {model!r})")
-                added[name].append(1e3 * (kernel.hear(cell, keep=True).first_with("t0") - raw))
+                heard = kernel.hear(cell, keep=True)
+                # Ours is seen when its output is put into its place.
+                added[name].append(1e3 * (heard.first_with("t0", '"children"' if name == OURS else "") - raw))
     ours, *_ = series = [Series.of(values) for values in added.values()]
     check = Check("ms", ours.median, 5)
     peers = dict(zip(list(cells)[1:], series[1:], strict=True))

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _ROOT = Path(__file__).parents[2]
 KEY = "no-key-is-needed"
+_made = threading.local()
 
 
 def together_nb(url: str, model: str) -> Iterator[str]:
@@ -27,6 +29,14 @@ def together_nb(url: str, model: str) -> Iterator[str]:
 
     for chunk in stream("Tell", base_url=url, model=model, api="chat"):
         yield chunk.text
+
+
+def _of_this_thread(kind: Callable[..., Any], **options: Any) -> Any:
+    """A client that is made once, as its users do."""
+    made, name = _made.__dict__, f"{kind} {options}"
+    if name not in made:
+        made[name] = kind(**options)
+    return made[name]
 
 
 def _body(model: str) -> dict[str, Any]:
@@ -38,7 +48,8 @@ def bare(url: str, model: str) -> Iterator[str]:
     import requests
     from sseclient import SSEClient
 
-    with requests.post(f"{url}/v1/chat/completions", json=_body(model), stream=True, timeout=60) as reply:
+    post = _of_this_thread(requests.Session).post
+    with post(f"{url}/v1/chat/completions", json=_body(model), stream=True, timeout=60) as reply:
         for event in SSEClient(reply).events():
             if event.data == "[DONE]":
                 break
@@ -50,10 +61,8 @@ def httpx_sse(url: str, model: str) -> Iterator[str]:
     import httpx
     from httpx_sse import connect_sse
 
-    with (
-        httpx.Client(timeout=60) as client,
-        connect_sse(client, "POST", f"{url}/v1/chat/completions", json=_body(model)) as source,
-    ):
+    client = _of_this_thread(httpx.Client, timeout=60)
+    with connect_sse(client, "POST", f"{url}/v1/chat/completions", json=_body(model)) as source:
         for event in source.iter_sse():
             if event.data == "[DONE]":
                 break
@@ -64,7 +73,7 @@ def httpx_sse(url: str, model: str) -> Iterator[str]:
 def openai(url: str, model: str) -> Iterator[str]:
     from openai import OpenAI
 
-    client = OpenAI(base_url=f"{url}/v1", api_key=KEY)
+    client = _of_this_thread(OpenAI, base_url=f"{url}/v1", api_key=KEY)
     for chunk in client.chat.completions.create(model=model, messages=_body(model)["messages"], stream=True):
         for choice in chunk.choices:
             yield choice.delta.content or ""
@@ -73,7 +82,7 @@ def openai(url: str, model: str) -> Iterator[str]:
 def together(url: str, model: str) -> Iterator[str]:
     from together import Together
 
-    client = Together(base_url=f"{url}/v1", api_key=KEY)
+    client = _of_this_thread(Together, base_url=f"{url}/v1", api_key=KEY)
     for chunk in client.chat.completions.create(model=model, messages=_body(model)["messages"], stream=True):
         for choice in chunk.choices:
             yield choice.delta.content or ""

@@ -91,9 +91,9 @@ class Check:
     def verdict(self) -> str:
         missed = self.missed_by(self.target)
         if missed:
-            return f"missed by {100 * missed:.0f} %"
+            return f"missed by {_percent(missed)}"
         if self.better is not None and self.missed_by(self.better):
-            return f"met; the better one missed by {100 * self.missed_by(self.better):.0f} %"
+            return f"met; the better one missed by {_percent(self.missed_by(self.better))}"
         return "met"
 
 
@@ -165,6 +165,10 @@ def short(value: float) -> str:
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.01 else "less than 1 %"
 
 
 def _text(value: Series | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import time
 from dataclasses import dataclass, field
@@ -60,12 +61,13 @@ class Heard:
             most = max(most, last - first + 1)
         return most
 
-    def first_with(self, text: str) -> float:
-        """Seconds from the beginning of the cell to the first message that shows a text."""
+    def first_with(self, text: str, then: str = "") -> float:
+        """Seconds from the beginning of the cell to the first message that has a text, and on to one that has another."""
         begun = next(one.at for one in self.messages if one.kind == "execute_input")
-        return next(
-            one.at for one in self.messages if one.kind != "execute_input" and text.encode() in one.content
-        ) - begun  # fmt: skip
+        rest = itertools.dropwhile(
+            lambda one: one.kind == "execute_input" or text.encode() not in one.content, self.messages
+        )
+        return next(one.at for one in rest if then.encode() in one.content) - begun
 
 
 class Watched(Kernel):

@@ -129,7 +129,7 @@ class _Repaints:
 @in_browser
 def page_alive(bench: Bench) -> list[Row]:
     """Markdown with code, lists, tables and maths, while it streams and when it ends; the page follows its end."""
-    count, few, each = bench.of(10_000, 500), bench.of(1000, 200), bench.of(5000, 200)
+    count, few, each = bench.of(10_000, 500), bench.of(1000, 200), bench.of(5000, 1000)
     cells = {
         "warm": ours(_model(300)),
         OURS: ours(_model(count)),
@@ -165,6 +165,6 @@ def page_alive(bench: Bench) -> list[Row]:
     return [
         _streaming(f"{count:,} tokens of Markdown stream", mine, 100, peers),
         last.row("plain Markdown takes the widget's place", target=1.2),
-        _streaming(f"{len(_SEEDS)} columns stream at once", columns, 200, {}),
-        table.row("the table takes the columns' place"),
+        _streaming(f"{len(_SEEDS)} columns of {each:,} tokens stream at once", columns, 200, {}),
+        table.row("the table takes the columns' place", target=1.2),
     ]
