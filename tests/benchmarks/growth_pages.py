@@ -14,7 +14,7 @@ from tests.benchmarks.texts import tokens
 if TYPE_CHECKING:
     from tests.benchmarks.run import Bench
 
-_DISPLAY = "`display(Markdown(text))`"
+_DISPLAY = "the same text by display(Markdown)"
 _COUNT = 300  # tokens
 _MODEL = f"markdown-{_COUNT}-0"
 # Of the page: its longest task so far, and the moments at which cells got the number that says that they have run.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def cpu_to_chunk(bench: Bench) -> list[Row]:
     """Processor time a token, all threads, as fast as they come."""
-    tokens, rounds = bench.of(50_000, 500), bench.of(7, 2)
+    tokens, rounds = bench.of(50_000, 500), bench.of(5, 2)
     clients = {name: Client(name, bench.url) for name in CLIENTS if installed(name)}
     costs: dict[str, list[float]] = {name: [] for name in clients}
     try:
