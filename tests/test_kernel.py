@@ -125,7 +125,8 @@ def test_the_many_widgets_of_a_long_answer_are_closed_one_by_one_after_it(ask, k
         "    if one.name == 'together_nb closing':\n"
         "        one.join()"
     ).wait()
-    left = ast.literal_eval(kernel.value("sorted(__import__('comm').get_comm_manager().comms)"))
+    kernel.run("from ipywidgets.widgets import widget").wait()
+    left = ast.literal_eval(kernel.value("sorted(getattr(widget, '_instances', None) or widget.Widget.widgets)"))
     assert len(opened) > 8
     assert opened.isdisjoint(left)
 
