@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.clients import BARE, CLIENTS, KEY, installed
+from tests.benchmarks.clients import BARE, CLIENTS, KEY, Worker, installed
 from tests.benchmarks.figures import OURS, Check, Row, Series
-from tests.benchmarks.kernel import ROOT
 from tests.benchmarks.texts import tokens
 
 if TYPE_CHECKING:
@@ -59,31 +57,18 @@ _BATCHES = {OURS: _ours, f"{BARE}, threads": _threads, "openai, asyncio": _tasks
 _NEEDED = {OURS: OURS, f"{BARE}, threads": BARE, "openai, asyncio": "openai"}
 
 
-class _Batcher:
+class _Batcher(Worker):
     """A client in a process of its own."""
 
     def __init__(self, name: str, url: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.batching", name, url],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("tests.benchmarks.batching", name, url)
 
     def seconds(self, prompts: int, at_once: int) -> float:
         """How long it takes for so many prompts."""
-        self._process.stdin.write(f"{prompts} {at_once}\n")
-        self._process.stdin.flush()
-        told = json.loads(self._process.stdout.readline())
+        told = self.ask(f"{prompts} {at_once}")
         if told["whole"] != prompts:
             raise AssertionError(f"{told['whole']} answers of {prompts} are whole")
         return told["seconds"]
-
-    def stop(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
 
 
 def batch(bench: Bench) -> list[Row]:

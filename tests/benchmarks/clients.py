@@ -116,21 +116,20 @@ def installed(name: str) -> bool:
     return True
 
 
-class Client:
-    """A client in a process of its own, warm after its first answer."""
+class Worker:
+    """A module of the benchmarks in a process of its own, which answers each line that is written to it with one of JSON."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, module: str, name: str, url: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.clients", name, url],
+            [sys.executable, "-m", module, name, url],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def measure(self, model: str) -> dict[str, float]:
-        """Seconds of ``cpu`` and ``wall`` for an answer of that many ``tokens``."""
-        self._process.stdin.write(f"{model}\n")
+    def ask(self, line: str) -> dict[str, float]:
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
@@ -138,6 +137,17 @@ class Client:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+
+class Client(Worker):
+    """A client in a process of its own, warm after its first answer."""
+
+    def __init__(self, name: str, url: str) -> None:
+        super().__init__("tests.benchmarks.clients", name, url)
+
+    def measure(self, model: str) -> dict[str, float]:
+        """Seconds of ``cpu`` and ``wall`` for an answer of that many ``tokens``."""
+        return self.ask(model)
 
 
 def main() -> None:
