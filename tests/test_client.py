@@ -653,7 +653,7 @@ def test_a_stream_shows_no_key():
 
 
 def test_an_answer_that_said_why_it_ended_is_not_waited_on_for_long(monkeypatch):
-    monkeypatch.setattr("together_nb.client._END_SECONDS", 0.05)
+    monkeypatch.setattr("together_nb.reader._END_SECONDS", 0.05)
 
     def script(exchange):
         exchange.chunked().text_events(["whole"])

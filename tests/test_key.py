@@ -179,7 +179,7 @@ def fails(key, endpoint, exchange, request, headers, header, chunks, chunk, sett
 def lesson():
     with stream("Tell") as chunks:
         for chunk in chunks:
-            exchange, request = chunks._exchange, chunks._exchange._response.request
+            exchange, request = chunks._reader.exchange, chunks._reader.exchange._response.request
             fails(settings.api_key, chunks.endpoint, exchange, request, request.headers,
                   request.headers["authorization"], chunks, chunk, settings)
 """
@@ -219,7 +219,7 @@ settings.api_key + 1
 # What may go wrong within what we call, and under it; and who calls.
 BUGS = {
     "together_nb.catalog.Catalog.from_json": ("models(fresh=True, api_key={key})", "complete('Tell', api_key={key})"),
-    "together_nb.client.CompletionStream._received": ("complete('Tell', api_key={key})",),
+    "together_nb.reader.Reader._received": ("complete('Tell', api_key={key})",),
     "together_nb.transport._Bearer.__call__": ("complete('Tell', api_key={key})",),
     "urllib3.connection.HTTPConnection.getresponse": ("complete('Tell', api_key={key})", "{magic}"),
     "urllib3.response.HTTPResponse.read1": ("complete('Tell', api_key={key})", "{magic}"),

@@ -40,6 +40,7 @@ MAX_RETRIES = 4
 KEY_VARIABLE = "TOGETHER_API_KEY"
 BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
 MODEL_VARIABLE = "TOGETHER_MODEL"
+_USERINFO = re.compile(r"//[^\s/?#]*@")
 
 
 class Hidden(str):
@@ -212,6 +213,11 @@ def _server_root(base_url: str) -> str:
             f"Use https://{host}{'' if port is None else f':{port}'}{parts.path}, or a tunnel to a port on localhost.",
         )
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def without_userinfo(text: str) -> str:
+    """`text` with each URL in it shown without the name and the password that may stand before its host."""
+    return _USERINFO.sub("//", text) if "@" in text else text
 
 
 def is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import ssl
 import threading
@@ -19,17 +20,19 @@ from http.client import HTTPException, HTTPResponse, IncompleteRead, parse_heade
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProtocolError
 
 from together_nb.chunked import Dechunker
-from together_nb.config import Hidden, is_loopback
+from together_nb.config import Hidden, is_loopback, without_userinfo
 from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.fork import after_fork
 from together_nb.scope import joins
 from together_nb.version import __version__
 
@@ -79,6 +82,7 @@ class Exchange:
         self._response: requests.Response | None = None
         self._connection: HTTPConnection | None = None
         self._drained = False
+        self._process: int | None = None  # that sent it
         joins(self)
 
     @property
@@ -110,6 +114,7 @@ class Exchange:
         if self._body is not None:
             headers["Content-Type"] = "application/json"
         host = urlsplit(self.url).hostname or ""
+        self._process = os.getpid()
         _this_thread.exchange = self
         try:
             self._response = _session().request(
@@ -124,7 +129,7 @@ class Exchange:
                 allow_redirects=False,
                 proxies={"no_proxy": host} if is_loopback(host) else None,
             )
-        except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  (requests and urllib3 raise TypeError and more for odd proxies)
             self.close()
             raise self._explained(error) from None
         except BaseException:
@@ -147,10 +152,14 @@ class Exchange:
             return
         raw = self._response.raw
         while not self.cancelled:
+            if self._is_of_another_process:
+                raise APIConnectionError(
+                    "This answer is read by the process that asked for it; the child of a fork cannot go on with it.",
+                    "Ask again in the child.",
+                )
             try:
                 piece = raw.read1(_READ_SIZE, decode_content=True)
-            except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
-                # ValueError, AttributeError: the response was closed under the read.
+            except Exception as error:  # noqa: BLE001  (AttributeError, ValueError: it was closed under the read)
                 raise self._explained(error) from None
             if not piece:
                 self._drained = not self.cancelled
@@ -165,8 +174,10 @@ class Exchange:
     def expect_end(self, seconds: float) -> None:
         """Nothing more is needed: put up with no more than `seconds` of silence from now on."""
         with self._lock:
-            if self._connection is not None and self._connection.sock is not None:
-                self._connection.sock.settimeout(seconds)
+            connected = None if self._connection is None else self._connection.sock
+        if connected is not None:
+            with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
+                connected.settimeout(seconds)
 
     def finish(self) -> None:
         """Take the few bytes that may follow the terminator: the connection can then serve again."""
@@ -202,22 +213,27 @@ class Exchange:
 
     def cancel(self) -> None:
         """End every wait of this exchange, now or still to come, and close the connection."""
-        with self._lock:
-            self.cancelled = True
-            self._shut()
+        self.cancelled = True
+        if not self._is_of_another_process:
+            with self._lock:
+                self._shut()
 
     def close(self) -> None:
         """Let go of the connection, which ends unless the reply was read to its end."""
+        if self._is_of_another_process:
+            return
         with self._lock:
             if not self._drained:
                 self._shut()
             self._forget()
         if self._response is not None:
+            # Not the response itself, which would put a dead connection back into the pool, whose lock
+            # whoever is interrupted by the garbage collector may hold.
             with contextlib.suppress(Exception):
-                self._response.close()
+                self._response.raw.close()
 
     def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
-        """Keep a hold of the connection that this exchange goes over."""
+        """Keep a hold of the connection that this exchange goes over, until `let_go`."""
         with self._lock:
             self._forget()
             self._connection = connection
@@ -227,14 +243,20 @@ class Exchange:
                 self._shut()
 
     def let_go(self) -> None:
-        """Forget the connection, which serves another exchange now: `cancel` and `close` must not end that."""
+        """Forget the connection, which may serve another exchange from now on: `cancel` and `close` must not end that."""
         with self._lock:
             self._forget()
+
+    @property
+    def _is_of_another_process(self) -> bool:
+        """Whether a fork has made a copy of this in a child, where the socket is still the parent's too."""
+        return self._process not in (None, os.getpid())
 
     def _forget(self) -> None:
         self._connection = None
         if self._socket is not None:
-            self._socket.close()
+            with contextlib.suppress(OSError):
+                self._socket.close()
             self._socket = None
 
     def _shut(self) -> None:
@@ -265,11 +287,8 @@ class Exchange:
         unreached = _unreached(server, parts.hostname or "", causes, words)
         if unreached is not None:
             return unreached
-        if not any(isinstance(cause, _OF_THE_NETWORK) for cause in causes):  # it is amiss here
-            return APIConnectionError(
-                f"Nothing could be sent to {server}: {_last_words(causes)}.",
-                "Check REQUESTS_CA_BUNDLE and HTTPS_PROXY, where they are set.",
-            )
+        if self._response is None and not any(map(_is_of_the_network, causes)):
+            return _unsent(server, parts.hostname or "", causes)
         return _passing(
             APIConnectionError(
                 f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
@@ -317,6 +336,26 @@ def _unreached(server: str, host: str, causes: list[BaseException], words: str) 
     return None
 
 
+def _unsent(server: str, host: str, causes: list[BaseException]) -> APIConnectionError:
+    """The error of a request that failed on this machine."""
+    odd_proxy = "" if is_loopback(host) else _odd_proxy()
+    if odd_proxy:
+        return APIConnectionError(
+            f"{odd_proxy} is not the address of a proxy.",
+            "One looks like http://host:port. In a password write @ as %40, / as %2F and # as %23.",
+        )
+    return APIConnectionError(
+        f"Nothing could be sent to {server}: {_last_words(causes)}.",
+        "Check REQUESTS_CA_BUNDLE and HTTPS_PROXY, where they are set.",
+    )
+
+
+def _is_of_the_network(cause: BaseException) -> bool:
+    # An OSError with a number and no file is a socket's; certificates that are missing have a file or no number.
+    of_a_socket = isinstance(cause, OSError) and cause.errno is not None and cause.filename is None
+    return isinstance(cause, _OF_THE_NETWORK) or of_a_socket
+
+
 def _passing(error: APIConnectionError) -> APIConnectionError:
     error.passing = error.message.rstrip(".")
     return error
@@ -339,7 +378,21 @@ def _last_words(causes: list[BaseException]) -> str:
     if any(isinstance(cause, IncompleteRead) for cause in causes):
         return "the reply ended too early"
     words = next((str(cause) for cause in reversed(causes) if str(cause)), type(causes[-1]).__name__)
-    return " ".join(words.split()).rstrip(".")[:200]
+    return without_userinfo(" ".join(words.split())).rstrip(".")[:200]
+
+
+def _odd_proxy() -> str:
+    """The name of a proxy of the environment whose address cannot be read, or "". What it holds may be a password."""
+    for name, address in getproxies().items():
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            fit = bool(parts.hostname) and parts.port != 0 and address.isprintable() and " " not in address
+            fit = fit and "@" not in parts.path + parts.query + parts.fragment
+        except ValueError:
+            fit = False
+        if not fit and name != "no":
+            return f"{name.upper()}_PROXY"
+    return ""
 
 
 class _Bearer(AuthBase):
@@ -423,13 +476,19 @@ class _Telling(HTTPConnection):
 
     def _tell(self, connected: socket.socket) -> bool:
         """Whether the exchange, told of the socket, still wants it."""
-        before = None if self._served is None else self._served()
-        if before is not None:
-            before.let_go()
         exchange: Exchange = _this_thread.exchange
         self._served = weakref.ref(exchange)
         exchange.adopt(self, connected)
         return not exchange.cancelled
+
+    def release(self) -> None:
+        """Have the exchange let go of this: it is about to be anyone's."""
+        served = None if self._served is None else self._served()
+        self._served = None
+        if served is not None:
+            served.let_go()
+            if served.cancelled:
+                self.close()
 
 
 class _TellingSecure(_Telling, HTTPSConnection):
@@ -437,10 +496,17 @@ class _TellingSecure(_Telling, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
+    """Takes a connection back only once no exchange holds it: urllib3 does so as it reads the last bytes of a reply."""
+
     ConnectionCls = _Telling
 
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.release()
+        super()._put_conn(conn)
 
-class _SecurePool(HTTPSConnectionPool):
+
+class _SecurePool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TellingSecure
 
 
@@ -473,3 +539,7 @@ def _session() -> requests.Session:
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+# A child shares its parent's connections: each would read what the other had asked for.
+after_fork(_session.cache_clear)

@@ -1,0 +1,19 @@
+"""What a process must forget that a fork has made of another one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def after_fork(reset: Callable[[], object]) -> None:
+    """Call `reset` in each child that this process forks, before anything else runs there.
+
+    Locks that another thread held at the fork stay locked in the child for ever, and sockets are shared with the
+    parent. Systems without fork never call it.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)
