@@ -12,7 +12,7 @@ import signal
 import hypothesis
 import pytest
 
-from together_nb import chats, endpoint, recording, resolve, session
+from together_nb import chats, endpoint, environment, recording, resolve, session
 from together_nb.config import settings
 from together_nb.spending import ledger
 
@@ -35,15 +35,29 @@ def _isolated(monkeypatch):
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
     settings.api_key = None
+    environment.environment = environment.Environment.read()
     recording.stop()
     settings.max_retries = 0  # an error is seen at once; retries have tests of their own
     settings.local_tokens_per_second = 0
     session.history.clear()
     session.unanswered.clear()
     endpoint._catalogs.clear()
+    endpoint._visited.clear()
     resolve._asked_for_prices.clear()
     ledger.clear()
     chats.conversations.clear()
+
+
+@pytest.fixture
+def environ(monkeypatch):
+    """Set variables of the environment, as if together_nb had been imported after it."""
+
+    def set_variables(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(environment, "environment", environment.Environment.read())
+
+    return set_variables
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -327,6 +327,7 @@ def test_a_retry_takes_the_key_that_is_set_by_then():
             exchange.reply(401, {"error": {"message": "bad key"}})
 
     with ScriptedServer(script) as server:
+        settings.base_url = server.base_url
         settings.api_key = "wrong-key-wrong-key"
         results = asking(server, ["a", "b"])
         assert results.failed == [0, 1]

@@ -107,15 +107,15 @@ def test_a_key_pasted_with_its_line_end_is_a_key():
     assert Key(f" {KEY}\n", "a test").reveal() == KEY
 
 
-def test_the_key_is_the_one_that_was_set_or_else_the_environments(monkeypatch):
+def test_the_key_is_the_one_that_was_set_or_else_the_environments(environ):
     assert settings.api_key is None
-    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+    environ(TOGETHER_API_KEY=KEY)
     assert (settings.api_key.reveal(), settings.api_key.source) == (KEY, "TOGETHER_API_KEY")
     settings.api_key = "sk-set-here"
     assert (settings.api_key.reveal(), settings.api_key.source) == ("sk-set-here", "settings.api_key")
     settings.api_key = None
     assert settings.api_key.reveal() == KEY
-    monkeypatch.setenv("TOGETHER_API_KEY", " ")
+    environ(TOGETHER_API_KEY=" ")
     assert settings.api_key is None
 
 
@@ -128,9 +128,9 @@ def test_settings_do_not_show_the_key(monkeypatch):
         pickle.dumps(settings)
 
 
-def test_base_url_and_model_are_those_set_or_else_the_environments(monkeypatch):
+def test_base_url_and_model_are_those_set_or_else_the_environments(monkeypatch, environ):
     assert (settings.chosen_base_url, settings.chosen_model) == (None, None)
-    monkeypatch.setenv("TOGETHER_BASE_URL", "https://env.example/v1")
+    environ(TOGETHER_BASE_URL="https://env.example/v1")
     monkeypatch.setenv("TOGETHER_MODEL", "env/model")
     assert (settings.chosen_base_url, settings.chosen_model) == ("https://env.example/v1", "env/model")
     settings.base_url, settings.model = "https://set.example", "set/model"

@@ -439,8 +439,8 @@ def objects():
             "stream": stream("Tell"),
             "stream under way": begun,
             "stream that ended": ended,
-            "exchange": begun._exchange,
-            "request": begun._exchange._response.request,
+            "exchange": begun._reader.exchange,
+            "request": begun._reader.exchange._response.request,
             "completion": ended.completion,
             "models": models(),
             "run": good,
@@ -677,12 +677,12 @@ def test_plain_http_to_another_host_is_refused_before_a_connection_is_made(tried
 
 
 @pytest.mark.parametrize("ask", ASKS)
-def test_plain_http_to_another_host_is_refused_when_the_environment_names_it(tried, monkeypatch, ask):
-    monkeypatch.setenv("TOGETHER_BASE_URL", PLAIN)
+def test_plain_http_to_another_host_is_refused_when_the_environment_names_it(tried, environ, ask):
+    environ(TOGETHER_BASE_URL=PLAIN)
     with pytest.raises(InputError) as caught:
         ASKS[ask]()
     assert (caught.value.message, tried) == (REFUSED_WORDS, [])
-    monkeypatch.setenv("TOGETHER_BASE_URL", PLAIN.replace("http:", "https:"))
+    environ(TOGETHER_BASE_URL=PLAIN.replace("http:", "https:"))
     with pytest.raises(APIConnectionError):
         ASKS[ask]()
     assert set(tried) == {ELSEWHERE}  # or nothing would ever be seen here
@@ -691,17 +691,17 @@ def test_plain_http_to_another_host_is_refused_when_the_environment_names_it(tri
 @pytest.mark.parametrize(
     "cell", [f"%config TogetherMagics.base_url = {PLAIN!r}", "%%together\nTell", "%together models"]
 )
-def test_plain_http_to_another_host_is_refused_in_cells(tried, monkeypatch, capsys, caplog, cell):
+def test_plain_http_to_another_host_is_refused_in_cells(tried, environ, capsys, caplog, cell):
     if "%config" not in cell:
-        monkeypatch.setenv("TOGETHER_BASE_URL", PLAIN)
+        environ(TOGETHER_BASE_URL=PLAIN)
     with ipython(Config()) as shell:
         shell.run_cell(cell)
         assert REFUSED_WORDS in capsys.readouterr().out + caplog.text
     assert (tried, settings.base_url) == ([], None)
 
 
-def test_plain_http_to_another_host_is_refused_in_the_panel(tried, monkeypatch):
-    monkeypatch.setenv("TOGETHER_BASE_URL", PLAIN)
+def test_plain_http_to_another_host_is_refused_in_the_panel(tried, environ):
+    environ(TOGETHER_BASE_URL=PLAIN)
     with test_panel.watched():
         panel = Panel(prompt="Tell")
         test_panel.click(panel, "Generate")

@@ -245,8 +245,8 @@ def test_a_model_that_needs_a_key_is_not_stood_in_for(shell, capsys):
         ("http://example.org/v1", "InputError: http://example.org/v1 is plain http to another host"),
     ],
 )
-def test_a_base_url_that_cannot_be_used_is_told(shell, capsys, monkeypatch, url, message):
-    monkeypatch.setenv("TOGETHER_BASE_URL", url)
+def test_a_base_url_that_cannot_be_used_is_told(shell, capsys, environ, url, message):
+    environ(TOGETHER_BASE_URL=url)
     first, second = failure(shell, capsys, "%%together -m x\nhello")
     assert first.startswith(message)
     assert second
@@ -323,8 +323,8 @@ def test_what_came_before_a_break_is_shown_kept_and_bound(shell, capsys):
     assert shell.user_ns["part"].error == "connection lost"
 
 
-def test_the_status_tells_where_it_stands(shell, capsys, monkeypatch):
-    monkeypatch.setenv("TOGETHER_API_KEY", "key-0123456789-abcd")
+def test_the_status_tells_where_it_stands(shell, capsys, environ):
+    environ(TOGETHER_API_KEY="key-0123456789-abcd")
     settings.temperature = 0.5
     shell.run_cell("%together").raise_error()
     out = capsys.readouterr().out
@@ -397,7 +397,8 @@ def test_a_mistyped_command_gets_the_nearest_one(shell, capsys):
         ("%together mod", "mod", "models"),
     ],
 )
-def test_tab_completes_options_values_models_and_commands(shell, server, line, word, offered):
+def test_tab_completes_options_values_models_and_commands(shell, environ, server, line, word, offered):
+    environ(TOGETHER_BASE_URL=server.base_url)
     with provisionalcompleter():
         found = list(shell.Completer.completions(line, len(line)))
     # Whatever part of the word the completer replaces, the line reads right afterwards.

@@ -35,7 +35,8 @@ def test_loading_the_extension_imports_nothing_heavy(heavy):
 def test_loading_the_extension_imports_a_handful_of_modules_of_ours():
     ours = {name for name in loaded() if name.startswith("together_nb")}
     assert ours == {
-        f"together_nb{name}" for name in ("", ".config", ".errors", ".magic", ".magic.magics", ".params", ".version")
+        f"together_nb{name}"
+        for name in ("", ".config", ".environment", ".errors", ".magic", ".magic.magics", ".params", ".version")
     }
 
 

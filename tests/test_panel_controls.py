@@ -422,12 +422,12 @@ def test_these_are_all_the_boxes_that_take_text(panel):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("order", ["known first", "typed first", "in the environment"])
-def test_the_key_stays_in_no_box(monkeypatch, panel, name, order):
+def test_the_key_stays_in_no_box(environ, panel, name, order):
     for typed in (KEY, f"my key is {KEY}, ok?", f'{{"{KEY}": 1}}'):
         if order == "known first":
             settings.api_key = KEY
         elif order == "in the environment":
-            monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+            environ(TOGETHER_API_KEY=KEY)
         field(panel, name).value = typed
         if order == "typed first":
             assert KEY in states(panel)

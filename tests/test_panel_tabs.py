@@ -427,8 +427,8 @@ def requested(panel):
 
 
 def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes():
-    settings.api_key = KEY
     with ScriptedServer(answers(["Once"])) as server, opened(server, temperature=0.5, prompt="<b>Tell</b>") as panel:
+        settings.api_key = KEY
         show(panel, "Request")
         rest()
         shown = requested(panel)

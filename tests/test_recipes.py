@@ -330,7 +330,7 @@ def test_the_key_is_in_none_of_them(server, options):
     for opened in (
         *prompts,
         conversation,
-        open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat"),
+        open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat", api_key=KEY),
     ):
         texts = recipes(opened, settings.sampling)
         assert set(texts) == {"cell", "python", "curl"}

@@ -197,7 +197,7 @@ def test_settings_hold_unless_the_call_says_otherwise():
     assert body == {"model": "test/base", "prompt": "Tell", "temperature": 0, "max_tokens": 3, "stream": True}
 
 
-def test_the_environment_is_weaker_than_settings_and_those_than_the_call(monkeypatch):
+def test_the_environment_is_weaker_than_settings_and_those_than_the_call(monkeypatch, environ):
     with (
         ScriptedServer(answers(["a"])) as one,
         ScriptedServer(answers(["a"])) as two,
@@ -215,9 +215,9 @@ def test_the_environment_is_weaker_than_settings_and_those_than_the_call(monkeyp
                 server.requests.clear()
             return counts.index(1), got[0][1], got[0][2]
 
-        monkeypatch.setenv("TOGETHER_BASE_URL", one.base_url + "/v1")
+        environ(TOGETHER_BASE_URL=one.base_url + "/v1")
         monkeypatch.setenv("TOGETHER_MODEL", "env")
-        monkeypatch.setenv("TOGETHER_API_KEY", "sk-env")
+        environ(TOGETHER_API_KEY="sk-env")
         complete("Tell", api="chat")
         assert asked() == (0, "env", "Bearer sk-env")
         settings.base_url, settings.model, settings.api_key = two.base_url, "set", "sk-set"
@@ -423,12 +423,12 @@ def test_models_without_a_key_are_the_embedded_engines(outside):
     assert outside.connections == 0
 
 
-def test_standing_tells_where_a_request_would_go_and_asks_nobody(monkeypatch):
+def test_standing_tells_where_a_request_would_go_and_asks_nobody(monkeypatch, environ):
     assert standing() == ("local/ngram", "the embedded engine, on this machine")
     settings.api_key = KEY
     assert standing() == ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "https://api.together.xyz")
     with ScriptedServer(silent()) as server:
-        monkeypatch.setenv("TOGETHER_BASE_URL", server.base_url)
+        environ(TOGETHER_BASE_URL=server.base_url)
         assert standing() == ("the server's only one, or -m MODEL", server.base_url)
         monkeypatch.setenv("TOGETHER_MODEL", "a/model")
         assert standing() == ("a/model", server.base_url)

@@ -67,6 +67,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from together_nb import environment as _environment  # noqa: F401  (read now, before a cell can change it)
 from together_nb.version import __version__
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ def model_names() -> list[str]:
     from together_nb import resolve  # brings requests along, so not before it is needed
 
     try:
-        rows = [row.id for row in resolve.models(max_retries=0) if row.writes_text]
+        rows = [row.id for row in resolve.models_for_tab() if row.writes_text]
     except TogetherError:
         rows = []
     return list(dict.fromkeys((LOCAL_MODEL, *(rows or [DEFAULT_MODEL]))))

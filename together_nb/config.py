@@ -2,7 +2,7 @@
 
 Weakest first: built in, the environment (``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL``,
 ``TOGETHER_MODEL``), this object (``%config TogetherMagics.…`` sets the same values), the option
-on the cell. The environment is read at each use, so that ``os.environ[…] = …`` in a cell counts.
+on the cell. A key goes only to the server that it was given for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+from contextlib import suppress
 from copy import copy
 from functools import lru_cache
 from inspect import cleandoc
@@ -20,6 +21,8 @@ from urllib.parse import quote, urlsplit
 
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
+from together_nb import environment as _environment
+from together_nb.environment import BASE_URL_VARIABLE, KEY_VARIABLE
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
 
@@ -37,8 +40,6 @@ CONNECT_TIMEOUT = 10.0  # seconds
 TIMEOUT = 300.0  # seconds: some models think long before their first token
 SILENCE_TIMEOUT = 120.0  # seconds
 MAX_RETRIES = 4
-KEY_VARIABLE = "TOGETHER_API_KEY"
-BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
 MODEL_VARIABLE = "TOGETHER_MODEL"
 _USERINFO = re.compile(r"//[^\s/?#]*@")
 
@@ -215,6 +216,18 @@ def _server_root(base_url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
+def server_of(root: str) -> str:
+    """The server that a key is given for: scheme, host and port of a URL, each spelled out."""
+    parts = urlsplit(root)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def host_of(root: str) -> str:
+    """The host of a URL, with its port where it has one: for a message."""
+    return urlsplit(root).netloc
+
+
 def without_userinfo(text: str) -> str:
     """`text` with each URL in it shown without the name and the password that may stand before its host."""
     return _USERINFO.sub("//", text) if "@" in text else text
@@ -251,8 +264,9 @@ class Settings(HasTraits):
     ----------
     {traits}
     api_key : Key or None
-        The key, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to set it, None to
-        forget it; ``%together login`` asks for it. It is kept in memory alone, and shown nowhere.
+        The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
+        set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
+        nowhere, and sent to no other server.
     sampling : SamplingParams
         The sampling parameters that are set here.
     chosen_base_url : str or None
@@ -299,7 +313,7 @@ class Settings(HasTraits):
         super().__init__()
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
-        self._key: Key | None = None
+        self._keys: dict[str, Key] = {}  # by the server that each was given for
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -310,23 +324,92 @@ class Settings(HasTraits):
 
     @property
     def api_key(self) -> Key | None:
-        """The key, hidden: set here, or else from ``TOGETHER_API_KEY``. Assign a str to set it, None to forget it.
+        """The key for the server in use, hidden: set here, or else from ``TOGETHER_API_KEY``.
+
+        Assign a str to set it, None to forget each key that was set. A key is for the server that is in use when it is
+        set, and goes to no other; that of the environment is for Together and ``TOGETHER_BASE_URL``.
 
         Raises
         ------
         InputError
             It cannot be a key: no text, empty, or with characters that no HTTP header carries.
         """
-        if self._key is not None:
-            return self._key
-        value = os.environ.get(KEY_VARIABLE, "").strip()
-        return Key(value, KEY_VARIABLE) if value else None
+        return self.key_for(server_root(self.chosen_base_url or DEFAULT_BASE_URL))
 
     @api_key.setter
     def api_key(self, value: str | Key | None) -> None:
-        self._key = value if value is None or isinstance(value, Key) else Key(value, "settings.api_key")
+        if value is None:
+            self._keys.clear()
+        else:
+            key = value if isinstance(value, Key) else Key(value, "settings.api_key")
+            self._keys[server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL))] = key
         # That it changed can be observed, as of a trait; the key itself is not told.
         self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
+
+    def forget_key(self) -> None:
+        """Forget the key that was set for the server in use, and no other."""
+        self._keys.pop(server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL)), None)
+        self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
+
+    def key_for(self, root: str) -> Key | None:
+        """The key that a server may be sent.
+
+        Parameters
+        ----------
+        root : str
+            Its base URL.
+
+        Returns
+        -------
+        Key or None
+            The one that was set for this scheme, host and port, or else that of the environment where it is for them.
+        """
+        server = server_of(root)
+        if server in self._keys or _environment_key() is None:
+            return self._keys.get(server)
+        return _environment_key() if server in own_servers() else None
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Each key that is known, for whatever server: what is drawn or written is shown without them."""
+        of_environment = _environment_key()
+        return (*self._keys.values(), *(() if of_environment is None else (of_environment,)))
+
+    def without_keys(self, text: str) -> str:
+        """`text` without any key that is known.
+
+        Parameters
+        ----------
+        text : str
+            What is to be drawn or written.
+
+        Returns
+        -------
+        str
+            The same with each key in it replaced.
+        """
+        for key in self.keys:
+            text = key.blanked(text)
+        return text
+
+    def other_key(self, root: str) -> str:
+        """A sentence on a key that is known and not for this server; "" where there is none.
+
+        Parameters
+        ----------
+        root : str
+            The server's base URL.
+
+        Returns
+        -------
+        str
+            Whose key it is.
+        """
+        if self.key_for(root) is not None or not self.keys:
+            return ""
+        owner = next(iter(self._keys), "")
+        server = host_of(owner) if owner else "Together"
+        return f"The key from {self.keys[0].source} is for {server} and is not sent to {host_of(root)}."
 
     @property
     def sampling(self) -> SamplingParams:
@@ -336,7 +419,7 @@ class Settings(HasTraits):
     @property
     def chosen_base_url(self) -> str | None:
         """The base URL set here or in the environment, or None."""
-        return self.base_url or os.environ.get(BASE_URL_VARIABLE, "").strip() or None
+        return self.base_url or _environment.environment.base_url or None
 
     @property
     def chosen_model(self) -> str | None:
@@ -359,6 +442,19 @@ class Settings(HasTraits):
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in sorted(self.trait_names()) if getattr(self, name) is not None}
         return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
+
+
+def own_servers() -> set[str]:
+    """The servers that no cell has named: Together's, and that of ``TOGETHER_BASE_URL``."""
+    servers = {server_of(f"https://{host}") for host in TOGETHER_HOSTS}
+    with suppress(InputError):  # what is no URL is no server either
+        servers.add(server_of(server_root(_environment.environment.base_url)))
+    return servers
+
+
+def _environment_key() -> Key | None:
+    value = _environment.environment.key
+    return Key(value, KEY_VARIABLE) if value else None
 
 
 def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:

@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from together_nb import recording
 from together_nb.catalog import Catalog
-from together_nb.config import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, TOGETHER_HOSTS
+from together_nb.config import (
+    CONNECT_TIMEOUT,
+    MAX_RETRIES,
+    SILENCE_TIMEOUT,
+    TIMEOUT,
+    TOGETHER_HOSTS,
+    own_servers,
+    server_of,
+    without_userinfo,
+)
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
 from together_nb.interrupts import interruptible
 from together_nb.refusals import check_status, described
@@ -33,6 +42,8 @@ class Endpoint:
         Base URL without ``/v1`` and without a last slash.
     key
         Sent with each request; None sends none.
+    withheld
+        A sentence on a key that is for another server and is not sent to this one, or "".
     connect_timeout, timeout, silence_timeout
         Seconds: for the connection, for the answer to begin, and of silence in mid-answer.
     max_retries
@@ -45,6 +56,7 @@ class Endpoint:
     timeout: float = TIMEOUT
     silence_timeout: float = SILENCE_TIMEOUT
     max_retries: int = MAX_RETRIES
+    withheld: str = ""
 
     @property
     def is_together(self) -> bool:
@@ -52,8 +64,8 @@ class Endpoint:
         return urlsplit(self.root).hostname in TOGETHER_HOSTS
 
     def without_key(self, text: str) -> str:
-        """`text` without the key and without long pieces of it: some servers repeat what they refuse."""
-        return text if self.key is None else self.key.blanked(text)
+        """`text` without the key and without a URL's name and password: some servers repeat what they refuse."""
+        return without_userinfo(text if self.key is None else self.key.blanked(text))
 
     def without_key_in(self, error: TogetherError) -> None:
         """Take the key out of all that `error` says."""
@@ -72,6 +84,20 @@ class Endpoint:
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
         )
+
+
+_visited: set[str] = set()
+"""The servers that have been asked in this session."""
+
+
+def visited(endpoint: Endpoint) -> None:
+    """Note that a server has been asked for something."""
+    _visited.add(server_of(endpoint.root))
+
+
+def may_be_asked_unseen(endpoint: Endpoint) -> bool:
+    """Whether a server may be sent something that nobody has asked for, such as Tab's look at its models."""
+    return server_of(endpoint.root) in _visited | own_servers()
 
 
 _catalogs: dict[tuple[str, str | None], Catalog] = {}
@@ -105,6 +131,7 @@ def _fetched(endpoint: Endpoint) -> Catalog:
     exchange = asked.exchange("GET", "/v1/models")
     try:
         exchange.open()
+        visited(endpoint)
         check_status(exchange, endpoint)
         body = exchange.whole(_LIST_LIMIT)
     except TogetherError as error:

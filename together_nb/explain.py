@@ -58,9 +58,7 @@ def prompt_about(error: BaseException) -> str:
     if cell:
         parts.append(f"The code:\n\n{fenced(_middle_out(visible(cell), _LONGEST_CELL), 'python')}")
     parts += [f"The traceback:\n\n{fenced(_middle_out(visible(told).strip(), _LONGEST_TRACEBACK))}", _QUESTION]
-    prompt = "\n\n".join(parts)
-    key = settings.api_key
-    return prompt if key is None else key.blanked(prompt)
+    return settings.without_keys("\n\n".join(parts))
 
 
 def _from_the_cell(trace: TracebackType | None) -> TracebackType | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from together_nb.config import DEFAULT_MODEL, KEY_VARIABLE, LOCAL_MODEL
+from together_nb.config import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.dialects import DIALECTS, dialect_for
+from together_nb.environment import KEY_VARIABLE
 from together_nb.errors import InputError, suggestion
 from together_nb.fill import variable
 from together_nb.formats import AUTO, FORMATS, format_for

@@ -14,6 +14,7 @@ from together_nb.advice import advise
 from together_nb.completion import Timings, timestamp
 from together_nb.config import settings
 from together_nb.dialects import dialect_for, how_to_ask, says_something
+from together_nb.endpoint import visited
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
@@ -158,6 +159,7 @@ class Reader:
         exchange = self.exchange
         try:
             exchange.open()
+            visited(self.endpoint)
             check_status(exchange, self.endpoint)
             yield from self._received(exchange)
         except TogetherError as error:

@@ -10,7 +10,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from together_nb import options
-from together_nb.config import KEY_VARIABLE
+from together_nb.environment import KEY_VARIABLE
 from together_nb.errors import InputError
 from together_nb.formats import AUTO, JSON
 from together_nb.params import PARAMETERS

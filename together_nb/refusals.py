@@ -141,7 +141,7 @@ def page_title(page: str) -> str:
 
 def _key_hint(endpoint: Endpoint) -> str:
     if endpoint.key is None:
-        return "It wants a key: `%together login`."
+        return f"It wants a key: `%together login`. {endpoint.withheld}".strip()
     ending = f", ending in …{endpoint.key.ending}" if endpoint.key.ending else ""
     return f"The key came from {endpoint.key.source}{ending}. Give another one with `%together login`."
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from together_nb import recording
+from together_nb import environment, recording
+from together_nb.catalog import Catalog
 from together_nb.client import CompletionStream
 from together_nb.completion import CompletionRequest
 from together_nb.config import (
@@ -21,7 +22,7 @@ from together_nb.config import (
     server_root,
     settings,
 )
-from together_nb.endpoint import Endpoint, catalog, known_catalog, place
+from together_nb.endpoint import Endpoint, catalog, known_catalog, may_be_asked_unseen, place
 from together_nb.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -166,7 +167,8 @@ def resolved(
     if endpoint.is_together and endpoint.key is None and not recording.replayed():
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
         raise MissingKeyError(
-            f"{model} needs an API key, and none is set.", f"{without} `%together login` takes a key."
+            f"{model} needs an API key, and none is set.",
+            f"{without} `%together login` takes a key. {endpoint.withheld or environment.environment.late}".strip(),
         )
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
@@ -199,8 +201,8 @@ def standing(chosen: Settings = settings) -> tuple[str, str]:
     root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
     model = chosen.chosen_model
     if model is None and Endpoint(root).is_together:
-        model = LOCAL_MODEL if settings.api_key is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and not _serves_the_embedded_model(Endpoint(root, settings.api_key), ask=False):
+        model = LOCAL_MODEL if settings.key_for(root) is None else DEFAULT_MODEL
+    if model == LOCAL_MODEL and not _serves_the_embedded_model(Endpoint(root, settings.key_for(root)), ask=False):
         return model, "the embedded engine, on this machine"
     return model or "the server's only one, or -m MODEL", root
 
@@ -210,10 +212,11 @@ def _named(
 ) -> Endpoint:
     """The server and the key that the arguments or else the settings name."""
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
-    key = settings.api_key if api_key is None else Key(api_key, "the argument api_key")
+    key = settings.key_for(root) if api_key is None else Key(api_key, "the argument api_key")
     return Endpoint(
         root,
         key,
+        withheld=settings.other_key(root) if key is None else "",
         connect_timeout=chosen.connect_timeout,
         timeout=_seconds(timeout, chosen.timeout),
         silence_timeout=_seconds(timeout, chosen.silence_timeout),
@@ -289,6 +292,22 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
             raise
         row = None  # a server without a list is asked for a chat, as most are
     return "chat" if row is None else row.api
+
+
+def models_for_tab() -> Iterable[Model]:
+    """The models to offer at Tab, of a server that may be asked though nobody has asked for anything.
+
+    Raises
+    ------
+    TogetherError
+        The list could not be had.
+    """
+    endpoint = _named(None, None)
+    if endpoint.is_together and endpoint.key is None and not recording.replayed():
+        return ()
+    if may_be_asked_unseen(endpoint):
+        return catalog(endpoint).models
+    return (known_catalog(endpoint) or Catalog()).models
 
 
 def models(

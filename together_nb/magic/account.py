@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 from typing import TYPE_CHECKING
 
-from together_nb.config import KEY_VARIABLE, LOCAL_MODEL, Key, settings
+from together_nb import environment
+from together_nb.config import DEFAULT_BASE_URL, LOCAL_MODEL, Key, host_of, server_root, settings
+from together_nb.environment import KEY_VARIABLE
 from together_nb.errors import AuthenticationError, InputError, TogetherError
 
 if TYPE_CHECKING:
@@ -18,11 +20,12 @@ def status(_: Cells, __: str) -> None:
 
     model, server = resolve.standing()
     key = settings.api_key
+    other = settings.other_key(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
     ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
     lines = {
         "server": server,
         "model": model,
-        "key": f"none; `%together login` takes one, or set {KEY_VARIABLE}"
+        "key": other or environment.environment.late or f"none; `%together login` takes one, or set {KEY_VARIABLE}"
         if key is None
         else f"from {key.source}{ending}",
         "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
@@ -43,10 +46,11 @@ def login(_: Cells, rest: str) -> None:
             "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
             "Run `%together login` alone. If that was a real key, withdraw it and make another.",
         )
+    host = host_of(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
     try:
         # Looked up now: a kernel puts its own in that place while a cell runs. The text itself is given no
         # name here, since tracebacks show what has one.
-        key = Key(getpass.getpass("Together API key (it is not shown and not saved): "), "`%together login`")
+        key = Key(getpass.getpass(f"API key for {host} (it is not shown and not saved): "), "`%together login`")
     except (StdinNotImplementedError, EOFError):
         raise InputError(
             "Nobody can be asked for a key here.", f"Set {KEY_VARIABLE} in the environment instead."
@@ -56,19 +60,23 @@ def login(_: Cells, rest: str) -> None:
     try:
         found = [row for row in session.models(fresh=True) if row.writes_text]
     except AuthenticationError:
-        settings.api_key = None if before is None or before.source == KEY_VARIABLE else before
+        if before is None or before.source == KEY_VARIABLE:
+            settings.forget_key()
+        else:
+            settings.api_key = before
         raise
     except TogetherError as error:
-        print(f"The key is kept until the kernel ends; it could not be tried out: {error.message}")  # noqa: T201
+        print(f"The key for {host} is kept until the kernel ends; it could not be tried out: {error.message}")  # noqa: T201
     else:
-        print(f"The key works, and is kept until the kernel ends: {len(found)} models that write text.")  # noqa: T201
+        listed = f"{len(found)} models that write text"
+        print(f"The key works, is kept until the kernel ends, and goes only to {host}: {listed}.")  # noqa: T201
 
 
 def logout(_: Cells, __: str) -> None:
     """Forget the key."""
     settings.api_key = None
-    left = settings.api_key
-    print("The key is forgotten." if left is None else f"Forgotten; the key from {left.source} is still there.")  # noqa: T201
+    left = [key.source for key in settings.keys]
+    print(f"Forgotten; the key from {left[0]} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
 def models(cells: Cells, rest: str) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-    from together_nb.config import Key
-
 TOLD = "That was your API key, and it was taken out again: what stands here may be saved with the notebook."
 
 
@@ -44,24 +42,22 @@ class KeyGuard:
         config.settings.unobserve(self.sweep, names="api_key")
 
     def _typed(self, change: Any) -> None:
-        key, box = config.settings.api_key, change["owner"]
-        if key is not None and _clean(box, key):
+        if _clean(change["owner"]):
             self._tell(TOLD)
 
     def sweep(self, _: Any = None) -> None:
         """Take the key out of all that the widgets would be saved with."""
-        key = config.settings.api_key
-        if key is not None and sum(_clean(widget, key) for widget in within(self._root)):
+        if sum(map(_clean, within(self._root))):
             self._tell(TOLD)
 
 
-def _clean(widget: Any, key: Key) -> bool:
-    """Take the key out of all that `widget` would be saved with; whether it was there."""
+def _clean(widget: Any) -> bool:
+    """Take each key out of all that `widget` would be saved with; whether it was there."""
     found = False
     for name in ("value", "description", "tooltip", "placeholder", "outputs"):
         shown = getattr(widget, name, None)
         written = shown if isinstance(shown, str) else json.dumps(shown) if name == "outputs" else ""
-        without = key.blanked(written)
+        without = config.settings.without_keys(written)
         if without != written:
             found = True
             if name == "outputs":

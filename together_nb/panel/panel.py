@@ -333,9 +333,7 @@ class Panel:
     def _tell_below(self, bundle: dict[str, str], metadata: dict[str, Any]) -> None:
         """Put the answer under the panel, where it is saved with the notebook."""
         if self._below is not None:
-            key = config.settings.api_key
-            if key is not None:
-                bundle = {kind: key.blanked(text) for kind, text in bundle.items()}
+            bundle = {kind: config.settings.without_keys(text) for kind, text in bundle.items()}
             self._below.update(bundle, raw=True, metadata=metadata)
 
 

@@ -39,8 +39,7 @@ def note(name: str, text: str = "") -> HTML:
 
 def said(text: str) -> str:
     """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
-    key = config.settings.api_key
-    return html.escape(visible(text if key is None else key.blanked(text)))
+    return html.escape(visible(config.settings.without_keys(text)))
 
 
 def sentences(error: BaseException) -> tuple[str, str]:

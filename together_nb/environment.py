@@ -1,0 +1,54 @@
+"""The key and the base URL of the environment, read once, when together_nb is imported.
+
+A notebook can set variables of the environment as it can set anything else. Read at each use, a key that was given for
+one server would go to whatever server a cell names later.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+KEY_VARIABLE = "TOGETHER_API_KEY"
+BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment says.
+
+    Parameters
+    ----------
+    key
+        The API key, or "".
+    base_url
+        The server's address as it stands there, or "".
+    """
+
+    key: str = field(repr=False)
+    base_url: str
+
+    @classmethod
+    def read(cls) -> Environment:
+        """The environment as it is now."""
+        return cls(os.environ.get(KEY_VARIABLE, "").strip(), os.environ.get(BASE_URL_VARIABLE, "").strip())
+
+    @property
+    def late(self) -> str:
+        """A sentence about a variable that was set after the import, and so is not used; "" where there is none."""
+        now = Environment.read()
+        names = [
+            name
+            for name, value, used in (
+                (KEY_VARIABLE, now.key, self.key),
+                (BASE_URL_VARIABLE, now.base_url, self.base_url),
+            )
+            if value and value != used
+        ]
+        if not names:
+            return ""
+        return f"{' and '.join(names)} changed after together_nb was imported; the change has no effect."
+
+
+environment = Environment.read()
+"""The environment of the import."""
