@@ -10,8 +10,9 @@ from functools import partial
 import pytest
 
 from tests.servers import HOST, ScriptedServer, answers, full_listener, replies, silent, silent_after
+from together_nb import complete
 from together_nb.config import Key
-from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.errors import APIConnectionError, APITimeoutError, TogetherError
 from together_nb.transport import Exchange
 
 pytestmark = pytest.mark.timeout(40)
@@ -480,3 +481,133 @@ def test_many_threads_share_the_connections_and_mix_nothing_up():
             thread.join()
         assert got == {f"/{number}/{turn}": f"/{number}/{turn}".encode() for number in range(8) for turn in range(10)}
         assert server.connections <= 8
+
+
+def echo_and_stay(exchange):
+    """A reply over a connection that stays open."""
+    exchange.chunked().send(exchange.request.body)
+
+
+def test_an_exchange_lets_go_of_its_connection_with_the_last_bytes(tls):
+    with ScriptedServer(echo_and_stay, tls=tls) as server:
+        first = exchange_with(server)
+        first.open()
+        assert b"".join(first.pieces()) == b"{}"
+        first.expect_end(0.001)
+        first.cancel()
+        first.close()
+        assert whole(exchange_with(server)) == b"{}"
+        assert server.connections == 1
+
+
+def test_leaving_early_never_ends_the_request_of_another_thread():
+    # Threads that leave as soon as they have read all, while others take the connection that they have just put back.
+    failed = []
+
+    def leave(server):
+        for _ in range(60):
+            exchange = exchange_with(server)
+            exchange.open()
+            pieces = b"".join(exchange.pieces())
+            threads = [threading.Thread(target=one) for one in (exchange.cancel, exchange.close)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert pieces == b"{}"
+
+    def stay(server):
+        try:
+            for _ in range(120):
+                assert whole(exchange_with(server)) == b"{}"
+        except BaseException as error:  # noqa: BLE001  (told to the test's thread)
+            failed.append(error)
+
+    with ScriptedServer(echo_and_stay) as server:
+        threads = [threading.Thread(target=work, args=(server,)) for work in (leave, leave, leave, stay, stay, stay)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+
+
+def test_a_socket_that_another_thread_has_closed_raises_nothing_raw():
+    with ScriptedServer(silent_after(["one"])) as server:
+        exchange = exchange_with(server)
+        exchange.open()
+        next(exchange.pieces())
+        exchange._connection.sock.close()
+        exchange.begun(5)
+        exchange.expect_end(5)
+        exchange._response.raw._fp.fp.close()
+        with pytest.raises(APIConnectionError):
+            list(exchange.pieces())
+        exchange.finish()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [OSError(9, "Bad file descriptor"), AttributeError("sock"), ValueError("closed"), TypeError("NoneType")],
+    ids=repr,
+)
+@pytest.mark.parametrize("where", ["open", "pieces"])
+def test_what_the_libraries_raise_is_told_as_an_error_of_ours(monkeypatch, odd, where):
+    def fail(*_, **__):
+        raise odd
+
+    with ScriptedServer(silent_after(["one"])) as server:
+        exchange = exchange_with(server)
+        if where == "open":
+            monkeypatch.setattr("together_nb.transport._Telling.getresponse", fail)
+            with pytest.raises(APIConnectionError):
+                exchange.open()
+        else:
+            exchange.open()
+            monkeypatch.setattr(exchange._response.raw, "read1", fail)
+            with pytest.raises(APIConnectionError) as told:
+                next(exchange.pieces())
+            assert told.value.passing
+        exchange.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:pa55word@",
+        "http://user:pa55word@:3128",
+        "user:pa55word@",
+        "http://user:pa55word@host:notaport",
+        "http://user:pa55word@host:99999",
+        "http://user:pa55word@[::1",
+        "http://user:pa55word/x@host:1",
+        "http://user:pa55word#x@host:1",
+        "http://user:pa55word?x@host:1",
+        "http://us er:pa55word@host:1",
+        "http://user:x@pa55word@host:1",
+        "http://user:pa55word@127.0.0.1:1",
+        "http://user:pa55word@no.such.host.invalid:80",
+        "ftp://user:pa55word@host",
+        "socks5://user:pa55word@127.0.0.1:1",
+        "https://user:pa55word@127.0.0.1:1",
+        "http://pa55word@127.0.0.1:1",
+        "http://u:p@",
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
+def test_a_proxys_name_and_password_are_in_no_error(monkeypatch, variable, address):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(APIConnectionError) as told:
+        exchange_with("https://api.example.invalid").open()
+    shown = f"{told.value.message} {told.value.hint} {told.value.passing} {told.value!r}"
+    assert "pa55word" not in shown
+    assert "u:p@" not in shown
+    assert "user" not in shown
+
+
+def test_a_redirect_is_told_without_the_name_and_the_password_in_its_address():
+    script = replies(302, b"", location="https://user:pa55word@elsewhere.example/v1")
+    with ScriptedServer(script) as server, pytest.raises(TogetherError) as told:
+        complete("Tell", base_url=server.base_url, model="m", api="chat")
+    assert "elsewhere.example" in str(told.value)
+    assert "pa55word" not in str(told.value)

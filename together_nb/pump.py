@@ -5,11 +5,38 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextvars import copy_context
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from together_nb.chunk import Chunk
     from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk
+
+
+_UNMERGED = 4096  # chunks
+
+
+def merged(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """`chunks` with those that follow each other in one answer made one; each answer's are in their order."""
+    groups: dict[int, list[list[Chunk]]] = {}
+    for chunk in chunks:
+        runs = groups.setdefault(chunk.index, [])
+        last = runs[-1][-1] if runs else None
+        # A chunk holds thinking before text, and its tokens are those of its text.
+        apart = last is None or (chunk.reasoning and last.text) or bool(chunk.tokens) != bool(last.tokens)
+        if apart:
+            runs.append([])
+        runs[-1].append(chunk)
+    for runs in groups.values():
+        for run in runs:
+            yield replace(
+                run[-1],
+                text="".join(chunk.text for chunk in run),
+                reasoning="".join(chunk.reasoning for chunk in run),
+                tokens=tuple(token for chunk in run for token in chunk.tokens),
+            )
 
 
 class Pump(threading.Thread):
@@ -34,6 +61,8 @@ class Pump(threading.Thread):
         self._inbox: deque[Chunk] = deque()
         self._arrived = threading.Event()
         self._ended = threading.Event()
+        self._taking = threading.Lock()
+        self._unmerged = 0
 
     def run(self) -> None:
         """Read to the end."""
@@ -45,6 +74,9 @@ class Pump(threading.Thread):
             for chunk in self._stream:
                 if chunk.text or chunk.reasoning:
                     inbox.append(chunk)
+                    self._unmerged += 1
+                    if self._unmerged >= _UNMERGED:
+                        self._merge()
                     if not arrived.is_set():
                         arrived.set()
         except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
@@ -71,10 +103,15 @@ class Pump(threading.Thread):
         self._arrived.clear()
         if self._ended.is_set():
             self._arrived.set()
-        chunks = []
-        while self._inbox:
-            chunks.append(self._inbox.popleft())
-        return chunks
+        with self._taking:
+            return [self._inbox.popleft() for _ in range(len(self._inbox))]
+
+    def _merge(self) -> None:
+        """Make few chunks of the many that nobody has taken: a view that is not drawn costs no more than its text."""
+        with self._taking:
+            recent = [self._inbox.pop() for _ in range(min(self._unmerged, len(self._inbox)))]
+            self._inbox.extend(merged(reversed(recent)))
+            self._unmerged = 0
 
     def join(self, timeout: float | None = None) -> None:
         """Until it has ended, if it was started."""

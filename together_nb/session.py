@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from together_nb.config import hidden
 from together_nb.documented import documented
 from together_nb.errors import InputError, TogetherError
+from together_nb.fork import after_fork
 from together_nb.formats import AUTO
 from together_nb.interrupts import interruptible, put_off, told
 from together_nb.pump import Pump
@@ -31,6 +32,7 @@ _UNANSWERED_SECONDS = 0.15
 LAST = "_together"  # the user's variable that holds the last answer
 
 drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
+after_fork(drawn.clear)  # those threads are the parent's
 
 history: list[Completion] = []
 """Every answer of this session, oldest first; of one that was stopped or failed, what came."""

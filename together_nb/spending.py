@@ -14,6 +14,7 @@ from together_nb import recording
 from together_nb.completion import dollars
 from together_nb.documented import documented
 from together_nb.errors import InputError
+from together_nb.fork import after_fork
 
 if TYPE_CHECKING:
     from together_nb.completion import Completion, Usage
@@ -112,8 +113,11 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector can end a stream, which is noted, in the midst of a note
         self._rows: dict[str, Spent] = {}
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
         """Take down one call.
@@ -185,6 +189,7 @@ class Ledger:
 
 ledger = Ledger()
 """What this session has asked for and what it cost, by model."""
+after_fork(ledger._renew_lock)  # noqa: SLF001  (one module's own)
 
 
 def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Button, Layout
 
+from together_nb.fork import after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -22,6 +24,15 @@ _CLOSING_SECONDS = 0.1
 _kept: dict[str, Any] = {}
 _closing: deque[Widget] = deque()  # what is no longer shown, and still to be closed
 _closing_lock = threading.Lock()
+
+
+def _forget_closing() -> None:
+    global _closing_lock  # noqa: PLW0603  (one of a process)
+    _closing_lock = threading.Lock()
+    _closing.clear()
+
+
+after_fork(_forget_closing)  # the thread that closes them is the parent's
 
 
 def _shared(name: str, make: Callable[[], Any]) -> Any:
