@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from together_nb.completion import Chunk
-from together_nb.pump import Pump
+from together_nb.completion import Chunk, Token
+from together_nb.pump import Pump, merged
 
 
 def drained(pump):
@@ -42,3 +42,40 @@ def test_waiting_for_the_end_is_harmless_whether_it_was_started_or_not(started):
         pump.start()
     pump.join(20)
     assert pump.ended is started
+
+
+def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
+    def chunks():
+        for number in range(60_000):
+            yield Chunk(f"{number} ", index=number % 3, reasoning="thinking " if number < 3000 else "")
+
+    pump = Pump(chunks())
+    pump.start()
+    pump.join(60)
+    assert len(pump._inbox) < 6000
+    text = {0: "", 1: "", 2: ""}
+    thinking = ""
+    for chunk in pump.take():
+        text[chunk.index] += chunk.text
+        thinking += chunk.reasoning
+    assert text == {index: "".join(f"{number} " for number in range(index, 60_000, 3)) for index in text}
+    assert thinking == "thinking " * 3000
+
+
+def test_merged_chunks_keep_their_order_and_their_tokens():
+    one, two = Token("a", -1.0), Token("b", -2.0)
+    given = [
+        Chunk("", reasoning="first "),
+        Chunk("a", tokens=(one,)),
+        Chunk("other", index=1),
+        Chunk("b", tokens=(two,)),
+        Chunk("no tokens"),
+        Chunk("", reasoning="second "),
+        Chunk("end", finish_reason="stop"),
+    ]
+    found = list(merged(given))
+    mine = [chunk for chunk in found if chunk.index == 0]
+    assert "".join(f"[{chunk.reasoning}]{chunk.text}" for chunk in mine) == "[first ][]ab[]no tokens[second ]end"
+    assert [chunk.tokens for chunk in mine if chunk.tokens] == [(one, two)]
+    assert mine[-1].finish_reason == "stop"
+    assert [chunk.text for chunk in found if chunk.index == 1] == ["other"]
