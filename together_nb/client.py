@@ -70,6 +70,7 @@ class CompletionStream:
         self.endpoint = endpoint
         self.dialect: Dialect = self._reader.dialect
         self.payload: dict[str, Any] = self._reader.payload
+        self.unknown: tuple[str, ...] = ()  # what is not known of it while nothing may be sent
 
     def __iter__(self) -> Iterator[Chunk]:
         return self

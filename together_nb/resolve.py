@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from together_nb.config import Settings
 
 LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
+EMBEDDED = "http://localhost"  # in place of the embedded engine's address, where it is not to be started
 UNPRICED_NOTE = "no price is known: the budget does not count it"
 
 
@@ -59,12 +60,14 @@ def open_stream(
     schema: Any = None,
     filled: tuple[str, ...] = (),
     chosen: Settings = settings,
+    offline: bool = False,
     **sampling: Any,
 ) -> CompletionStream:
     """The stream of a request whose model, server and dialect have been chosen; not yet sent.
 
     Parameters are those of `stream`; `filled` names what was filled in in the prompt, and `chosen`
-    are the settings that hold for what is not given.
+    are the settings that hold for what is not given. With `offline` nothing is sent and nothing started to choose
+    them: the stream is to be looked at, and its `unknown` says what could not be known.
     """
     for name, value in (("model", model), ("api", api), ("system", system)):
         if not isinstance(value, str) and not (value is None and name != "api"):
@@ -84,7 +87,9 @@ def open_stream(
         sampling=chosen.sampling.updated(sampling),
         schema=None if schema is None else schema_of(schema),
     )
-    return open_request(request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen)
+    return open_request(
+        request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen, offline=offline
+    )
 
 
 def open_request(
@@ -95,8 +100,11 @@ def open_request(
     timeout: float | None = None,
     filled: tuple[str, ...] = (),
     chosen: Settings = settings,
+    offline: bool = False,
 ) -> CompletionStream:
     """As `open_stream`, for a request that is made already."""
+    if offline:
+        return _unsent(request, _named(base_url, api_key, timeout, chosen), chosen, filled)
     request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
     price = _price(request.model, endpoint)
     check_budget(settings.budget, price)
@@ -106,6 +114,33 @@ def open_request(
         "filled": filled,
     }
     return CompletionStream(request, endpoint, marks)
+
+
+def _unsent(
+    request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
+) -> CompletionStream:
+    """A stream that is to be looked at and not read: what only a server knows is left open."""
+    model = _model(request, endpoint, chosen)
+    unknown = [] if model else ["the model (the server's only one)"]
+    embedded = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
+    if embedded and is_loopback(urlsplit(endpoint.root).hostname or "") and known_catalog(endpoint) is None:
+        unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
+    elif embedded:
+        endpoint = replace(endpoint, root=EMBEDDED, key=None)
+    _check_key(model, endpoint)
+    api = _explicit_api(request)
+    listed = known_catalog(endpoint)
+    if api is None and embedded:
+        api = "completions"
+    elif api is None and listed is not None:
+        row = listed.get(model)
+        api = "chat" if row is None else row.api
+    if api is None:
+        api = "chat"
+        unknown.append("the API (this is how a chat model is asked)")
+    stream = CompletionStream(replace(request, model=model, api=api), endpoint, {"filled": filled})
+    stream.unknown = tuple(unknown)
+    return stream
 
 
 def _note(model: str, price: tuple[float, float] | None) -> str:
@@ -156,21 +191,29 @@ def resolved(
         The base URL is none, or a server of another kind was given and no model.
     """
     endpoint = _named(base_url, api_key, timeout, chosen)
-    model = request.model or chosen.model or recording.replayed_model() or chosen.chosen_model or ""
-    if not model and not endpoint.is_together:
-        model = _only_model(endpoint)
-    elif not model:
-        model = LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
+    model = _model(request, endpoint, chosen) or _only_model(endpoint)
     named = base_url and not endpoint.is_together  # with the call itself: then that one is meant
     if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
         endpoint = _embedded(endpoint)
+    _check_key(model, endpoint)
+    return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
+
+
+def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
+    """The model that is asked for, or the default of Together's service; "" where the server has to be asked."""
+    model = request.model or chosen.model or recording.replayed_model() or chosen.chosen_model or ""
+    if model or not endpoint.is_together:
+        return model
+    return LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
+
+
+def _check_key(model: str, endpoint: Endpoint) -> None:
     if endpoint.is_together and endpoint.key is None and not recording.replayed():
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
         raise MissingKeyError(
             f"{model} needs an API key, and none is set.",
             f"{without} `%together login` takes a key. {endpoint.withheld or environment.environment.late}".strip(),
         )
-    return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
 
 def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -279,10 +322,9 @@ def _only_model(endpoint: Endpoint) -> str:
 
 def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     """The dialect: as asked, or by what the request holds and what type the list says the model is."""
-    if request.api != AUTO:
-        return request.api
-    if request.system is not None or request.messages is not None or request.schema is not None:
-        return "chat"
+    explicit = _explicit_api(request)
+    if explicit is not None:
+        return explicit
     try:
         row = catalog(endpoint, retries=endpoint.max_retries).get(model)
     except TogetherError as error:
@@ -292,6 +334,14 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
             raise
         row = None  # a server without a list is asked for a chat, as most are
     return "chat" if row is None else row.api
+
+
+def _explicit_api(request: CompletionRequest) -> str | None:
+    """The dialect that the request itself asks for, or None."""
+    if request.api != AUTO:
+        return request.api
+    chat = request.system is not None or request.messages is not None or request.schema is not None
+    return "chat" if chat else None
 
 
 def models_for_tab() -> Iterable[Model]:
