@@ -19,7 +19,6 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -35,7 +34,8 @@ _FIELD = re.compile(
     re.VERBOSE,
 )
 _IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "_", "_i", "_ih", "_oh", "_dh"})
-_HISTORY = ("In", "Out", "_ih", "_oh", "_dh")
+_HISTORY = frozenset({"In", "Out", "_ih", "_oh", "_dh"})
+_NO_TEXTS = _HISTORY | {"get_ipython", "exit", "quit"}
 _INPUT = re.compile(r"_i+|_i\d+")  # IPython's names for the cells before
 _STEP = re.compile(
     r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]"""
@@ -133,7 +133,7 @@ class Filler:
             It leads nowhere, or to or through what is never filled in.
         """
         root = _spelled(field.root)
-        if not of_item and (root.startswith("__") or _INPUT.fullmatch(root)):
+        if not of_item and (root.startswith("__") or _INPUT.fullmatch(root) or (root in _NO_TEXTS and not field.path)):
             raise LookupError(root)
         found = _item(self._items if of_item else self._names, root)
         for step in _STEP.finditer(field.path):
@@ -378,7 +378,8 @@ class _Blocks:
                 self._finish()
             self._within = within
         elif indent < _CODE_INDENT and (fence := _FENCE.match(*line)):
-            self._begin(at, within, fence["fence"] or fence["tildes"])
+            self._begin(end, within, fence["fence"] or fence["tildes"])
+            self._found.append(_Code(at, end, ""))
         elif indent >= _CODE_INDENT and not self._paragraph:
             if self._content is None or self._within != within:
                 self._begin(at, within)
@@ -431,15 +432,16 @@ class _Blocks:
 
 
 _OPENING = re.compile(r"""(?P<prefix>(?<!\w)(?:[ft]r?|r[ft]))?(?P<quote>'''|\"\"\"|['"])""", re.IGNORECASE)
-_IN_LITERAL = re.compile(r"""\\.|\{[^{}\r\n]*\}|['"\r\n]""", re.DOTALL)
+_PARTS = re.compile(r"""\\.|['"\r\n]""", re.DOTALL)
+_PARTS_OF_F = re.compile(rf"""\{{[^{{}}\r\n]*\}}|{_PARTS.pattern}""", re.DOTALL)
 _FORMAT = re.compile(r"[\s)]*\.format(?:_map)?\(")
 _NO_END = re.compile(r"""(?![bfrtu]{1,2}['"])[\w(']""", re.IGNORECASE)  # f'(x) is a derivative
-_MOST_PARTS = 1000  # of a literal
 
 
 def _literals(text: str, code: list[_Code]) -> Iterator[_Code]:
     """Python's f-strings, and what ``.format`` fills in, outside of `code`."""
-    at = number = 0
+    at = number = last = 0
+    seen: dict[str, int] = {}  # how far was looked for the end of a literal, by its quotation mark
     while opening := _OPENING.search(text, at):
         start, at = opening.span()
         while number < len(code) and code[number].end <= start:
@@ -448,23 +450,23 @@ def _literals(text: str, code: list[_Code]) -> Iterator[_Code]:
             at = code[number].end
             continue
         quote = opening["quote"]
-        end = _end_of_literal(text, quote, at)
-        is_f = (
-            opening["prefix"]
-            and text[start - 1 : start] != quote[0]
-            and not (quote == "'" and _NO_END.match(text, end))
-        )
-        if end and (is_f or _FORMAT.match(text, end)):
+        if start < seen.get(quote, 0):
+            continue
+        # The second mark of "f" ends a literal.
+        is_f = opening["prefix"] is not None and (start == last or text[start - 1 : start] != quote[0])
+        end = _end_of_literal(text, quote, at, _PARTS_OF_F if is_f else _PARTS)
+        seen[quote] = abs(end) - len(quote)
+        if end > 0 and ((is_f and not (quote == "'" and _NO_END.match(text, end))) or _FORMAT.match(text, end)):
             yield _Code(start, end, "")
-            at = end
+            at = last = end
 
 
-def _end_of_literal(text: str, quote: str, at: int) -> int:
-    """The end of the literal whose content begins at `at`, or 0."""
+def _end_of_literal(text: str, quote: str, at: int, parts: re.Pattern[str]) -> int:
+    """The end of the literal whose content begins at `at`; less than 0, and how far it was looked for, if it has none."""
     if len(quote) > 1:
         found = text.find(quote, at)
-        return 0 if found < 0 else found + len(quote)
-    for part in islice(_IN_LITERAL.finditer(text, at), _MOST_PARTS):
+        return -len(text) if found < 0 else found + len(quote)
+    for part in parts.finditer(text, at):
         if part.group() in (quote, "\r", "\n"):
-            return part.end() if part.group() == quote else 0
-    return 0
+            return part.end() if part.group() == quote else -part.end()
+    return -len(text)
