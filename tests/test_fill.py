@@ -165,6 +165,7 @@ CODE = {"code": "x = 1\ny = 2", "user": "ada", "password": "hunter2", "host": "d
         ("```\r\n{user}\r\n```", "```\r\nada\r\n```"),
         ("```\n{user}", "```\nada"),
         ("> ```\n> {user}\n> ```", "> ```\n> ada\n> ```"),
+        ("1. Look:\n   ```\n{code}\n   ```", "1. Look:\n   ```\nx = 1\ny = 2\n   ```"),
         ("1. Look:\n\n   ```\n   {user}\n   ```", "1. Look:\n\n   ```\n   ada\n   ```"),
         ("What is `{user}` or `` {user} `` or `\n{user}\n`?", "What is `ada` or `` ada `` or `\nada\n`?"),
         ("Look:\n\n    {user}\n\nand\n\n\t{user}\n", "Look:\n\n    ada\n\nand\n\n\tada\n"),
@@ -182,6 +183,8 @@ def test_a_name_that_is_all_of_a_piece_of_code_is_filled_in(typed, sent):
         "```{user}\npass\n```", "~~~\n```\n{password};\n```\n~~~", "````\n```\n{user}!\n```\n````", "```\n    ```\n{user}!\n```",
         "```\n``` {user}\n{user}!\n```", "  ```\n{user}!\n   ```", "> ```\n> x = {user}\n> ```", "> > ~~~\n> > {user}!",
         "- ```\n  x = {user}\n  ```", "1. Look:\n\n   ~~~\n   x = {user}\n\n   {user}\n   ~~~", "- > ```\n  > {user}!\n  > ```",
+        "1. Look:\n   ```\nx = {user}\n   ```", "- ```\nx = {user}\n\n{user}!\n```", "> ~~~\nx = {user}\n> ~~~", "- ```\n  x\ny = {user}!\r\n  ```\r\n",
+        "> ```\n> a\n\nText\n```\nx = {user}\n```",
         "`f({user})`", "``{user} ` {user}``", "`a\nb {user}`", "> `a\n> {user}`", "# `a {user}`", "\\\\`f({user})`", "`\\` and `f({user})`",
         "    x = {user}", "Look:\n\n    x = {user}\n\n    {user}", "\tx = {user}", "-     x = {user}", ">     x = {user}", "# Title\n    x = {user}",
         '"postgresql://{user}:{password}@{host}".format(user=me)', '"""\n{password}\n""".format(**locals())', "('{user}'\n).format_map(d)",
@@ -233,7 +236,7 @@ def test_an_items_names_are_filled_in_in_code_too():
     "typed",
     [
         "{os}", "{os.sep}", "{os.environ}", "{os.environ['VARIABLE_1']}", "{held.os.sep}", "{held.environ}", "{held.environ[VARIABLE_1]}",
-        "{env}", "{env[VARIABLE_1]}", "{copy}", "{more}", "{within}", "{text}", "{pairs}", "{again}", "{again[VARIABLE_1]}",
+        "{env}", "{env[VARIABLE_1]}", "{copy}", "{more}", "{within}", "{text}", "{pairs}", "{values}", "{again}", "{again[VARIABLE_1]}",
         "{g}", "{g[hero]}", "{json_names}", "{json_names[__name__]}", "{In}", "{Out}", "{_ih}", "{_oh}", "{_dh}", "{inputs}", "{outputs}",
         "{_i}", "{_ii}", "{_i3}", "{exit}", "{quit}", "{get_ipython}", "{__builtins__}", "{__name__}", "{__x}",
     ],
@@ -247,7 +250,7 @@ def test_what_is_no_text_of_the_users_is_never_filled_in(typed, monkeypatch):
         "os": os, "env": os.environ, "held": SimpleNamespace(os=os, environ=os.environ), "copy": dict(os.environ),
         "more": {**os.environ, "own": "x"}, "within": [os.environ], "text": json.dumps(dict(os.environ), indent=1),
         "pairs": list(os.environ.items()), "again": copy.copy(os.environ),  # noqa: PLW1507
-        "hero": "Ada", "json_names": vars(json),
+        "values": list(os.environ.values()), "hero": "Ada", "json_names": vars(json),
         "In": ["", "a"], "Out": {1: 2}, "_dh": ["/"], "_i": "a", "_ii": "a", "_i3": "a",
         "exit": "x", "quit": "x", "get_ipython": "x", "__builtins__": "x", "__name__": "x", "__x": "x",
     }  # fmt: skip
@@ -338,7 +341,24 @@ def test_as_much_as_the_limit_is_filled_in_and_each_value_is_asked_for_once():
     )  # where it stays, it counts nothing
 
 
-LONG = ["` ", "> ", "- ", "'", 'f"}{', '"\\', "\\`", "{a['", "~~~\n", "\n\n    a", "-", "f'''(", "{'}", "('\"f"]
+LONG = [
+    "` ",
+    "> ",
+    "- ",
+    "- ```\na\n",
+    "- ~~~\n>b\n",
+    "'",
+    'f"}{',
+    '"\\',
+    "\\`",
+    "{a['",
+    "~~~\n",
+    "\n\n    a",
+    "-",
+    "f'''(",
+    "{'}",
+    "('\"f",
+]
 
 
 def test_a_long_prompt_takes_no_longer_than_its_length():

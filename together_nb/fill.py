@@ -41,6 +41,7 @@ _STEP = re.compile(
     r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]"""
 )
 _Environment = type(os.environ)
+_LEAST_ENVIRONMENT = 60  # characters
 _HOLDERS = (list, tuple, dict, set, frozenset, bytes, bytearray)  # as a text none is shorter than what it holds
 
 
@@ -113,14 +114,15 @@ class Filler:
             found = self._found(field, of_item)
             least = len(found) if type(found) in _HOLDERS else 0
             text = "" if least > self._limit else str.__str__(str(found))
-            if self._is_secret(text) or _is_environment(text):
+            length = max(least, len(text))
+            if length <= self._limit and (self._is_secret(text) or _is_environment(text)):
                 return None
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001  (a property or a __str__ of the user's may raise anything)
             return None
-        if max(least, len(text)) > self._limit:
-            raise self._too_long(f"{{{name}}} is", max(least, len(text)))
+        if length > self._limit:
+            raise self._too_long(f"{{{name}}} is", length)
         self.values[name] = text
         return text
 
@@ -157,8 +159,10 @@ class Filler:
     def _check(self, found: Any) -> None:
         """Let nothing pass that is never filled in, and whose parts are not either."""
         namespace = isinstance(found, dict) and ("__builtins__" in found or "__spec__" in found)
-        if found is self._names or namespace or isinstance(found, (ModuleType, _Environment)) or self._is_secret(found):
+        if found is self._names or namespace or isinstance(found, (ModuleType, _Environment)):
             raise LookupError
+        if not (isinstance(found, str) and str.__len__(found) > self._limit) and self._is_secret(found):
+            raise LookupError  # what is over the limit is refused unread
 
     def _too_long(self, what: str, length: float) -> InputError:
         return InputError(
@@ -193,8 +197,11 @@ def _item(holder: Any, key: Any) -> Any:
 
 def _is_environment(text: str) -> bool:
     """Whether it is most of the environment, in whatever form."""
-    told = [(name, value) for name, value in os.environ.items() if len(value) > 3]  # noqa: PLR2004  (shorter ones stand in any text)
-    return len(told) > 4 and sum(name in text and value in text for name, value in told) > len(told) / 2  # noqa: PLR2004
+    if len(text) < _LEAST_ENVIRONMENT:
+        return False
+    values = {value for value in os.environ.values() if len(value) > 3}  # noqa: PLR2004  (shorter ones stand in any text)
+    told = sum(value in text or repr(value)[1:-1] in text for value in values)
+    return len(values) > 4 and told > len(values) / 2  # noqa: PLR2004
 
 
 def variable(name: str) -> str | None:
@@ -288,6 +295,7 @@ class _Blocks:
         self._content: list[str] | None = None  # of the block of code
         self._paragraph = False
         self._empty_item = False  # whether the line before began one
+        self._closings: dict[str, int] = {}  # the next line that closes a fence which its list or quotation has ended
 
     def code(self) -> list[_Code]:
         """All of it, in its order."""
@@ -297,7 +305,7 @@ class _Blocks:
             elif line.start() == 0 or self._text[line.start() - 1] in "\r\n":
                 self._line(line.start(), line.start())
         self._finish()
-        return self._found
+        return sorted(self._found)
 
     def _line(self, start: int, end: int) -> None:
         at, column, base, matched = self._continued(start, end)
@@ -305,7 +313,7 @@ class _Blocks:
             self._in_fence(at, end, column - base)
             return
         if self._fence:
-            self._finish()
+            self._lapse(start)
         within = self._within[:matched]
         if self._empty_item and at == end and within == self._within:
             within.pop()  # an item that is empty ends with its line, unless the next one goes on
@@ -360,6 +368,19 @@ class _Blocks:
         for blank in blanks:
             column += 4 - column % 4 if blank == "\t" else 1
         return at + len(blanks), column
+
+    def _lapse(self, start: int) -> None:
+        """End a fence with the list or quotation that it is in, and take for code what goes on to where it is closed.
+
+        Code is pasted into a list without its indentation; CommonMark takes it for text, and who pasted it does not.
+        """
+        if self._closings.get(self._fence, -1) < start:
+            line = rf"^[ \t>]*{self._fence}{self._fence[0]}*[ \t]*\r?$"
+            closing = re.compile(line, re.MULTILINE).search(self._text, start)
+            self._closings[self._fence] = len(self._text) if closing is None else closing.start()
+            if closing is not None:
+                self._found.append(_Code(start, closing.end(), self._text[start : closing.start()].strip()))
+        self._finish()
 
     def _in_fence(self, at: int, end: int, indent: int) -> None:
         line = self._text[at:end].rstrip(" \t")
