@@ -192,6 +192,30 @@ def test_names_of_the_callers_are_filled_in_too_and_an_items_own_count_more():
     assert results[0].filled == ("a", "b")
 
 
+def test_an_items_names_stand_for_themselves_in_code_and_other_names_do_not():
+    template = "```\nf({item}, {n}, {mine})\n```\n`{mine}`"
+    with ScriptedServer(echo) as server:
+        results = asking(server, [{"n": 1, "item": "x"}], template=template, system="`{n} {mine}`", names={"mine": 2})
+        assert server.requests[0].json()["messages"][0]["content"] == "`1 {mine}`"
+    assert results.texts == ["<```\nf(x, 1, {mine})\n```\n`2`>"]
+
+
+def test_an_item_that_is_the_key_or_leads_to_it_is_not_filled_in():
+    settings.api_key = KEY
+    with ScriptedServer(echo) as server:
+        results = asking(server, [{"a": KEY, "b": settings, "c": [KEY], "d": "fine"}], template="{a}{b.api_key}{c}{d}")
+    assert results.texts == ["<{a}{b.api_key}{c}fine>"]
+
+
+def test_an_item_over_the_limit_is_refused_and_the_others_are_asked():
+    settings.fill_limit = 10
+    with ScriptedServer(echo) as server:
+        results = asking(server, ["Paris", "x" * 11], template="{item}")
+    assert results[0].text == "<Paris>"
+    assert isinstance(results[1], InputError)
+    assert "{item} is 11 " in str(results[1])
+
+
 def test_an_item_may_be_a_conversation():
     turns = [
         {"role": "user", "content": "Hi"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_where_no_row_has_a_price_all_that_write_text_are_callable():
 def test_the_nearest_callable_id_is_named_and_no_other():
     assert Catalog.from_json(ROWS).nearest("meta/cat") == "Did you mean meta/chat?"
     assert Catalog.from_json(ROWS).nearest("flux") == ""
+
+
+def test_the_nearest_of_a_hundred_thousand_is_named(monkeypatch):
+    compared = []
+    ratio = difflib.SequenceMatcher.real_quick_ratio
+    monkeypatch.setattr(difflib.SequenceMatcher, "real_quick_ratio", lambda one: compared.append(one) or ratio(one))
+    rows = [{"id": f"org-{number}/llama-{number}b"} for number in range(100_000)]
+    assert "meta/chat-instruct" in Catalog.from_json([*rows, {"id": "meta/chat-instruct"}]).nearest("meta/chat-instrct")
+    assert 0 < len(compared) < 1000
 
 
 @pytest.mark.skipif(not RECORDINGS, reason="TOGETHER_NB_RECORDINGS names no folder of recorded replies")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import pickle
 
 import pytest
@@ -118,3 +119,30 @@ def test_no_more_names_are_suggested_than_asked_for():
     known = ["model-a", "model-b", "model-c"]
     assert suggestion("model", known, count=1) in [f"Did you mean {name}?" for name in known]
     assert suggestion("odel-", ["xxxxxxxxmodel-1", "xxxxxxxxmodel-2"], count=1) == "Did you mean xxxxxxxxmodel-1?"
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """How many names were compared letter by letter."""
+    compared = []
+    quick = difflib.SequenceMatcher.real_quick_ratio
+    monkeypatch.setattr(difflib.SequenceMatcher, "real_quick_ratio", lambda one: compared.append(one) or quick(one))
+    return compared
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [("org-77/modle-7-instruct", "org-77/model-7-instruct"), ("ORG-5/model-1000x5-instruct", "org-5/model-10005-instruct")],
+)  # fmt: skip
+def test_of_a_hundred_thousand_names_few_are_compared_and_the_nearest_is_found(word, sentence, compared):
+    known = [f"org-{number % 100}/model-{number % 70_001}-instruct" for number in range(100_000)]
+    known[7:7] = ["org-77/model-7-instruct"]
+    assert sentence in suggestion(word, known)
+    assert 0 < len(compared) < 1000
+
+
+@pytest.mark.parametrize("letters", ["temprature", "x"])
+def test_a_name_of_ten_thousand_characters_is_near_none(letters, compared):
+    assert suggestion(letters * 10_000, ["temperature", letters * 10_000 + "x"]) == ""
+    assert suggestion("temprature", ["temperature", letters * 10_000]) == "Did you mean temperature?"
+    assert len(compared) == 1

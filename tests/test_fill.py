@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import json
-import math
-from types import SimpleNamespace
+import os
+import subprocess
+import sys
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from together_nb.fill import fill, variable
+from together_nb.errors import InputError
+from together_nb.fill import Filler, fill, variable
 
 
 class Touchy:
@@ -102,10 +107,6 @@ def test_what_looks_like_a_key_is_none():
     assert fill("{person._secret}", NAMES) == ("{person._secret}", ())
 
 
-def test_a_constant_of_a_module_is_filled_in_though_the_module_is_not():
-    assert fill("{math} {math.pi}", {"math": math}) == ("{math} 3.141592653589793", ("math.pi",))
-
-
 def test_only_the_users_interrupt_comes_through():
     class Slow:
         def __str__(self):
@@ -150,3 +151,222 @@ def test_a_name_is_looked_up_as_python_spells_it():
 @pytest.mark.parametrize("text", [r"\frac{x}{x}", r"\text{x}", "e^{x}", r"\sqrt{x} + \left{x}"])
 def test_the_arguments_of_a_latex_command_stay_as_typed(text):
     assert fill(text, {"x": 1}) == (text, ())
+
+
+CODE = {"code": "x = 1\ny = 2", "user": "ada", "password": "hunter2", "host": "db"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("```python\n{code}\n```", "```python\nx = 1\ny = 2\n```"),
+        ("~~~\n\n  {code}  \n\n~~~", "~~~\n\n  x = 1\ny = 2  \n\n~~~"),
+        ("   ````\n{user}\n   `````", "   ````\nada\n   `````"),
+        ("```\r\n{user}\r\n```", "```\r\nada\r\n```"),
+        ("```\n{user}", "```\nada"),
+        ("> ```\n> {user}\n> ```", "> ```\n> ada\n> ```"),
+        ("1. Look:\n   ```\n{code}\n   ```", "1. Look:\n   ```\nx = 1\ny = 2\n   ```"),
+        ("1. Look:\n\n   ```\n   {user}\n   ```", "1. Look:\n\n   ```\n   ada\n   ```"),
+        ("What is `{user}` or `` {user} `` or `\n{user}\n`?", "What is `ada` or `` ada `` or `\nada\n`?"),
+        ("Look:\n\n    {user}\n\nand\n\n\t{user}\n", "Look:\n\n    ada\n\nand\n\n\tada\n"),
+    ],
+)
+def test_a_name_that_is_all_of_a_piece_of_code_is_filled_in(typed, sent):
+    assert fill(typed, CODE)[0] == sent
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '```python\nconnect(f"postgresql://{user}:{password}@{host}")\n```',
+        "```\n{user} {password}\n```", "```\n{user}\n{password}\n```", "```\nprint({password})", "~~~ {user}\n{password};\n~~~",
+        "```{user}\npass\n```", "~~~\n```\n{password};\n```\n~~~", "````\n```\n{user}!\n```\n````", "```\n    ```\n{user}!\n```",
+        "```\n``` {user}\n{user}!\n```", "  ```\n{user}!\n   ```", "> ```\n> x = {user}\n> ```", "> > ~~~\n> > {user}!",
+        "- ```\n  x = {user}\n  ```", "1. Look:\n\n   ~~~\n   x = {user}\n\n   {user}\n   ~~~", "- > ```\n  > {user}!\n  > ```",
+        "1. Look:\n   ```\nx = {user}\n   ```", "- ```\nx = {user}\n\n{user}!\n```", "> ~~~\nx = {user}\n> ~~~", "- ```\n  x\ny = {user}!\r\n  ```\r\n",
+        "> ```\n> a\n\nText\n```\nx = {user}\n```",
+        "`f({user})`", "``{user} ` {user}``", "`a\nb {user}`", "> `a\n> {user}`", "# `a {user}`", "\\\\`f({user})`", "`\\` and `f({user})`",
+        "    x = {user}", "Look:\n\n    x = {user}\n\n    {user}", "\tx = {user}", "-     x = {user}", ">     x = {user}", "# Title\n    x = {user}",
+        '"postgresql://{user}:{password}@{host}".format(user=me)', '"""\n{password}\n""".format(**locals())', "('{user}'\n).format_map(d)",
+        'f"postgresql://{user}:{password}@{host}"', "x = F'{user}' + rf\"{user}\" + fR'{user}'", 'f"""\n{user}\n\n{password}"""',
+        'print(f"{d["k"]} {user}")', "f'{d['k']} {user}'", r'f"\"{user}"', "f'{user}'f'{password}'", "t'{user}'", 'lambda: f"`{user}`"',
+    ],
+)  # fmt: skip
+def test_other_braces_in_code_stay_as_typed(code):
+    assert fill(code, CODE) == (code, ())
+    assert fill(f"{code}\n", CODE) == (f"{code}\n", ())
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("Say \"{user}\", '{user}' and ({user}).", "Say \"ada\", 'ada' and (ada)."),
+        ("It's {user}'s, isn't it, \"{user}\"?", "It's ada's, isn't it, \"ada\"?"),
+        ("If f'(x) = {user} and g'(x) = {host}", "If f'(x) = ada and g'(x) = db"),
+        ('Name a word with "f" and {user}, as "fun".', 'Name a word with "f" and ada, as "fun".'),
+        ("```\na\n```\n{user}", "```\na\n```\nada"),
+        ("> ```\n> a\n{user}", "> ```\n> a\nada"),
+        ("- ```\n  a\n\n{user}", "- ```\n  a\n\nada"),
+        ("One ` alone, {user}", "One ` alone, ada"),
+        ("One ` alone\n\n{user} and another `", "One ` alone\n\nada and another `"),
+        ("`` {user} `", "`` ada `"),
+        ("\\`{user} is no code`", "\\`ada is no code`"),
+        ("`a` {user} `b`", "`a` ada `b`"),
+        ("Text goes on\n    {user} here", "Text goes on\n    ada here"),
+        ("- point\n\n    of {user}", "- point\n\n    of ada"),
+        ("``` is no ` fence {user}", "``` is no ` fence ada"),
+        ("<doc>\n{user}!\n</doc>", "<doc>\nada!\n</doc>"),
+        ('f"{user}" is {user}', 'f"{user}" is ada'),
+    ],
+)
+def test_what_is_no_code_is_filled_in(typed, sent):
+    assert fill(typed, CODE)[0] == sent
+
+
+def test_an_items_names_are_filled_in_in_code_too():
+    filler = Filler(CODE, {"item": "x", "user": "its"})
+    sent = "```\nf(x, its, {password})\n``` and `x!` and f'its'"
+    assert filler.fill("```\nf({item}, {user}, {password})\n``` and `{item}!` and f'{user}'") == (
+        sent,
+        ("item", "user"),
+    )
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "{os}", "{os.sep}", "{os.environ}", "{os.environ['VARIABLE_1']}", "{held.os.sep}", "{held.environ}", "{held.environ[VARIABLE_1]}",
+        "{env}", "{env[VARIABLE_1]}", "{copy}", "{more}", "{within}", "{text}", "{pairs}", "{values}", "{again}", "{again[VARIABLE_1]}",
+        "{g}", "{g[hero]}", "{json_names}", "{json_names[__name__]}", "{In}", "{Out}", "{_ih}", "{_oh}", "{_dh}", "{inputs}", "{outputs}",
+        "{_i}", "{_ii}", "{_i3}", "{exit}", "{quit}", "{get_ipython}", "{__builtins__}", "{__name__}", "{__x}",
+    ],
+)  # fmt: skip
+def test_what_is_no_text_of_the_users_is_never_filled_in(typed, monkeypatch):
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for number in range(9):
+        monkeypatch.setenv(f"VARIABLE_{number}", f"value {number}")
+    names = {
+        "os": os, "env": os.environ, "held": SimpleNamespace(os=os, environ=os.environ), "copy": dict(os.environ),
+        "more": {**os.environ, "own": "x"}, "within": [os.environ], "text": json.dumps(dict(os.environ), indent=1),
+        "pairs": list(os.environ.items()), "again": copy.copy(os.environ),  # noqa: PLW1507
+        "values": list(os.environ.values()), "hero": "Ada", "json_names": vars(json),
+        "In": ["", "a"], "Out": {1: 2}, "_dh": ["/"], "_i": "a", "_ii": "a", "_i3": "a",
+        "exit": "x", "quit": "x", "get_ipython": "x", "__builtins__": "x", "__name__": "x", "__x": "x",
+    }  # fmt: skip
+    names |= {"g": names, "_ih": names["In"], "_oh": names["Out"], "inputs": names["In"], "outputs": names["Out"]}
+    text = f"{typed} `{typed}` {{its.sep}}"
+    assert Filler(names, {"its": os}).fill(text) == (text, ())
+    assert fill("{copy[VARIABLE_1]} {In[1]} {Out[1]} {hero}", names)[0] == "value 1 a 2 Ada"
+
+
+def test_a_secret_is_never_filled_in_nor_what_it_leads_to():
+    class Secret:
+        ending = "9"
+
+    def is_secret(value):
+        return isinstance(value, Secret) or (isinstance(value, str) and "sk-1" in value)
+
+    names = {"key": "sk-123", "bytes": b"sk-123", "held": {"k": ["sk-123"]}, "secret": Secret(), "fine": "sk-2"}
+    typed = "{key} {key[1]} {bytes} {held} {held[k][0]} {secret} {secret.ending} "
+    assert Filler(names, names, is_secret=is_secret).fill(f"{typed}{{fine}}") == (f"{typed}sk-2", ("fine",))
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit, GeneratorExit, RecursionError, MemoryError, BaseException, InputError("No.")]
+)
+def test_whatever_a_value_raises_its_name_stays_as_typed(error):
+    def fail(*_):
+        raise error
+
+    kinds = ("__str__", "__getattr__", "__getitem__", "__len__", "__contains__")
+    broken = type("Broken", (), {**dict.fromkeys(kinds, fail), "name": property(fail)})()
+    typed = "{broken} {broken.name} {broken.other} {broken[0]} {broken[k]} "
+    assert fill(f"{typed}{{hero}}", {"broken": broken, "hero": "Ada"}) == (f"{typed}Ada", ("hero",))
+
+
+def test_a_lookup_changes_nothing():
+    counted = collections.defaultdict(list, a=1)
+    names = collections.defaultdict(list)
+    names |= {"d": counted, "proxy": MappingProxyType(counted), "chain": collections.ChainMap(counted)}
+    names["numbers"] = (one for one in "ab")
+    typed = "{d[x]} {proxy[x]} {chain[x]} {x} {numbers[0]} {numbers.x}"
+    assert fill(f"{{d[a]}} {typed} {{numbers}}", names)[0].startswith(f"1 {typed} <generator")
+    assert (dict(counted), "x" in names, list(names["numbers"])) == ({"a": 1}, False, ["a", "b"])
+
+
+def test_a_text_of_another_class_is_filled_in_as_a_plain_one():
+    class Loud(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return self
+
+        def __len__(self):
+            return 10**9
+
+    sent, _ = Filler({"loud": Loud("hey")}, limit=10).fill("{loud}")
+    assert (sent, type(sent)) == ("hey", str)
+
+
+class Endless:
+    def __init__(self):
+        self.asked = 0
+
+    def __str__(self):
+        self.asked += 1
+        return "x" * 60
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("{long}", "{long} is 101 "), ("{many}", "{many} is 1,000 "), ("{some} {some}", "is 120 "), ("{some}" * 1000, "is 120 ")],
+)  # fmt: skip
+def test_more_than_the_limit_is_refused_with_its_length_and_the_limit(typed, told):
+    names = {"long": "x" * 101, "many": [None] * 1000, "some": Endless()}
+    with pytest.raises(InputError) as refused:
+        Filler(names, limit=100).fill(typed)
+    assert told in refused.value.message
+    assert "100" in refused.value.message.replace(told, "")
+    assert "fill_limit" in refused.value.hint
+
+
+def test_as_much_as_the_limit_is_filled_in_and_each_value_is_asked_for_once():
+    some = Endless()
+    assert Filler({"some": some}, limit=120).fill("{some}{some}") == ("x" * 120, ("some",))
+    assert some.asked == 1
+    assert Filler({"some": some}, limit=10).fill("`a {some}`") == (
+        "`a {some}`",
+        (),
+    )  # where it stays, it counts nothing
+
+
+LONG = [
+    "` ",
+    "> ",
+    "- ",
+    "- ```\na\n",
+    "- ~~~\n>b\n",
+    "'",
+    'f"}{',
+    '"\\',
+    "\\`",
+    "{a['",
+    "~~~\n",
+    "\n\n    a",
+    "-",
+    "f'''(",
+    "{'}",
+    "('\"f",
+]
+
+
+def test_a_long_prompt_takes_no_longer_than_its_length():
+    code = f"""
+from together_nb.fill import fill
+for piece in {LONG!r}:
+    fill("{{x}}\\n\\n" + piece * (100_000 // len(piece)) + "\\n\\n{{x}} ", dict(x=1))
+"""
+    if sys.platform != "win32":
+        code = f"import resource\nresource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n{code}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

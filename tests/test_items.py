@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import namedtuple
@@ -116,6 +117,19 @@ def test_a_list_of_messages_is_told_from_other_lists(item, is_one):
 )
 def test_an_item_is_shown_in_a_line(item, line):
     assert shown(item) == line
+
+
+def test_what_an_item_raises_when_it_is_shown_is_not_raised():
+    def fail(_):
+        raise SystemExit
+
+    item = type("Broken", (), {"__str__": fail})()
+    assert [shown(one) for one in (item, {"a": item}, (item,))] == ["<Broken>", "<dict>", "<tuple>"]
+
+
+def test_the_environment_has_no_names():
+    assert list(names_of(os.environ)) == ["item"]
+    assert fill("{item} {item[PATH]} {PATH}", names_of(os.environ)) == ("{item} {item[PATH]} {PATH}", ())
 
 
 def test_only_named_fields_are_fields():

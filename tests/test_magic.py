@@ -164,6 +164,101 @@ def test_raw_fills_nothing_in(shell, server):
     assert sent(server)["messages"][0]["content"] == "Tell {hero}"
 
 
+def test_pasted_code_sends_no_values(shell, server):
+    shell.run_cell("import os; user, password, host = 'ada', 'hunter2', 'db'; code = 'x = 1'").raise_error()
+    line = "connect(f\"postgresql://{user}:{password}@{host}\", {os.environ['PATH']})"
+    prompt = f"Mend\n```python\n{line}\n```\nor {line}, `{{user}}`\n```\n{{code}}\n```"
+    shell.run_cell(f"%%together\n{prompt}").raise_error()
+    assert sent(server)["messages"][0]["content"] == prompt.replace("`{user}`", "`ada`").replace("{code}", "x = 1")
+    assert shell.user_ns["_together"].filled == ("user", "code")
+
+
+KEY = "tgp_v1_" + "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize("whose", ["settings", "environment"])
+def test_the_key_and_what_leads_to_it_are_not_filled_in(shell, server, monkeypatch, whose):
+    if whose == "settings":
+        settings.api_key = KEY
+    else:
+        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+    shell.user_ns.update(key=KEY, held={"k": f"Bearer {KEY}"}, together=settings, own=settings.api_key, exit="x")
+    shell.run_cell("from together_nb import settings as chosen").raise_error()
+    names = "{key} {held} {held[k]} {together.api_key} {together.api_key.ending} {chosen.api_key} {own} {In} {_ih} {Out} {exit}"
+    shell.run_cell(f"%%together --system '{names}'\n{names} {{In[0]}}").raise_error()
+    assert [one["content"] for one in sent(server)["messages"]] == [names, f"{names} "]
+
+
+def test_a_value_over_the_limit_is_an_error_and_nothing_is_sent(shell, server, capsys):
+    shell.run_cell("big = 'x' * 100_001; some = 'x' * 1000").raise_error()
+    for prompt in ("{big}", "{some}" * 101):
+        first, second = failure(shell, capsys, f"%%together\nTell {prompt}")
+        assert "long; at most 100,000 are filled in" in first
+        assert "fill_limit" in second
+    assert server.requests == []
+    shell.run_cell("%config TogetherMagics.fill_limit = 200_000").raise_error()
+    shell.run_cell("%%together\nTell {big}").raise_error()
+    assert len(sent(server)["messages"][0]["content"]) == 100_006
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "GeneratorExit", "RecursionError"])
+def test_a_value_that_cannot_be_had_leaves_its_name_and_the_cell_goes_on(shell, server, error):
+    shell.run_cell(f"class A:\n  def __str__(self): raise {error}\n  x = property(__str__)\na = A()").raise_error()
+    shell.run_cell("%%together -o told\nTell {a} {a.x}").raise_error()
+    assert sent(server)["messages"][0]["content"] == "Tell {a} {a.x}"
+    assert shell.user_ns["told"].text == "The answer."
+
+
+@pytest.mark.parametrize(
+    ("line", "listed"),
+    [
+        ("--system '{role}'", ["{hero} = Ada \\x1b[31m", "{long} = x", "{role} = a poet"]),
+        ("--compare 'system={role},{other}'", ["{hero} = Ada \\x1b[31m", "{long} = x", "{role} = a poet", "{other} = (empty)"]),
+        ("--compare 'system={role},{other},a,b,{fifth}'", ["{hero} = ", "{long} = ", "{role} = ", "{other} = ", "{fifth} = 5"]),
+        ("--for \"['P', 'Q']\" --system '{item}'", ["{hero} = ", "{long} = ", "{item} = P", "{item} = Q"]),
+    ],
+)  # fmt: skip
+def test_dry_run_shows_the_values_before_the_requests(shell, server, capsys, line, listed):
+    shell.user_ns.update(hero="Ada\n\x1b[31m", long="x" * 500, role="a poet", other="", fifth=5)
+    shell.run_cell(f"%%together --dry-run {line}\nTell {{hero}} {{long}} `f({{fifth}})`").raise_error()
+    head, *lines = capsys.readouterr().out.partition("\nPOST ")[0].splitlines()
+    assert head == "Filled in:"
+    assert all(len(one) < 120 for one in lines)
+    assert "(500 characters)" in lines[1]
+    assert sorted(one for one in listed for shown in lines if shown.startswith(one)) == sorted(listed)
+    assert len(lines) == len(listed)
+    assert server.requests == []
+
+
+def test_what_is_filled_in_in_a_column_is_told_with_its_answer(shell, server):
+    shell.user_ns.update(role="a poet", base="b")
+    shell.run_cell("%%together --compare 'system=Be {role},none' --system {base} -o both\nTell").raise_error()
+    assert [one.filled for one in shell.user_ns["both"]] == [("role",), ()]
+
+
+@pytest.mark.parametrize("huge", ["10**4000", "10**5000", "float('nan')", "{'1': 10**5000}", "{'1': 10**4000}"])
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "seed", "logit_bias"])
+def test_a_number_beyond_all_measure_is_refused_in_few_words_by_config(shell, capsys, caplog, name, huge):
+    shell.run_cell(f"%config TogetherMagics.{name} = {huge}")
+    told = capsys.readouterr().out + caplog.text  # IPython logs what a trait refuses
+    assert f"{name} must be " in told
+    assert len(told) < 400
+    assert getattr(settings, name) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--max-tokens 1e400", f"--max-tokens {'1' * 4000}", f"--seed -{'1' * 5000}", f"--logit-bias '{{\"1\": {'1' * 4000}}}'",
+     f"--compare seed=1,{'1' * 5000}"],
+    ids=range(5),
+)  # fmt: skip
+def test_a_number_beyond_all_measure_is_refused_in_few_words_by_a_cell(shell, server, capsys, line):
+    lines = failure(shell, capsys, f"%%together {line}\nhello")
+    assert "must be" in lines[0]
+    assert len("".join(lines)) < 300
+    assert server.requests == []
+
+
 def test_dry_run_shows_the_request_and_sends_nothing(shell, server, capsys):
     shell.run_cell("%%together --dry-run --stop \\n -o told\nhello").raise_error()
     assert server.requests == []

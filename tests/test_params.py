@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -111,6 +112,57 @@ def test_truth_and_numbers_that_are_none_are_refused(name, value):
 def test_a_typed_number_that_is_none_is_refused(name, text):
     with pytest.raises(InputError, match=f"^{name} must be "):
         PARAMETERS[name].parse(text)
+
+
+class Broken:
+    """A value of which nothing can be had."""
+
+    def __index__(self):
+        raise ZeroDivisionError
+
+    __float__ = __repr__ = __index__
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "value",
+    [10**4000, -(10**4000), 10**5000, Index(10**5000), Fraction(10**5000), Fraction(10**5000, 3), Decimal(10) ** 4000, Decimal("sNaN"), Broken(),
+     "1" * 10**6, b"1" * 10**6, [10**5000], (10**5000,), {"a": 10**5000}],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_number_beyond_all_measure_is_refused_in_few_words(name, value):
+    with pytest.raises(InputError, match=f"^{name} must be ") as refused:
+        SamplingParams(**{name: value})
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "logit_bias"])
+@pytest.mark.parametrize(
+    "text", ["1" * 4000, "-" + "9" * 10**5, '{"1": %s}', '{"1": NaN}', '{"1": -Infinity}', '{"1": 1e400}']
+)
+def test_a_typed_number_beyond_all_measure_is_refused_in_few_words(name, text):
+    with pytest.raises(InputError, match=f"^{name} must be ") as refused:
+        PARAMETERS[name].parse(text.replace("%s", "1" * 5000))
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [10**4000, 10**5000, -(10**4000), float("nan"), float("inf"), True, None, "1", [1], {"1": 1}, Fraction(1, 2), Broken()],
+    ids=lambda bias: type(bias).__name__,
+)  # fmt: skip
+def test_a_logit_bias_that_is_no_number_is_refused_in_few_words(bias):
+    for value in ({"1": bias}, {"1": 1, "2": bias}, {**dict.fromkeys(range(1000), 0), 7: bias}):
+        with pytest.raises(InputError, match=r"^logit_bias must be a JSON object, not ") as refused:
+            SamplingParams(logit_bias=value)
+        assert len(str(refused.value)) < 300
+
+
+def test_a_logit_bias_of_more_tokens_than_there_are_is_refused_in_few_words():
+    with pytest.raises(InputError, match="logit_bias") as refused:
+        SamplingParams(logit_bias=dict.fromkeys(range(1_000_000), 1))
+    assert "1,000,000 entries" in str(refused.value)
+    assert len(str(refused.value)) < 300
 
 
 def test_unset_is_not_sent():

@@ -111,6 +111,10 @@ def test_values_of_a_list_are_told_as_they_are():
     assert [one.told for one in listed("echo", (True, False))] == ["True", "False"]
     with pytest.raises(InputError, match="top_p must be a number from 0 to 1, not 2"):
         listed("top_p", [1, 2])
+    for key, huge in (("seed", 10**5000), ("temperature", 10**5000), ("stop", [1])):
+        with pytest.raises(InputError, match=key) as refused:
+            listed(key, [1, huge] if key != "stop" else [huge])
+        assert len(str(refused.value)) < 300
 
 
 @given(st.lists(st.text(st.characters(exclude_characters='"'), min_size=1), min_size=1, max_size=8))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,10 @@ from together_nb import session
 from together_nb.batch_results import BatchResults
 from together_nb.batch_run import Drive, check_recording
 from together_nb.completion import Completion, count
-from together_nb.config import hidden, settings
+from together_nb.config import KEY_VARIABLE, CarriedKey, Hidden, Key, hidden, settings
 from together_nb.documented import documented
 from together_nb.errors import InputError, MissingKeyError, TogetherError
-from together_nb.fill import fill
+from together_nb.fill import Filler
 from together_nb.formats import AUTO
 from together_nb.interrupts import put_off, told
 from together_nb.items import is_conversation, items_of, names_of
@@ -62,7 +64,7 @@ def map_prompts(
         DataFrame, or any other objects.
     template : str or None
         The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns
-        are filled in, as they are in `system`. Without one each item is the prompt itself, or its messages.
+        are filled in, as they are in `system`, in code too; up to `settings.fill_limit` characters. Without one each item is the prompt itself, or its messages.
     max_workers : int
         The most requests at once. When the server refuses one as too many (HTTP 429), all wait as
         long as it asks, and fewer are sent at once afterwards.
@@ -75,7 +77,7 @@ def map_prompts(
     model, api, system, base_url, api_key, timeout, schema
         As for `stream`.
     names : mapping or None
-        What else a template may name: values by name.
+        What else a template may name: values by name, which are filled in as a cell fills in variables.
     **sampling
         As for `stream`.
 
@@ -132,6 +134,34 @@ def _check(template: Any, max_workers: Any, executor: Any) -> None:
             f"executor must be one of concurrent.futures', not {type(executor).__name__}.",
             "Of a Dask client it is client.get_executor(), of an ipyparallel view view.executor.",
         )
+
+
+_NO_ITEM = object()
+
+
+def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
+    """What fills in the user's names, and those of an item, as the settings have it.
+
+    Parameters
+    ----------
+    names
+        What is defined.
+    item
+        The item, if there is one.
+    """
+    keys: list[Key | None] = []
+    with suppress(InputError):
+        keys.append(settings.api_key)
+    with suppress(InputError):
+        keys.append(Key(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE))
+
+    def is_secret(value: Any) -> bool:
+        return isinstance(value, (Key, CarriedKey, Hidden)) or (
+            isinstance(value, str) and any(key.stands_in(value) for key in keys if key is not None)
+        )
+
+    own = {} if item is _NO_ITEM else names_of(item)
+    return Filler(names, own, limit=settings.fill_limit, is_secret=is_secret)
 
 
 class _Batch:
@@ -218,23 +248,25 @@ class _Batch:
         if number in self._made:
             request, filled = self._made[number]
             return open_request(request, filled=filled, **self._asked)
-        content, filled = self._content(self.items.rows[number])
+        item = self.items.rows[number]
+        filler = filler_for(self._names, item)
+        content, filled = self._content(item, filler)
         conversation = not isinstance(content, str)
         what: dict[str, Any] = {"messages": content} if conversation else {"prompt": content}
         # What the first one chose holds for all: the server is asked once, and all are asked alike.
         chosen = self._chosen | openers.get(conversation, {})
         if self._template is not None and isinstance(chosen["system"], str):
-            chosen["system"], more = fill(chosen["system"], {**self._names, **names_of(self.items.rows[number])})
+            chosen["system"], more = filler.fill(chosen["system"])
             filled = tuple(dict.fromkeys((*filled, *more)))
         opened = open_stream(**what, filled=filled, **self._asked, **chosen)
         openers[conversation] = {"model": opened.request.model, "api": opened.request.api}
         self._made[number] = (opened.request, filled)
         return opened
 
-    def _content(self, item: Any) -> tuple[Any, tuple[str, ...]]:
+    def _content(self, item: Any, filler: Filler) -> tuple[Any, tuple[str, ...]]:
         """The prompt or the messages of an item, and what was filled in."""
         if self._template is not None:
-            return fill(self._template, {**self._names, **names_of(item)})
+            return filler.fill(self._template)
         if isinstance(item, str):
             return str(item), ()
         if is_conversation(item):

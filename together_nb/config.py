@@ -305,6 +305,7 @@ class Settings(HasTraits):
         MAX_RETRIES, min=0, max=10, help="How often a request that fails is sent again, before its first token"
     )
     budget = Float(None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused")
+    fill_limit = Int(100_000, min=1, help="The most characters that names may add to a prompt")
     local_tokens_per_second = Float(
         40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as it can"
     )

@@ -6,6 +6,7 @@ pandas is not imported: a DataFrame is known by what it can do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,9 +66,9 @@ def _rows(frame: Any) -> Items:
 def names_of(item: Any) -> dict[str, Any]:
     """What a template may name: ``item``, and the keys of a mapping or the fields of a named tuple.
 
-    A key called ``item`` counts as itself.
+    A key called ``item`` counts as itself. The environment has none to name.
     """
-    return {ITEM: item, **fields_of(item)}
+    return {ITEM: item, **({} if isinstance(item, type(os.environ)) else fields_of(item))}
 
 
 def fields_of(item: Any) -> dict[str, Any]:
@@ -86,6 +87,15 @@ def is_conversation(item: Any) -> bool:
 
 def shown(item: Any) -> str:
     """An item in a line, for a table: of a mapping its keys and values, of messages the last."""
+    try:
+        return _shown(item)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  (a __str__ of the user's may raise anything)
+        return f"<{type(item).__name__}>"
+
+
+def _shown(item: Any) -> str:
     if isinstance(item, str):
         return item
     if is_conversation(item):

@@ -57,7 +57,9 @@ class Options:
 _DESCRIPTION = f"""\
 The lines below it are the prompt, sent as they stand. {{name}}, {{name.attribute}},
 {{name[key]}}, {{In[3]}} and {{Out[3]}} are filled in where there is such a variable;
-every other brace stays as typed.
+every other brace stays as typed. In code (fences, backticks, f-strings) a name is
+filled in only where it is all there is, as in `{{name}}`. Modules, the environment
+and the key are never filled in; --dry-run shows what is.
 
 The answer streams below the cell. It is in `_together`, and in the variable
 that --out names: a Completion with its text, usage (tokens), finish_reason,
@@ -158,7 +160,7 @@ def _parser() -> _Parser:
         "`.result()` waits, `.cancel()`",
     )  # fmt: skip
     add("--raw", action="store_true", help="send the braces as typed: fill in no {name}")
-    add("--dry-run", action="store_true", help="show the request and send nothing")
+    add("--dry-run", action="store_true", help="show what is filled in and the request, and send nothing")
     add("-h", "--help", action="store_true", help="show this help")
     group = parser.add_argument_group(
         "sampling (what is not set is not sent, 0 is sent; `unset` takes back a default of %config TogetherMagics)"

@@ -20,6 +20,7 @@ from together_nb.errors import InputError, suggestion
 
 OPENAPI = "togethercomputer/openapi, openapi.yaml (2026-04)"
 UNSET = "unset"
+_MOST_TOKENS = 300_000  # no vocabulary has more
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ class Parameter:
         """
         if value is None:
             return None
-        converted = self._converted(value)
+        try:
+            converted = self._converted(value)
+        except Exception:  # noqa: BLE001  (a value of another kind may raise anything)
+            converted = None
         if converted is None or not self._within(converted):
             raise InputError(f"{self.name} must be {self.expected}, not {_short(value)}.", self.help)
         return converted
@@ -131,7 +135,7 @@ class Parameter:
             return self.validate(unescaped(text))
         if self.type in (int, float, dict):
             try:
-                return self.validate(json.loads(text))
+                return self.validate(json.loads(text, parse_int=_typed_int))
             except (ValueError, RecursionError) as error:
                 if isinstance(error, InputError):
                     raise
@@ -178,9 +182,10 @@ def _as_int(value: Any) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         return None
+    return None if _as_float(number) is None else number  # of so many digits Python may not even spell one
 
 
 def _as_float(value: Any) -> float | None:
@@ -195,10 +200,17 @@ def _as_float(value: Any) -> float | None:
 
 def _as_json(value: dict[Any, Any]) -> dict[str, Any] | None:
     """`value` as it will be sent, its keys texts; None where JSON cannot carry it."""
+    if len(value) > _MOST_TOKENS:
+        return None
     try:
-        return dict(json.loads(json.dumps(value, allow_nan=False)))
+        sent = dict(json.loads(json.dumps(value, allow_nan=False)))
     except (TypeError, ValueError, RecursionError):
         return None
+    return sent if all(not isinstance(one, bool) and _as_float(one) is not None for one in sent.values()) else None
+
+
+def _typed_int(digits: str) -> float:
+    return int(digits) if len(digits) < 400 else math.inf  # noqa: PLR2004  (more than a float holds)
 
 
 def unescaped(text: str) -> str:
@@ -222,7 +234,14 @@ def escaped(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > 10_000:  # noqa: PLR2004  (takes long to spell, or cannot be)
+        return f"one of {value.bit_length():,} bits"
+    if isinstance(value, dict) and len(value) > _MOST_TOKENS:
+        return f"one of {len(value):,} entries"
+    try:
+        text = repr(value[:40] if isinstance(value, (str, bytes, list, tuple)) else value)
+    except Exception:  # noqa: BLE001  (as above)
+        return f"this {type(value).__name__}"
     return text if len(text) <= 40 else text[:37] + "…"  # noqa: PLR2004  (fits one line of the message)
 
 

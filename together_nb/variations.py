@@ -121,14 +121,13 @@ def listed(key: str, values: list[Any] | tuple[Any, ...]) -> list[Value]:
     """
     parameter = PARAMETERS.get(key)
     if parameter is None:
-        return _each_once([Value(_told(UNSET if value is None else str(value)), value) for value in values])
-    return _each_once([
-        Value(
-            _told(str(value) if isinstance(value, (int, float)) else ", ".join(parameter.spell(value))),
-            parameter.validate(value),
-        )
-        for value in map(_plain, values)
-    ])  # fmt: skip
+        return _each_once([Value(_told(value if isinstance(value, str) else UNSET), value) for value in values])
+    return _each_once(
+        [
+            Value(_told(str(value) if isinstance(value, (int, float)) else ", ".join(parameter.spell(fit))), fit)
+            for value, fit in ((value, parameter.validate(value)) for value in map(_plain, values))
+        ]
+    )
 
 
 def combined(varied: dict[str, list[Value]]) -> Variations:

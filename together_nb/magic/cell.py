@@ -12,7 +12,6 @@ from together_nb.config import settings
 from together_nb.dialects import dialect_for
 from together_nb.errors import InputError, suggestion
 from together_nb.escape import fenced, literal, visible
-from together_nb.fill import fill
 from together_nb.formats import AUTO, CODE, JSON, format_for
 from together_nb.interrupts import put_off, told
 from together_nb.magic import offered
@@ -21,13 +20,15 @@ from together_nb.schema import ANY_JSON, schema_of
 from together_nb.views.notice import waits_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Completion
+    from together_nb.fill import Filler
     from together_nb.options import Options
 
 SHOWN_UNSENT = 3  # requests of many that --dry-run shows
+_LONGEST_START = 80  # characters of a value that it shows
 
 
 class Cells:
@@ -60,16 +61,16 @@ class Cells:
 
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
-        (prompt, system), filled = self.filled(given, prompt)
-        asked = {**self._asked(given), "system": system, "filled": filled}
+        filler = self._filler(given)
+        asked = {**self._asked(given), **filled(filler, prompt, given.system)}
         keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
         with put_off(), waits_shown(self.shell):
             if given.chat is None:
-                opened = resolve.open_stream(prompt, **asked)
+                opened = resolve.open_stream(**asked)
             else:
-                opened, keep_turn = next_turn(given.chat, prompt, cell=frontend.cell_id(self.shell), **asked)
+                opened, keep_turn = next_turn(given.chat, cell=frontend.cell_id(self.shell), **asked)
         if given.dry_run:
-            self.show_requests([opened])
+            self.show_requests([opened], [filler])
             return
 
         def keep(completion: Completion) -> None:
@@ -138,18 +139,11 @@ class Cells:
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
-    def filled(
-        self, given: Options, prompt: str, more: Mapping[str, Any] | None = None
-    ) -> tuple[tuple[str, str | None], tuple[str, ...]]:
-        """The prompt and the system prompt with the names filled in, and what was filled in."""
-        if given.raw:
-            return (prompt, given.system), ()
-        names = {**self.shell.user_ns, **(more or {})}
-        prompt, filled = fill(prompt, names)
-        if given.system is None:
-            return (prompt, None), filled
-        system, others = fill(given.system, names)
-        return (prompt, system), tuple(dict.fromkeys((*filled, *others)))
+    def _filler(self, given: Options) -> Filler:
+        """What fills in the user's names, or none for ``--raw``."""
+        from together_nb.batch import filler_for
+
+        return filler_for({} if given.raw else self.shell.user_ns)
 
     def _compare(self, given: Options, prompt: str) -> None:
         """Send one prompt in several ways, and draw the answers side by side."""
@@ -158,15 +152,15 @@ class Cells:
         from together_nb.views import side_by_side_view_for
 
         columns = variations.parsed(given.compare)
-        (prompt, system), filled = self.filled(given, prompt)
-        asked = {**self._asked(given), "system": system, "filled": filled}
+        filler, asked = self._filler(given), self._asked(given)
+        each = [
+            {**asked, **one.values, **filled(filler, prompt, one.values.get("system", given.system))}
+            for one in columns.columns
+        ]
         with put_off(), waits_shown(self.shell):
-            opened = [
-                resolve.open_stream(prompt, **{**asked, **self._column(given, column.values)})
-                for column in columns.columns
-            ]
+            opened = [resolve.open_stream(**one) for one in each]
         if given.dry_run:
-            self.show_requests(opened)
+            self.show_requests(opened, [filler] * len(opened))
             return
 
         def keep_all(completions: list[Completion]) -> None:
@@ -175,12 +169,6 @@ class Cells:
         with told("stopped by you; what came is kept."), put_off():
             view = side_by_side_view_for(self.shell, _shown(given), columns.titles, columns.across)
             run_side_by_side(opened, view, keep_all=keep_all)
-
-    def _column(self, given: Options, values: dict[str, Any]) -> dict[str, Any]:
-        """What differs in a column; in a system prompt the names are filled in as in any other."""
-        if given.raw or values.get("system") is None:
-            return values
-        return {**values, "system": fill(values["system"], self.shell.user_ns)[0]}
 
     def _ask_for_each(self, given: Options, prompt: str) -> None:
         """Send the prompt once for each item."""
@@ -218,23 +206,42 @@ class Cells:
         first, _, body = frontend.code_as_sent(self.shell).lstrip("\n").partition("\n")
         return body if first.startswith("%%together") else cell.rstrip("\n")
 
-    def show_requests(self, opened: list[CompletionStream], more: int = 0) -> None:
-        """Show what would be sent; of `more` than there are, or of many, the first."""
+    def show_requests(self, opened: list[CompletionStream], fillers: list[Filler], more: int = 0) -> None:
+        """Show what was filled in, and what would be sent; of `more` than there are, or of many, the first."""
         import json
 
+        names = [(name, filler) for one, filler in zip(opened, fillers, strict=True) for name in one.completion.filled]
         markdown, plain = [], []
+        if names:
+            lines = dict.fromkeys(f"{{{name}}} = {_start(filler.values[name] or '')}" for name, filler in names)
+            values = "\n".join(("Filled in:", *lines))
+            markdown.append(literal(values))
+            plain.append(visible(values))
         for one in opened[:SHOWN_UNSENT]:
             where = f"POST {one.endpoint.root}{one.dialect.path}"
             body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
-        filled = opened[0].completion.filled
-        names = f", filled in: {', '.join(filled)}" if filled else ""
         left = max(len(opened), more) - SHOWN_UNSENT
-        words = f"not sent{f', nor are {left} more' if left > 0 else ''}{names}"
+        words = f"not sent{f', nor are {left} more' if left > 0 else ''}"
         markdown.append(f"<sub>{literal(words)}</sub>")
         plain.append(f"[{words}]")
         self.display("\n\n".join(markdown), "\n".join(plain))
+
+
+def filled(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
+    """The prompt and the system prompt with the names filled in, and which, as keywords of `resolve.open_stream`."""
+    prompt, names = filler.fill(prompt)
+    others: tuple[str, ...] = ()
+    if system is not None:
+        system, others = filler.fill(system)
+    return {"prompt": prompt, "system": system, "filled": tuple(dict.fromkeys((*names, *others)))}
+
+
+def _start(value: str) -> str:
+    """A value in a line: its beginning, and how long it is where that is not all."""
+    line = " ".join(value[:_LONGEST_START].split())
+    return f"{line}… ({len(value):,} characters)" if len(value) > _LONGEST_START else line or "(empty)"
 
 
 def _shown(given: Options) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from together_nb import resolve, session
-from together_nb.batch import map_prompts
+from together_nb.batch import filler_for, map_prompts
 from together_nb.errors import InputError, TogetherError
 from together_nb.formats import AUTO, JSON
 from together_nb.interrupts import put_off
-from together_nb.items import items_of, names_of
-from together_nb.magic.cell import SHOWN_UNSENT
+from together_nb.items import items_of
+from together_nb.magic.cell import SHOWN_UNSENT, filled
 from together_nb.views.notice import waits_shown
 
 if TYPE_CHECKING:
@@ -80,9 +80,8 @@ def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: d
     if not rows:
         print(_NO_ITEMS.format(given.items))  # noqa: T201
         return
-    opened = []
+    fillers = [filler_for(cells.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
+    each = [filled(filler, prompt, given.system) for filler in fillers]
     with put_off(), waits_shown(cells.shell):
-        for item in rows[:SHOWN_UNSENT]:
-            (text, system), filled = cells.filled(given, prompt, names_of(item))
-            opened.append(resolve.open_stream(text, system=system, filled=filled, **asked))
-    cells.show_requests(opened, more=len(rows))
+        opened = [resolve.open_stream(**one, **asked) for one in each]
+    cells.show_requests(opened, fillers, more=len(rows))
