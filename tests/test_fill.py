@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -102,6 +103,10 @@ def test_a_value_with_backslashes_goes_in_as_it_is():
     assert fill("{backslashes}", NAMES) == (r"\1 \g<0>", ("backslashes",))
 
 
+def test_a_constant_of_a_module_is_filled_in_though_the_module_is_not():
+    assert fill("{math} {math.pi}", {"math": math}) == ("{math} 3.141592653589793", ("math.pi",))
+
+
 def test_what_looks_like_a_key_is_none():
     # A private attribute may hold one: `{client._api_key}` must not be sent by a prompt.
     assert fill("{person._secret}", NAMES) == ("{person._secret}", ())
@@ -183,10 +188,9 @@ def test_a_name_that_is_all_of_a_piece_of_code_is_filled_in(typed, sent):
         "```{user}\npass\n```", "~~~\n```\n{password};\n```\n~~~", "````\n```\n{user}!\n```\n````", "```\n    ```\n{user}!\n```",
         "```\n``` {user}\n{user}!\n```", "  ```\n{user}!\n   ```", "> ```\n> x = {user}\n> ```", "> > ~~~\n> > {user}!",
         "- ```\n  x = {user}\n  ```", "1. Look:\n\n   ~~~\n   x = {user}\n\n   {user}\n   ~~~", "- > ```\n  > {user}!\n  > ```",
-        "1. Look:\n   ```\nx = {user}\n   ```", "- ```\nx = {user}\n\n{user}!\n```", "> ~~~\nx = {user}\n> ~~~", "- ```\n  x\ny = {user}!\r\n  ```\r\n",
+        "1. Look:\n   ```\nx = {user}\n   ```", "- ```\nx = {user}\n\n{user}!\n```", "- ```\n  x\ny = {user}!\r\n  ```\r\n",
         "> ```\n> a\n\nText\n```\nx = {user}\n```",
         "`f({user})`", "``{user} ` {user}``", "`a\nb {user}`", "> `a\n> {user}`", "# `a {user}`", "\\\\`f({user})`", "`\\` and `f({user})`",
-        "    x = {user}", "Look:\n\n    x = {user}\n\n    {user}", "\tx = {user}", "-     x = {user}", ">     x = {user}", "# Title\n    x = {user}",
         '"postgresql://{user}:{password}@{host}".format(user=me)', '"""\n{password}\n""".format(**locals())', "('{user}'\n).format_map(d)",
         'f"postgresql://{user}:{password}@{host}"', "x = F'{user}' + rf\"{user}\" + fR'{user}'", 'f"""\n{user}\n\n{password}"""',
         'print(f"{d["k"]} {user}")', "f'{d['k']} {user}'", r'f"\"{user}"', "f'{user}'f'{password}'", "t'{user}'", 'lambda: f"`{user}`"',
@@ -206,7 +210,6 @@ def test_other_braces_in_code_stay_as_typed(code):
         ('Name a word with "f" and {user}, as "fun".', 'Name a word with "f" and ada, as "fun".'),
         ("```\na\n```\n{user}", "```\na\n```\nada"),
         ("> ```\n> a\n{user}", "> ```\n> a\nada"),
-        ("- ```\n  a\n\n{user}", "- ```\n  a\n\nada"),
         ("One ` alone, {user}", "One ` alone, ada"),
         ("One ` alone\n\n{user} and another `", "One ` alone\n\nada and another `"),
         ("`` {user} `", "`` ada `"),
@@ -235,7 +238,7 @@ def test_an_items_names_are_filled_in_in_code_too():
 @pytest.mark.parametrize(
     "typed",
     [
-        "{os}", "{os.sep}", "{os.environ}", "{os.environ['VARIABLE_1']}", "{held.os.sep}", "{held.environ}", "{held.environ[VARIABLE_1]}",
+        "{os}", "{os.environ}", "{os.environ['VARIABLE_1']}", "{held.os}", "{held.os.environ[VARIABLE_1]}", "{held.environ}", "{held.environ[VARIABLE_1]}",
         "{env}", "{env[VARIABLE_1]}", "{copy}", "{more}", "{within}", "{text}", "{pairs}", "{values}", "{again}", "{again[VARIABLE_1]}",
         "{g}", "{g[hero]}", "{json_names}", "{json_names[__name__]}", "{In}", "{Out}", "{_ih}", "{_oh}", "{_dh}", "{inputs}", "{outputs}",
         "{_i}", "{_ii}", "{_i3}", "{exit}", "{quit}", "{get_ipython}", "{__builtins__}", "{__name__}", "{__x}",
@@ -255,7 +258,7 @@ def test_what_is_no_text_of_the_users_is_never_filled_in(typed, monkeypatch):
         "exit": "x", "quit": "x", "get_ipython": "x", "__builtins__": "x", "__name__": "x", "__x": "x",
     }  # fmt: skip
     names |= {"g": names, "_ih": names["In"], "_oh": names["Out"], "inputs": names["In"], "outputs": names["Out"]}
-    text = f"{typed} `{typed}` {{its.sep}}"
+    text = f"{typed} `{typed}` {{its.environ}}"
     assert Filler(names, {"its": os}).fill(text) == (text, ())
     assert fill("{copy[VARIABLE_1]} {In[1]} {Out[1]} {hero}", names)[0] == "value 1 a 2 Ada"
 

@@ -33,6 +33,7 @@ FLOORS = [
         "shaded",
         "conversation",
         "catalog",
+        "code",
         "fill",
         "items",
         "variations",

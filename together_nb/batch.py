@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ from together_nb import session
 from together_nb.batch_results import BatchResults
 from together_nb.batch_run import Drive, check_recording
 from together_nb.completion import Completion, count
-from together_nb.config import KEY_VARIABLE, CarriedKey, Hidden, Key, hidden, settings
+from together_nb.config import CarriedKey, Hidden, Key, hidden, settings
 from together_nb.documented import documented
 from together_nb.errors import InputError, MissingKeyError, TogetherError
 from together_nb.fill import Filler
@@ -149,16 +147,11 @@ def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
     item
         The item, if there is one.
     """
-    keys: list[Key | None] = []
-    with suppress(InputError):
-        keys.append(settings.api_key)
-    with suppress(InputError):
-        keys.append(Key(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE))
+    keys = settings.keys
 
     def is_secret(value: Any) -> bool:
-        return isinstance(value, (Key, CarriedKey, Hidden)) or (
-            isinstance(value, str) and any(key.stands_in(value) for key in keys if key is not None)
-        )
+        hidden_kind = isinstance(value, (Key, CarriedKey, Hidden))
+        return hidden_kind or (isinstance(value, str) and any(key.stands_in(value) for key in keys))
 
     own = {} if item is _NO_ITEM else names_of(item)
     return Filler(names, own, limit=settings.fill_limit, is_secret=is_secret)
