@@ -258,3 +258,42 @@ def test_a_base_url_in_the_environment_that_is_none_costs_no_key(environ):
 def test_the_environment_shows_no_key(environ):
     environ(TOGETHER_API_KEY=KEY)
     assert KEY not in repr(environment.environment)
+
+
+@pytest.mark.parametrize(
+    "cell", ["%%together --dry-run", "%%together --dry-run --chat", "%%together --dry-run --compare temperature=0,1"]
+)
+@pytest.mark.parametrize("model", ["-m test/chat", "-m local/ngram", "", "--budget"])
+def test_a_dry_run_sends_nothing_and_starts_nothing(environ, shell, server, monkeypatch, capsys, cell, model):
+    monkeypatch.setattr("together_nb.local.server.running_server", lambda: pytest.fail("the engine was started"))
+    environ(TOGETHER_API_KEY=KEY)
+    settings.base_url = server.base_url
+    if model == "--budget":
+        settings.budget, model = 1.0, ""
+    first, _, rest = cell.partition(" ")
+    shell.run_cell_magic(first[2:], f"{model} {rest}", "Tell")
+    assert server.connections == 0
+    assert ("unknown" in capsys.readouterr().out.lower()) == (model != "-m test/chat" or "--chat" not in cell)
+
+
+def test_a_dry_run_of_many_sends_nothing(shell, server, capsys):
+    settings.base_url = server.base_url
+    shell.user_ns["letters"] = ["a", "b"]
+    shell.run_cell_magic("together", "--dry-run --for letters", "Tell of {item}")
+    assert server.connections == 0
+    assert "Tell of b" in capsys.readouterr().out
+
+
+def test_a_dry_run_with_no_key_starts_no_engine(shell, monkeypatch, capsys):
+    monkeypatch.setattr("together_nb.local.server.running_server", lambda: pytest.fail("the engine was started"))
+    shell.run_cell_magic("together", "--dry-run", "Tell")
+    assert "embedded engine: /v1/completions" in capsys.readouterr().out
+
+
+def test_a_dry_run_knows_what_the_session_knows(shell, server, capsys):
+    settings.base_url = server.base_url
+    models()
+    shell.run_cell_magic("together", "--dry-run -m test/base", "Tell")
+    out = capsys.readouterr().out
+    assert "/v1/completions" in out
+    assert "unknown" not in out.lower()

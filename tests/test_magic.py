@@ -177,11 +177,11 @@ KEY = "tgp_v1_" + "0123456789abcdef" * 2
 
 
 @pytest.mark.parametrize("whose", ["settings", "environment"])
-def test_the_key_and_what_leads_to_it_are_not_filled_in(shell, server, monkeypatch, whose):
+def test_the_key_and_what_leads_to_it_are_not_filled_in(shell, server, environ, whose):
     if whose == "settings":
         settings.api_key = KEY
     else:
-        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+        environ(TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=server.base_url)
     shell.user_ns.update(key=KEY, held={"k": f"Bearer {KEY}"}, together=settings, own=settings.api_key, exit="x")
     shell.run_cell("from together_nb import settings as chosen").raise_error()
     names = "{key} {held} {held[k]} {together.api_key} {together.api_key.ending} {chosen.api_key} {own} {In} {_ih} {Out} {exit}"

@@ -373,8 +373,11 @@ class Settings(HasTraits):
     @property
     def keys(self) -> tuple[Key, ...]:
         """Each key that is known, for whatever server: what is drawn or written is shown without them."""
-        of_environment = _environment_key()
-        return (*self._keys.values(), *(() if of_environment is None else (of_environment,)))
+        keys = list(self._keys.values())
+        for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
+            with suppress(InputError):  # what can be no key is told where it would be sent
+                keys += [Key(value, KEY_VARIABLE)] if value else []
+        return tuple(keys)
 
     def without_keys(self, text: str) -> str:
         """`text` without any key that is known.

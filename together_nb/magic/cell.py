@@ -123,7 +123,8 @@ class Cells:
         sampling = dict(given.sampling)
         if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
             sampling.setdefault("logprobs", ALTERNATIVES)
-        return {"model": given.model, "api": given.api, "schema": self._schema(given), **sampling}
+        offline = {"offline": True} if given.dry_run else {}
+        return {"model": given.model, "api": given.api, "schema": self._schema(given), **offline, **sampling}
 
     def _schema(self, given: Options) -> Any:
         """The schema that the line names, looked up; that of any JSON for ``--show json``, where it can be asked for."""
@@ -218,12 +219,16 @@ class Cells:
             markdown.append(literal(values))
             plain.append(visible(values))
         for one in opened[:SHOWN_UNSENT]:
-            where = f"POST {one.endpoint.root}{one.dialect.path}"
+            embedded = one.endpoint.root == resolve.EMBEDDED
+            server = " to the embedded engine: " if embedded else f" {one.endpoint.root}"
+            where = f"POST{server}{one.dialect.path}"
             body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
         left = max(len(opened), more) - SHOWN_UNSENT
+        unknown = "; ".join(dict.fromkeys(what for one in opened for what in one.unknown))
         words = f"not sent{f', nor are {left} more' if left > 0 else ''}"
+        words += f". Unknown until the server is asked: {unknown}." if unknown else ""
         markdown.append(f"<sub>{literal(words)}</sub>")
         plain.append(f"[{words}]")
         self.display("\n\n".join(markdown), "\n".join(plain))
