@@ -41,6 +41,7 @@ STOP, LENGTH, EOS = "stop", "length", "eos"
 # Logits are kept finite, so that no difference of two of them is "not a number".
 _HUGE = 1e30
 _LONGEST_ID = 20
+_FEW = 8  # tokens that are looked for one by one
 
 
 class Generated(NamedTuple):
@@ -119,10 +120,8 @@ class Chooser:
         """The log-probabilities with penalties and biases; [] where there are none to apply."""
         ids, seen = candidates.ids, self._seen
         penalized = [position for position, token in enumerate(ids) if token in seen] if seen else []
-        biased = []
-        if self.bias:
-            places = {token: position for position, token in enumerate(ids)}
-            biased = [(places[token], bias) for token, bias in self.bias.items() if token in places]
+        places = _places(ids, self.bias)
+        biased = [(places[token], bias) for token, bias in self.bias.items() if token in places]
         if not (penalized or biased):
             return []
         logits = [*map(math.log, candidates.probabilities)]
@@ -160,6 +159,13 @@ class Chooser:
             return probabilities
         peak, power = probabilities[0], 1 / self._temperature
         return [(probability / peak) ** power for probability in probabilities]
+
+
+def _places(ids: Sequence[int], tokens: dict[int, float]) -> dict[int, int]:
+    """The positions among `ids` of those `tokens` that are there."""
+    if len(tokens) < _FEW:
+        return {token: ids.index(token) for token in tokens if token in ids}
+    return {token: position for position, token in enumerate(ids) if token in tokens}
 
 
 def _finite(logit: float) -> float:
@@ -281,7 +287,7 @@ def _drawn(
 
 def with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
     """The candidates and every token that `bias` names."""
-    known = set(candidates.ids)
+    known = _places(candidates.ids, bias)
     missing = [token for token in bias if token not in known]
     if not missing:
         return candidates

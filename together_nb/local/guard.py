@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]*:[0-9a-f:.]*)\]|([a-z0-9.-]+))(?::[0-9]{0,5})?")
 _ORIGIN = re.compile(r"https?://([^/]+)")
 _ABSOLUTE = re.compile(r"http://([^/?#]*)", re.IGNORECASE)
+_JSON = re.compile(r"text/json|application/([\w.-]+\+)?json")
 # What a browser says of a page's own requests, of its neighbours' and of those that somebody typed.
 _NEAR = {"same-origin", "same-site", "none"}
 
@@ -70,4 +71,4 @@ def _is_near(origin: str) -> bool:
 def _is_taken(kind: str) -> bool:
     """Whether it is a type of JSON, or the one that curl and urllib say where nobody tells them."""
     media = kind.partition(";")[0].strip().lower()
-    return media in ("", "application/x-www-form-urlencoded") or media.endswith(("/json", "+json"))
+    return media in ("", "application/x-www-form-urlencoded") or _JSON.fullmatch(media) is not None

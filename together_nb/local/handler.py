@@ -31,7 +31,7 @@ _DIALECTS = {
     "/chat/completions": asked.CHAT,
 }
 # Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
-_MOST_HELD = 500_000
+_MOST_HELD = 300_000
 # How long an event of an answer that is not paced may wait for others.
 _UNPACED_SECONDS = 0.02
 

@@ -33,7 +33,7 @@ _NOTES = frozenset({
 DEEPEST = 60
 MOST_VALUES = 1000
 """The most values of an `enum`, and alternatives of an `anyOf`, `oneOf` or `allOf`."""
-_MOST_STEPS = 2_000_000  # a second or two
+_MOST_STEPS = 1_000_000  # a second or two
 _MOST_CHARACTERS = 500_000
 _FEW = 8  # values that are compared one by one
 _LARGEST = sys.float_info.max
@@ -266,8 +266,8 @@ class Schemas:
 
 
 def _extent(schema: Flat) -> int:
-    """How much is to be looked through in a schema, apart from what stands within those in it."""
-    return sum(len(value) for value in schema.values() if isinstance(value, (dict, list, str)))
+    """How much is to be looked through in a schema, apart from its values and what stands within those in it."""
+    return sum(len(value) for key, value in schema.items() if key != "enum" and isinstance(value, (dict, list, str)))
 
 
 def _normal(own: Flat) -> Flat:

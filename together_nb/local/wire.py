@@ -73,7 +73,7 @@ class Wire(io.RawIOBase):
 
     def answer(self) -> None:
         """The request is whole: it is not the client that is waited for."""
-        self.answering, self.since = True, math.inf
+        self.answering, self.since, self._looked = True, math.inf, monotonic()
 
     @property
     def stalled(self) -> bool:
