@@ -637,7 +637,9 @@ def test_a_client_that_leaves_ends_its_generation_silently(own, capfd, stream):
     running = own(model=model)
     body = json.dumps(asked("completions", stream=stream, max_tokens=130_000, logit_bias={"0": -1000})).encode()
     with socket.create_connection(("127.0.0.1", int(running.base_url.rsplit(":", 1)[1]))) as sock:
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         if stream:
             assert sock.recv(100)
     assert model.given_up.wait(60)
