@@ -569,7 +569,7 @@ def test_a_body_beyond_the_bound_is_413_and_the_client_sees_it(server):
     [(b"Content-Length: x", b"400"), (b"Content-Length: -1", b"400"), (b"Transfer-Encoding: chunked", b"411")],
 )
 def test_a_body_without_a_usable_length_is_refused_and_the_connection_closed(server, header, status):
-    reply = raw(server, b"POST /v1/completions HTTP/1.1\r\n" + header + b"\r\n\r\n")
+    reply = raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 " + status)
     assert b"\r\nConnection: close\r\n" in reply
 
@@ -637,7 +637,9 @@ def test_a_client_that_leaves_ends_its_generation_silently(own, capfd, stream):
     running = own(model=model)
     body = json.dumps(asked("completions", stream=stream, max_tokens=130_000, logit_bias={"0": -1000})).encode()
     with socket.create_connection(("127.0.0.1", int(running.base_url.rsplit(":", 1)[1]))) as sock:
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         if stream:
             assert sock.recv(100)
     assert model.given_up.wait(60)
@@ -648,7 +650,7 @@ def test_a_client_that_leaves_ends_its_generation_silently(own, capfd, stream):
 def test_a_client_that_resets_the_connection_is_no_traceback(own, capfd):
     running = own()
     sock = socket.create_connection(("127.0.0.1", int(running.base_url.rsplit(":", 1)[1])))
-    sock.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+    sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
     assert requests.get(running.base_url + "/v1/models", timeout=60).status_code == 200
@@ -753,12 +755,17 @@ def test_a_port_can_be_chosen_and_a_taken_one_is_an_error(own):
 def test_the_running_server_is_one_for_the_process_and_comes_back_after_a_stop():
     with ThreadPoolExecutor(8) as pool:
         (first,) = set(pool.map(lambda _: running_server(), range(8)))
-    assert requests.get(first.base_url + "/v1/models", timeout=60).status_code == 200
+    assert models(first).status_code == 200
     first.stop()
     second = running_server()
     assert second is not first
-    assert requests.get(second.base_url + "/v1/models", timeout=60).status_code == 200
+    assert models(second).status_code == 200
     second.stop()
+
+
+def models(server):
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    return requests.get(server.base_url + "/v1/models", headers=headers, timeout=60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -766,15 +773,21 @@ def test_after_a_fork_the_child_has_a_server_of_its_own():
     script = """
 import os, sys, urllib.request
 from together_nb.local.server import running_server
+
+def rows(server):
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    request = urllib.request.Request(server.base_url + "/v1/models", headers=headers)
+    return urllib.request.urlopen(request, timeout=60).read()
+
 parent = running_server()
 child = os.fork()
 server = running_server()
-rows = urllib.request.urlopen(server.base_url + "/v1/models", timeout=60).read()
 if child == 0:
-    os._exit(0 if server is not parent and b"local/ngram" in rows else 1)
+    own = server is not parent and server.api_key != parent.api_key and parent.stopped
+    os._exit(0 if own and b"local/ngram" in rows(server) else 1)
 assert server is parent
 assert os.waitpid(child, 0)[1] == 0
-assert urllib.request.urlopen(server.base_url + "/v1/models", timeout=60).read() == rows
+assert b"local/ngram" in rows(server)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, timeout=60, check=True)
 

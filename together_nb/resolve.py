@@ -299,7 +299,7 @@ def _embedded(endpoint: Endpoint) -> Endpoint:
 
     server = running_server()
     server.tokens_per_second = settings.local_tokens_per_second or None
-    return replace(endpoint, root=server.base_url, key=None)
+    return replace(endpoint, root=server.base_url, key=Key(server.api_key or "", "the embedded engine"))
 
 
 def is_embedded(opened: CompletionStream) -> bool:

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m together_nb.local", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0, the default, takes a free one")
     parser.add_argument("--tokens-per-second", type=float, help="how fast each answer comes (default: at once)")
-    parser.add_argument("--api-key", help="the key to ask for (default: none)")
+    parser.add_argument("--api-key", help="the key to ask for (default: none); the list of processes shows it")
     parser.add_argument("--any-model", action="store_true", help=f"answer whatever model is asked for with {MODEL_ID}")
     parser.add_argument("--verbose", action="store_true", help="write a line to stderr for each request")
     return parser

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.errors import InputError
 from together_nb.local import MODEL_ID
 from together_nb.local.generation import default_max_tokens
-from together_nb.local.ngram import tokenize
+from together_nb.local.ngram import tokens_of
 from together_nb.local.response_format import form_of
 from together_nb.params import PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from together_nb.local.forms import Grammar
     from together_nb.local.generation import Generated
@@ -25,6 +28,16 @@ INFERENCE, COMPLETIONS, CHAT = "inference", "completions", "chat"
 
 CONTEXT_LENGTH = 131_072
 """The most tokens of a prompt and its answer together. The model itself knows no bound."""
+
+_MOST_TOKENS = 8 * CONTEXT_LENGTH  # of all the answers to one request, and of its prompt as often
+_MOST_STOPS = 32
+_LONGEST_STOP = 1000
+_MOST_PARTS = 200_000  # commas and brackets of a body
+_DEEPEST = 300
+_LONGEST_NUMBER = 300  # digits, so that each is a float too
+_STRING = re.compile('"[^"]*"')
+_BRACKET = re.compile(r"[\[\]{}]")
+_LEVEL = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # Keys that say nothing about the text, beside the parameters and those read below.
 _IGNORED = frozenset({"user", "stream_options"})
@@ -79,6 +92,8 @@ class Asked:
         Whether log-probabilities were asked for as OpenAI's chat does (``logprobs: true``).
     form
         What ``response_format`` asks the answer to be; None is plain text.
+    look
+        Called now and then while answers begin; it may end that by an exception.
     """
 
     dialect: str
@@ -88,6 +103,7 @@ class Asked:
     stream: bool
     openai_logprobs: bool
     form: Grammar | None = None
+    look: Callable[[], None] = lambda: None
 
     @property
     def choices(self) -> int:
@@ -109,16 +125,29 @@ class Asked:
         """
         first = self.sampling.seed or 0
         form = () if self.form is None else (self.form,)
-        try:
-            return [
-                model.generate(self.prompt, replace(self.sampling, seed=first + i), *form) for i in range(self.choices)
-            ]
-        except InputError as error:
-            raise RequestError(422, _sentence(error), "logit_bias") from None
+        answers = []
+        for number in range(self.choices):
+            self.look()
+            try:
+                answers.append(model.generate(self.prompt, replace(self.sampling, seed=first + number), *form))
+            except InputError as error:
+                raise RequestError(422, _sentence(error), "logit_bias") from None
+        return answers
 
 
-def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
+def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> Asked:
     """What the `body` of a request asks for.
+
+    Parameters
+    ----------
+    dialect
+        `INFERENCE`, `COMPLETIONS` or `CHAT`.
+    body
+        JSON, as it came.
+    any_model
+        Whether whatever model is asked for is taken.
+    look
+        Called now and then in the meantime; it may end the work by an exception.
 
     Raises
     ------
@@ -132,9 +161,14 @@ def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
     prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
     stream = _flag(values, "stream") or _flag(values, "stream_tokens")
     openai_logprobs = isinstance(values.get("logprobs"), bool)
-    form = _form(values) if dialect == CHAT else None
+    form = _form(values, look) if dialect == CHAT else None
     sampling = _sampling(values)
-    prompt_tokens = len(tokenize(prompt))
+    prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
+    _check_length(prompt_tokens, sampling, form)
+    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
+
+
+def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | None) -> None:
     length = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
     if prompt_tokens + length > CONTEXT_LENGTH:
         raise RequestError(
@@ -143,17 +177,59 @@ def read(dialect: str, body: bytes, *, any_model: bool) -> Asked:
             "tokens. Shorten the prompt or lower max_tokens.",
             "max_tokens",
         )
-    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form)
+    if (sampling.n or 1) * max(prompt_tokens, length) > _MOST_TOKENS:
+        raise RequestError(
+            403,
+            f"{sampling.n} answers of up to {length} tokens to a prompt of {prompt_tokens} are more than {_MOST_TOKENS} "
+            "tokens in all. Lower n or max_tokens, or shorten the prompt.",
+            "n",
+        )
+    if form is not None and form.tokens > length:
+        raise RequestError(
+            400,
+            f"The shortest answer that fits the schema has more than {length} tokens, which is the most here. Ask for "
+            "less, or raise max_tokens.",
+            "response_format",
+        )
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body)
+        text = body.decode("utf-8-sig", "surrogatepass")
+        _check_size(text)
+        values = json.loads(text, parse_int=_whole, parse_float=_float, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"The body must be JSON: {error}.") from None
+        raise RequestError(400, f"The body must be JSON: {error!s:.200}.") from None
     if not isinstance(values, dict):
         raise RequestError(400, 'The body must be a JSON object, such as {"model": …, "prompt": …}.')
     return values
+
+
+def _check_size(text: str) -> None:
+    """Look how much JSON there is before it is made."""
+    bare = text.replace("\\\\", "").replace('\\"', "")  # so that each quotation mark begins a text or ends it
+    if bare.count('"') > 2 * _MOST_PARTS:
+        raise ValueError("it has too many parts")
+    bare = _STRING.sub("", bare)
+    if sum(map(bare.count, ",[{")) > _MOST_PARTS:
+        raise ValueError("it has too many parts")
+    if max(accumulate(_LEVEL[each] for each in _BRACKET.findall(bare)), default=0) > _DEEPEST:
+        raise ValueError("it nests too deep")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has more than {_LONGEST_NUMBER} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text:.20} is no number that can be used")
 
 
 def _check_model(model: object) -> None:
@@ -162,7 +238,7 @@ def _check_model(model: object) -> None:
     if model != MODEL_ID:
         raise RequestError(
             404,
-            f"Unable to access model {model}. This server has one model, {MODEL_ID}; started with --any-model, "
+            f"Unable to access model {model!s:.200}. This server has one model, {MODEL_ID}; started with --any-model, "
             "it answers under every name.",
             "model",
             "model_not_available",
@@ -213,17 +289,17 @@ def _text(content: str | list[dict[str, str]]) -> str:
 def _flag(values: dict[str, Any], name: str) -> bool:
     value = values.get(name, False)
     if not isinstance(value, bool):
-        raise RequestError(422, f"{name} must be true or false, not {value!r}.", name)
+        raise RequestError(422, f"{name} must be true or false, not {value!r:.80}.", name)
     return value
 
 
-def _form(values: dict[str, Any]) -> Grammar | None:
+def _form(values: dict[str, Any], look: Callable[[], None]) -> Grammar | None:
     """What the answer of a chat is to be; `values` are rid of the key that says so."""
     asked = values.pop("response_format", None)
     if asked is None:
         return None
     try:
-        form = form_of(asked)
+        form = form_of(asked, look)
     except (InputError, RecursionError) as error:
         reason = _sentence(error) if isinstance(error, InputError) else "The schema nests too deep."
         raise RequestError(400, reason, "response_format") from None
@@ -242,7 +318,7 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         if not (name in _READ or name in _HONOURED or name in _IGNORED or plain):
             raise RequestError(
                 400,
-                f"{MODEL_ID} cannot honour {name}. Leave it out, or ask one of Together's models.",
+                f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
                 name,
             )
     asked = {name: values[name] for name in _HONOURED if name in values}
@@ -255,6 +331,11 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         if wanted:
             asked["logprobs"] = 0 if top is None else top
     valid = {name: _validated(name, value) for name, value in asked.items()}
+    stops = valid.get("stop") or ()
+    if len(stops) > _MOST_STOPS or any(len(stop) > _LONGEST_STOP for stop in stops):
+        raise RequestError(
+            422, f"stop must be at most {_MOST_STOPS} texts of at most {_LONGEST_STOP} characters.", "stop"
+        )
     valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
     return SamplingParams(**valid)
 

@@ -9,17 +9,25 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
+from together_nb.local.ngram import tokens_of
 from together_nb.local.patterns import FORMATS, Pattern
 from together_nb.local.ranges import Numbers, numbers_of
-from together_nb.local.schemas import Flat, Schemas, both, canonical
+from together_nb.local.schemas import Flat, Schemas, canonical
 from together_nb.local.validity import excludes, holds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOST_FORMS = 5000
 _DEEPEST = 100
+_LONGEST_TOKEN = 20  # characters of a word, for the least number of them in a text
+_LARGEST = 10**9
 # What a value is where its type is not said, by a keyword that says something about that type.
 _IMPLIED = {
     "properties": "object", "required": "object", "additionalProperties": "object", "items": "array",
@@ -87,6 +95,8 @@ class Grammar:
     ----------
     schema
         A JSON Schema.
+    look
+        Called now and then, also while answers are written; it may end the work by an exception.
 
     Attributes
     ----------
@@ -94,49 +104,64 @@ class Grammar:
         The forms; the first is that of the whole answer.
     heights
         How deep each nests at least: 0 for what nests nothing, infinite for what cannot be.
+    tokens
+        How many tokens an answer has at least, or fewer.
+    look
+        As it was given.
 
     Raises
     ------
     InputError
-        The schema is none, asks what cannot be honoured, or nothing is valid by it.
+        The schema is none, asks what cannot be honoured, nothing is valid by it, or it is too much work.
     """
 
-    def __init__(self, schema: Any) -> None:
-        self._schemas = Schemas(schema)
-        self._numbers: dict[str, int] = {}
+    def __init__(self, schema: Any, look: Callable[[], None] = lambda: None) -> None:
+        self.look = look
+        self._schemas = Schemas(schema, look)
+        self._varieties: dict[int, float] = {}
+        self._numbers: dict[int, int] = {}
         self._waiting: list[Any] = []
         self.forms: list[Form] = []
         self._number(schema)
         for waiting in self._waiting:  # which grows meanwhile
             self.forms.append(self._form(waiting))
         self.heights = [math.inf] * len(self.forms)
-        while self._lowered():
-            pass
+        self._lower(self.heights, self._height)
         if self.heights[0] == math.inf:
             raise InputError("No answer of finite length can be valid by the schema.")
         if max(height for height in self.heights if height != math.inf) > _DEEPEST:
             raise InputError(f"The schema nests more than {_DEEPEST} deep.")
+        self._tokens = cache(_tokens)
+        self._lengths = [math.inf] * len(self.forms)
+        self._lower(self._lengths, self._length)
+        self.tokens = self._lengths[0]
 
     def _number(self, schema: Any) -> int:
-        key = json.dumps(schema)
-        if key not in self._numbers:
+        shape = self._schemas.shape(schema)
+        if shape not in self._numbers:
             if len(self._waiting) == _MOST_FORMS:
                 raise InputError(f"The schema has more than {_MOST_FORMS} parts.")
-            self._numbers[key] = len(self._waiting)
+            self._numbers[shape] = len(self._waiting)
             self._waiting.append(schema)
-        return self._numbers[key]
+        return self._numbers[shape]
 
-    def _lowered(self) -> bool:
-        heights = [min(old, self._height(form)) for old, form in zip(self.heights, self.forms, strict=True)]
-        changed = heights != self.heights
-        self.heights = heights
-        return changed
+    def _lower(self, values: list[float], least: Callable[[Form], float]) -> None:
+        """Have each form's value be the least, which is reckoned from those of the forms within it."""
+        changed = True
+        while changed:
+            changed = False
+            for number in reversed(range(len(values))):  # a form mostly has a lower number than those within it
+                form = self.forms[number]
+                self._schemas.step(1 + _parts(form))
+                lower = least(form)
+                if lower < values[number]:
+                    values[number], changed = lower, True
 
     def _height(self, form: Form) -> float:
         if isinstance(form, Values):
             return 0 if form.texts else math.inf
         if isinstance(form, Choice):
-            return min(self.heights[part] for part in form.alternatives)
+            return 1 + min(self.heights[part] for part in form.alternatives)
         if isinstance(form, List):
             if form.unique and form.rest is not None and not form.first and form.least > self.variety(form.rest):
                 return math.inf
@@ -149,13 +174,39 @@ class Grammar:
             return 0
         return 1 + max((self.heights[part] for part in needed), default=-1)
 
+    def _length(self, form: Form) -> float:
+        """The least number of tokens, or fewer."""
+        lengths = self._lengths
+        if isinstance(form, Values):
+            return min((self._tokens(text) for text in form.texts), default=math.inf)
+        if isinstance(form, Words):
+            return 2 + min(form.least, _LARGEST) / _LONGEST_TOKEN
+        if isinstance(form, Choice):
+            return min(lengths[part] for part in form.alternatives)
+        if isinstance(form, List):
+            first = form.first[: form.least]
+            others = min(form.least, _LARGEST) - len(first)
+            more = others * (1 + lengths[form.rest]) if form.rest is not None and others else 0
+            return 1 + sum(1 + lengths[part] for part in first) + more
+        if isinstance(form, Record):
+            return 1 + sum(
+                3 + self._tokens(name) + lengths[part] for name, part in form.members if name in form.required
+            )
+        return 1
+
     def variety(self, number: int) -> float:
         """How many different values a form has at least; infinite where they were not counted."""
+        if number not in self._varieties:
+            self._varieties[number] = self._variety(number)
+        return self._varieties[number]
+
+    def _variety(self, number: int) -> float:
         leaves, seen = [number], {number}
         values: set[str] = set()
         most: float = 0
         for leaf in leaves:  # which grows meanwhile
             form = self.forms[leaf]
+            self._schemas.step(1 + _parts(form))
             if isinstance(form, Values):
                 values |= {canonical(json.loads(text)) for text in form.texts}
             elif isinstance(form, Choice):
@@ -174,7 +225,7 @@ class Grammar:
             return Values(tuple(dict.fromkeys(texts)))
         if "anyOf" in flat:
             parts = flat.pop("anyOf")
-            return Choice(tuple(self._number(both(flat, part) if flat else part) for part in parts))
+            return Choice(tuple(self._number(self._schemas.both(flat, part) if flat else part) for part in parts))
         if "oneOf" in flat:
             return Choice(tuple(map(self._number, self._exclusive(flat))))
         kinds = flat.get("type") or [_implied(flat)]
@@ -185,11 +236,20 @@ class Grammar:
     def _exclusive(self, flat: Flat) -> list[Any]:
         """The alternatives of `oneOf` whose values are not valid by another of them."""
         parts = flat.pop("oneOf")
-        whole = [both(flat, part) if flat else part for part in parts]
+        whole = [self._schemas.both(flat, part) if flat else part for part in parts]
+        values = {place: self._constants(part) for place, part in enumerate(whole)}
+        # Constants are counted: to compare each with each would take very long.
+        counts = Counter(value for constants in values.values() for value in constants or ())
+        others = [place for place, constants in values.items() if constants is None]
         found = [
             part
             for place, part in enumerate(whole)
-            if all(excludes(self._schemas, part, other) for number, other in enumerate(whole) if number != place)
+            if all(counts[value] == 1 for value in values[place] or ())
+            and all(
+                excludes(self._schemas, part, whole[other])
+                for other in (values if values[place] is None else others)
+                if other != place
+            )
         ]
         if not found:
             raise InputError(
@@ -197,13 +257,20 @@ class Grammar:
             )
         return found
 
+    def _constants(self, schema: Any) -> set[str] | None:
+        """The values that a schema names; None where it names none."""
+        flat = self._schemas.flat(schema)
+        if "enum" not in flat:
+            return None
+        return {self._schemas.canonical(value) for value in flat["enum"] if holds(self._schemas, value, flat)}
+
     def _of_kind(self, kind: str, flat: Flat) -> Form:
         if kind == "object":
             return self._object(flat)
         if kind == "array":
             return self._array(flat)
         if kind == "string":
-            return _string(flat)
+            return self._string(flat)
         if kind in ("number", "integer"):
             return numbers_of(flat, whole=kind == "integer") or Values(())
         return Values(("null",) if kind == "null" else ("true", "false"))
@@ -225,7 +292,8 @@ class Grammar:
         required = list(dict.fromkeys(flat.get("required", ())))
         for name in required:
             properties.setdefault(name, flat.get("properties", {}).get(name, flat.get("additionalProperties", True)))
-        optional = [name for name in properties if name not in required]
+        needed = set(required)
+        optional = [name for name in properties if name not in needed]
         missing = flat.get("minProperties", 0) - len(required)
         if missing > len(optional):
             raise InputError(
@@ -239,6 +307,21 @@ class Grammar:
         members = tuple((name, self._number(part)) for name, part in properties.items() if name in kept)
         return Record(members, frozenset(required))
 
+    def _string(self, flat: Flat) -> Form:
+        least, most = flat.get("minLength", 0), flat.get("maxLength")
+        if most is not None and least > most:
+            return Values(())
+        pattern, form = flat.get("pattern"), FORMATS.get(flat.get("format", ""))
+        source = form or pattern
+        if source is None:
+            return Words(least, most)
+        drawn = Pattern(source, least, most, also=pattern or "", effort=self._schemas.effort)
+        sample = drawn.draw(random.Random(0), self._schemas.effort)
+        if sample is None:
+            keyword = f"format {flat['format']!r}" if form else f"pattern {pattern!r}"
+            raise InputError(f"The schema's {keyword} cannot be honoured: no text was found that fits it and the rest.")
+        return Drawn(drawn, sample)
+
 
 def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
@@ -248,17 +331,19 @@ def _implied(flat: Flat) -> str:
     return next((kind for keyword, kind in _IMPLIED.items() if keyword in flat), "string")
 
 
-def _string(flat: Flat) -> Form:
-    least, most = flat.get("minLength", 0), flat.get("maxLength")
-    if most is not None and least > most:
-        return Values(())
-    pattern, form = flat.get("pattern"), FORMATS.get(flat.get("format", ""))
-    source = form or pattern
-    if source is None:
-        return Words(least, most)
-    drawn = Pattern(source, least, most, also=pattern or "")
-    sample = drawn.draw(random.Random(0))
-    if sample is None:
-        keyword = f"format {flat['format']!r}" if form else f"pattern {pattern!r}"
-        raise InputError(f"The schema's {keyword} cannot be honoured: no text was found that fits it and the rest.")
-    return Drawn(drawn, sample)
+def _parts(form: Form) -> int:
+    """How much is to be looked through in a form, without those within it."""
+    parts: tuple[Any, ...] = ()
+    if isinstance(form, Values):
+        parts = form.texts
+    elif isinstance(form, Choice):
+        parts = form.alternatives
+    elif isinstance(form, List):
+        parts = form.first
+    elif isinstance(form, Record):
+        parts = form.members
+    return len(parts)
+
+
+def _tokens(text: str) -> int:
+    return sum(1 for _ in tokens_of(text))

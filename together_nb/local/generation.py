@@ -22,6 +22,7 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from together_nb.errors import InputError
+from together_nb.local.schemas import is_number
 from together_nb.local.stopping import StopFilter
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ STOP, LENGTH, EOS = "stop", "length", "eos"
 
 # Logits are kept finite, so that no difference of two of them is "not a number".
 _HUGE = 1e30
+_LONGEST_ID = 20
+_FEW = 8  # tokens that are looked for one by one
 
 
 class Generated(NamedTuple):
@@ -117,7 +120,8 @@ class Chooser:
         """The log-probabilities with penalties and biases; [] where there are none to apply."""
         ids, seen = candidates.ids, self._seen
         penalized = [position for position, token in enumerate(ids) if token in seen] if seen else []
-        biased = [(ids.index(token), bias) for token, bias in self.bias.items() if token in ids]
+        places = _places(ids, self.bias)
+        biased = [(places[token], bias) for token, bias in self.bias.items() if token in places]
         if not (penalized or biased):
             return []
         logits = [*map(math.log, candidates.probabilities)]
@@ -155,6 +159,13 @@ class Chooser:
             return probabilities
         peak, power = probabilities[0], 1 / self._temperature
         return [(probability / peak) ** power for probability in probabilities]
+
+
+def _places(ids: Sequence[int], tokens: dict[int, float]) -> dict[int, int]:
+    """The positions among `ids` of those `tokens` that are there."""
+    if len(tokens) < _FEW:
+        return {token: ids.index(token) for token in tokens if token in ids}
+    return {token: position for position, token in enumerate(ids) if token in tokens}
 
 
 def _finite(logit: float) -> float:
@@ -211,16 +222,16 @@ def logit_bias_of(model: NgramModel, sampling: SamplingParams) -> dict[int, floa
     last = len(model.vocabulary) - 2
     for key, value in (sampling.logit_bias or {}).items():
         try:
-            token = int(key)
+            token = int(key) if len(key) <= _LONGEST_ID else -1
         except (TypeError, ValueError):
             token = -1
         if not 0 <= token <= last:
             raise InputError(
-                f"logit_bias names the token {key!r}, which is no token id of this model.",
+                f"logit_bias names the token {key!r:.80}, which is no token id of this model.",
                 f"Its ids are the whole numbers from 0 to {last}.",
             )
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"logit_bias must add a number to token {token}, not {value!r}.")
+        if not is_number(value):
+            raise InputError(f"logit_bias must add a number to token {token}, and one that is not too great.")
         bias[token] = float(value)
     return bias
 
@@ -276,7 +287,8 @@ def _drawn(
 
 def with_biased(model: NgramModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
     """The candidates and every token that `bias` names."""
-    missing = [token for token in bias if token not in candidates.ids]
+    known = _places(candidates.ids, bias)
+    missing = [token for token in bias if token not in known]
     if not missing:
         return candidates
     probabilities = [model.token_probability(token, context) for token in missing]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hmac
-import select
-import socket
+import re
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from io import BufferedReader, BufferedWriter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from together_nb.local import MODEL_ID, asked, bodies
+from together_nb.local import MODEL_ID, asked, bodies, guard
 from together_nb.local.asked import RequestError
+from together_nb.local.wire import MAX_HEAD, HeadTooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from together_nb.local.asked import Asked
     from together_nb.local.generation import Generated
-    from together_nb.local.server import LocalServer
+    from together_nb.local.server import ConnectionServer, LocalServer
 
 MAX_BODY = 10_000_000
 """The most bytes of a request's body."""
@@ -28,8 +30,8 @@ _DIALECTS = {
     "/completions": asked.COMPLETIONS,
     "/chat/completions": asked.CHAT,
 }
-# Tokens between two looks whether the client of a reply that is not streamed is still there.
-_LOOK_EVERY = 500
+# Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
+_MOST_HELD = 300_000
 # How long an event of an answer that is not paced may wait for others.
 _UNPACED_SECONDS = 0.02
 
@@ -38,10 +40,43 @@ class Handler(BaseHTTPRequestHandler):
     """One connection; `owner` is set on a subclass by the server."""
 
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # a malformed request gets headers too
     server_version = "together_nb"
     disable_nagle_algorithm = True  # TCP_NODELAY: what is flushed leaves at once
-    wbufsize = -1  # what is written waits to be flushed
     owner: ClassVar[LocalServer]
+    server: ConnectionServer
+
+    def setup(self) -> None:
+        """Read and write through the connection's `Wire`."""
+        super().setup()
+        self.wire = self.server.wire_of(self.request)
+        self.rfile, self.wfile = BufferedReader(self.wire), BufferedWriter(self.wire)  # type: ignore[type-var]
+        self._lingers = False
+
+    def finish(self) -> None:
+        """Send what is left to be sent; a client that is gone, or reads nothing, is no error."""
+        with suppress(OSError):
+            self.wfile.flush()
+            if self._lingers:
+                self.wire.linger()
+        with suppress(OSError):
+            super().finish()
+
+    def handle_one_request(self) -> None:
+        """Answer one request, and a head without an end."""
+        self.wire.begin()
+        self.command = self.requestline = ""
+        self.request_version = self.default_request_version
+        self._expects = self._begun = False
+        try:
+            super().handle_one_request()
+        except HeadTooLongError:
+            self.send_error(431, f"The request's line and headers have more than {MAX_HEAD} bytes.")
+
+    def handle_expect_100(self) -> bool:
+        """A client that waits with its body hears of it when the request was let in."""
+        self._expects = True
+        return True
 
     def do_GET(self) -> None:
         """Answer the models."""
@@ -51,18 +86,46 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a completion."""
         self._answer(self._post)
 
-    def _answer(self, method: Any) -> None:
+    def _answer(self, method: Callable[[str, bytes], None]) -> None:
         # A client that has gone raises ConnectionError out of here; the server then closes in silence.
         try:
-            body = self._body()
-            self._check_key()
-            method(self._path(), body)
+            length = self._admitted()
+        except RequestError as error:
+            self._lingers = self.close_connection = True  # its body is not read
+            self._send_json(error.status, bodies.error_body(error))
+            return
+        try:
+            method(self._path(), self._body(length))
         except RequestError as error:
             self._send_json(error.status, bodies.error_body(error))
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001  (its fault is ours, and told to the client)
+            self.log_message("%r", error)
+            if self._begun:
+                raise ConnectionAbortedError from None
+            failure = RequestError(500, f"The server failed: {type(error).__name__}. This is a fault in together_nb.")
+            self._send_json(500, bodies.error_body(failure))
+
+    def _admitted(self) -> int:
+        """The length of the body of a request that is let in.
+
+        Raises
+        ------
+        RequestError
+            As `guard.check`; 401: it lacks the key; and as `_length`.
+        """
+        if len(self.requestline.split()) != 3:  # noqa: PLR2004  (method, target, version; HTTP/0.9 has no version)
+            raise RequestError(400, "The request's first line must end with HTTP/1.1.")
+        guard.check(self.path, self.request_version, self.headers)
+        self._check_key()
+        length = self._length()
+        self.wire.admit()
+        return length
 
     def _path(self) -> str:
-        path = unquote(urlsplit(self.path).path).rstrip("/")
-        return path.removeprefix("/v1")
+        path = self.path if self.path.startswith("/") else "/" + self.path.partition("://")[2].partition("/")[2]
+        return unquote(re.split("[?#]", path)[0]).rstrip("/").removeprefix("/v1")
 
     def _get(self, path: str, body: bytes) -> None:
         del body
@@ -72,18 +135,20 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(200, bodies.model_row())
         elif path.startswith("/models/"):
             name = path.removeprefix("/models/")
-            raise RequestError(404, f"There is no model {name} here, only {MODEL_ID}.", "model", "model_not_available")
+            raise RequestError(
+                404, f"There is no model {name:.200} here, only {MODEL_ID}.", "model", "model_not_available"
+            )
         elif path in _DIALECTS:
-            raise RequestError(405, f"{self.path} takes POST.")
+            raise RequestError(405, f"{self.path:.200} takes POST.")
         else:
             raise self._unknown_path()
 
     def _post(self, path: str, body: bytes) -> None:
         if path.startswith("/models"):
-            raise RequestError(405, f"{self.path} takes GET.")
+            raise RequestError(405, f"{self.path:.200} takes GET.")
         if path not in _DIALECTS:
             raise self._unknown_path()
-        request = asked.read(_DIALECTS[path], body, any_model=self.owner.any_model)
+        request = asked.read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
         answers = request.generate(self.owner.model)
         if request.stream:
             self._send_events(request, answers)
@@ -92,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _unknown_path(self) -> RequestError:
         paths = ", ".join(f"/v1{path}" for path in _DIALECTS)
-        return RequestError(404, f"There is nothing at {self.path}. POST to {paths}, or GET /v1/models.")
+        return RequestError(404, f"There is nothing at {self.path:.200}. POST to {paths}, or GET /v1/models.")
 
     def _check_key(self) -> None:
         expected = self.owner.api_key
@@ -102,36 +167,40 @@ class Handler(BaseHTTPRequestHandler):
                 401, "Invalid API key provided. It is the one this server was started with.", None, "invalid_api_key"
             )
 
-    def _body(self) -> bytes:
+    def _length(self) -> int:
+        """How many bytes the request's body has.
+
+        Raises
+        ------
+        RequestError
+            It is not told (411), is no number (400), or is too great (413).
+        """
+        if "Transfer-Encoding" in self.headers:
+            raise RequestError(411, "The body must come whole, with a Content-Length.")
+        told = self.headers.get_all("Content-Length", ["0"])
+        if len(told) > 1 or not (told[0].isascii() and told[0].isdigit()):
+            raise RequestError(400, f"Content-Length must be one number of bytes, not {', '.join(told)!r:.80}.")
+        digits = told[0].lstrip("0") or "0"
+        if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
+            raise RequestError(413, f"The body has {digits:.80} bytes; the most is {MAX_BODY}.")
+        return int(digits)
+
+    def _body(self, length: int) -> bytes:
         """The request's body, read whole, so that the next request of the connection is found.
 
         Raises
         ------
         RequestError
-            Its length is not told (411), is no number (400), or is too great (413).
+            As many requests as can be are being answered (503).
         """
-        if self.headers.get("Transfer-Encoding"):
-            self.close_connection = True
-            raise RequestError(411, "The body must come whole, with a Content-Length.")
-        told = self.headers.get("Content-Length", "0")
-        if not (told.isascii() and told.isdigit()):
-            self.close_connection = True
-            raise RequestError(400, f"Content-Length must be a number of bytes, not {told!r}.")
-        length = int(told[:20])
-        if length > MAX_BODY:
-            self.close_connection = True
-            self._drain(length)
-            raise RequestError(413, f"The body has {length} bytes; the most is {MAX_BODY}.")
+        if self._expects:
+            super().handle_expect_100()
         body = self.rfile.read(length)
         if len(body) < length:
             raise ConnectionResetError
+        if not self.server.has_room(self.wire):
+            raise RequestError(503, "The server answers as many requests as it can. Try again in a moment.")
         return body
-
-    def _drain(self, length: int) -> None:
-        # A client that is cut off while it sends never sees why.
-        length = min(length, 10 * MAX_BODY)
-        while length > 0 and (read := self.rfile.read(min(length, 65536))):
-            length -= len(read)
 
     def _send_json(self, status: int, value: object) -> None:
         body = bodies.encoded(value)
@@ -146,15 +215,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_whole(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
         pieces: list[list[Generated]] = [[] for _ in answers]
-        for number, batch in enumerate(self._paced(request, answers)):
-            if number % _LOOK_EVERY == _LOOK_EVERY - 1 and self._client_gone():
-                raise ConnectionResetError
+        weight = 0
+        for batch in self._paced(request, answers):
             for index, piece in batch:
                 pieces[index].append(piece)
+                weight += 1 + len(piece.top) + len(piece.text) // 20
+            if weight > _MOST_HELD:
+                raise RequestError(
+                    400,
+                    "The answer is too long to be sent whole. Ask for a stream, or for less of n, echo and logprobs.",
+                )
         self._send_json(200, bodies.Reply(request).whole(pieces))
 
     def _send_events(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
         reply = bodies.Reply(request)
+        self._begun = True
         self._chunked = self.request_version >= "HTTP/1.1"  # older clients know no chunks
         self.close_connection = self.close_connection or not self._chunked
         self.send_response(200)
@@ -179,8 +254,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _paced(self, request: Asked, answers: list[Iterator[Generated]]) -> Iterator[list[tuple[int, Generated]]]:
         """The rounds of `answers`, each when it is due; the prompt and the ends do not wait."""
-        pace = self.owner.pace()
-        for number, batch in enumerate(_rounds(answers)):
+        pace = self.owner.pace(self.wire.look)
+        for number, batch in enumerate(_rounds(answers, self.wire.look)):
             if number >= request.echoed and not all(piece.finish_reason for _, piece in batch):
                 pace.wait()
             yield batch
@@ -194,10 +269,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self._flushed = now
 
-    def _client_gone(self) -> bool:
-        readable, _, _ = select.select([self.connection], [], [], 0)
-        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
-
     def flush_headers(self) -> None:
         """Send them at once: a client may wait for ``100 Continue``."""
         super().flush_headers()
@@ -205,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer http.server's own complaints (a malformed request, an unknown method) in JSON too."""
-        self.close_connection = True
+        self._lingers = self.close_connection = True
         self._send_json(code, bodies.error_body(RequestError(int(code), message or explain or "Bad request.")))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (http.server's names)
@@ -214,11 +285,14 @@ class Handler(BaseHTTPRequestHandler):
             super().log_message(format, *args)
 
 
-def _rounds(answers: list[Iterator[Generated]]) -> Iterator[list[tuple[int, Generated]]]:
-    """One piece of every answer that still runs, round by round."""
+def _rounds(answers: list[Iterator[Generated]], look: Callable[[], None]) -> Iterator[list[tuple[int, Generated]]]:
+    """One piece of every answer that still runs, round by round, with a look between them."""
     running = list(enumerate(answers))
     while running:
-        batch = [(index, next(answer)) for index, answer in running]
+        batch = []
+        for index, answer in running:
+            batch.append((index, next(answer)))
+            look()
         yield batch
         ended = {index for index, piece in batch if piece.finish_reason}
         running = [(index, answer) for index, answer in running if index not in ended]

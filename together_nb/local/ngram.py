@@ -59,6 +59,11 @@ def tokenize(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def tokens_of(text: str) -> Iterator[str]:
+    """The same, one by one."""
+    return (found[0] for found in _TOKEN.finditer(text))
+
+
 def _word(token: str) -> str:
     """What `token` counts as in a context; "" for a space that stands alone."""
     return "\n" if token[:1] == "\n" else token.strip().lower().replace("’", "'")  # noqa: RUF001

@@ -2,6 +2,8 @@ r"""Texts that a regular expression matches: what `pattern` and `format` ask for
 
 Read are letters, ``.``, classes (``[a-z_]``, ``\d``, ``\w``, ``\s``), groups, ``|``, the quantifiers
 ``? * + {m,n}``, and ``^`` and ``$`` at the ends of the whole. What looks ahead, behind or back is not.
+
+No expression is searched for by `re`, which may take longer than anybody lives: a `Matcher` follows all ways at once.
 """
 
 from __future__ import annotations
@@ -9,19 +11,26 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
+from together_nb.local.effort import Effort
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Iterable
 
 _WORD = string.ascii_letters + string.digits + "_"
 _PRINTED = "".join(map(chr, range(32, 127)))
 _CLASSES = {"d": string.digits, "w": _WORD, "s": " "}
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v"}
-_COUNT = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
+_COUNT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
 _LONGEST_COUNT = 1000
+_LONGEST_SOURCE = 2000
+_LONGEST_TEXT = 10_000
+_MOST_STATES = 20_000
+_MOST_STEPS = 300_000  # of one search for a text, a tenth of a second
 _MORE = 5  # how often more than at least, where nothing says
 _TRIES = 200
 _DEEPEST = 50
@@ -57,19 +66,37 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class _Letters:
-    """One of some characters."""
+    """One of some characters; `fits` is whether a character matches, of which those to draw `among` are a part."""
 
     among: str
+    fits: Callable[[str], Any]
+    longest = 1
 
     def draw(self, dice: random.Random) -> str:
         return dice.choice(self.among)
 
 
 @dataclass(frozen=True)
+class _End:
+    """An end of the text: of `^` the first, of `$` the last."""
+
+    first: bool
+    longest = 0
+
+    def draw(self, dice: random.Random) -> str:
+        del dice
+        return ""
+
+
+@dataclass(frozen=True)
 class _Sequence:
     """One part after the other."""
 
-    parts: tuple[_Letters | _Repeated | _Either, ...]
+    parts: tuple[_Part, ...]
+
+    @cached_property
+    def longest(self) -> int:
+        return sum(part.longest for part in self.parts)
 
     def draw(self, dice: random.Random) -> str:
         return "".join(part.draw(dice) for part in self.parts)
@@ -77,11 +104,16 @@ class _Sequence:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """A part some times."""
+    """A part some times; `limit` is what the expression has, None for no limit, and `most` what is drawn."""
 
     part: _Letters | _Either
     least: int
     most: int
+    limit: int | None
+
+    @cached_property
+    def longest(self) -> int:
+        return self.most * self.part.longest
 
     def draw(self, dice: random.Random) -> str:
         return "".join(self.part.draw(dice) for _ in range(dice.randint(self.least, self.most)))
@@ -93,22 +125,119 @@ class _Either:
 
     alternatives: tuple[_Sequence, ...]
 
+    @cached_property
+    def longest(self) -> int:
+        return max(part.longest for part in self.alternatives)
+
     def draw(self, dice: random.Random) -> str:
         return dice.choice(self.alternatives).draw(dice)
 
 
+_Part = _Letters | _End | _Repeated | _Either
+
+
 def compiled(source: str) -> re.Pattern[str]:
-    """The expression, to search with.
+    """The expression, as `re` has it.
 
     Raises
     ------
     InputError
-        It is none.
+        It is none, or too long.
     """
+    if len(source) > _LONGEST_SOURCE:
+        raise InputError(f"A pattern has more than {_LONGEST_SOURCE} characters.")
     try:
         return re.compile(source)
     except (re.error, RecursionError, OverflowError) as error:
         raise InputError(f"The pattern {source!r} is no regular expression: {error}.") from None
+
+
+class Matcher:
+    """Searches texts for a regular expression, with as many steps as the text has characters times its states.
+
+    Parameters
+    ----------
+    source
+        The expression.
+    effort
+        How much work it may be to read it.
+
+    Raises
+    ------
+    InputError
+        It is no regular expression, or one that looks around, or has too many states.
+    """
+
+    def __init__(self, source: str, effort: Effort) -> None:
+        compiled(source)
+        self.whole = _Parser(source).parsed()
+        if self.whole.longest > _LONGEST_TEXT:
+            raise InputError(f"The pattern {source!r} asks for more than {_LONGEST_TEXT} characters.")
+        self._source, self._effort = source, effort
+        # Of each state: what character or end must come, if any must, and which states follow.
+        self._states: list[tuple[_Letters | _End | None, tuple[int, ...]]] = []
+        self._found = self._state(None, ())
+        self._start = self._either(self.whole, self._found)
+
+    def _state(self, wants: _Letters | _End | None, after: tuple[int, ...]) -> int:
+        if len(self._states) == _MOST_STATES or not self._effort.spend(5):
+            raise InputError(f"The pattern {self._source!r} repeats too much.")
+        self._states.append((wants, after))
+        return len(self._states) - 1
+
+    def _either(self, either: _Either, after: int) -> int:
+        return self._state(None, tuple(self._sequence(each, after) for each in either.alternatives))
+
+    def _sequence(self, sequence: _Sequence, after: int) -> int:
+        for part in reversed(sequence.parts):
+            after = self._part(part, after)
+        return after
+
+    def _part(self, part: _Part, after: int) -> int:
+        if isinstance(part, _Either):
+            return self._either(part, after)
+        if not isinstance(part, _Repeated):
+            return self._state(part, (after,))
+        state = after
+        if part.limit is None or part.limit > _LONGEST_TEXT:  # no text is that long
+            state = self._state(None, ())
+            self._states[state] = (None, (self._part(part.part, state), after))
+        else:
+            for _ in range(part.limit - part.least):
+                state = self._state(None, (self._part(part.part, state), after))
+        for _ in range(part.least):
+            state = self._part(part.part, state)
+        return state
+
+    def search(self, text: str, effort: Effort) -> bool:
+        """Whether it matches somewhere in `text`; no if that is too much effort, or the text too long."""
+        if len(text) > _LONGEST_TEXT:
+            return False
+        waiting: set[int] = set()
+        last = len(text) - text.endswith("\n")  # `$` is before the last line break too
+        for place in range(len(text) + 1):
+            states = self._reached({*waiting, self._start}, first=place == 0, last=place >= last)
+            if self._found in states:
+                return True
+            if not effort.spend(1 + len(states)) or place == len(text):
+                break
+            waiting = set()
+            for state in states:
+                wants, after = self._states[state]
+                if isinstance(wants, _Letters) and wants.fits(text[place]):
+                    waiting.update(after)
+        return False
+
+    def _reached(self, states: Iterable[int], *, first: bool, last: bool) -> set[int]:
+        """These states and those that can be reached from them before the next character."""
+        reached, queue = set(states), list(states)
+        for state in queue:  # which grows meanwhile
+            wants, after = self._states[state]
+            if wants is None or (isinstance(wants, _End) and (first if wants.first else last)):
+                new = [each for each in after if each not in reached]
+                reached.update(new)
+                queue += new
+        return reached
 
 
 class Pattern:
@@ -122,6 +251,8 @@ class Pattern:
         Lengths of the texts, in characters; `most` None is no limit.
     also
         A second expression that they must match.
+    effort
+        How much work it may be to read them.
 
     Raises
     ------
@@ -129,18 +260,30 @@ class Pattern:
         It is no regular expression, or one that looks around, or has no text of such a length.
     """
 
-    def __init__(self, source: str, least: int = 0, most: int | None = None, also: str = "") -> None:
-        self._searches = [compiled(source).search, compiled(also).search]
+    def __init__(
+        self, source: str, least: int = 0, most: int | None = None, also: str = "", effort: Effort | None = None
+    ) -> None:
+        effort = effort or Effort(_MOST_STEPS)
+        self._matchers = [Matcher(source, effort)]
+        if also:
+            self._matchers.append(Matcher(also, effort))
         self._least, self._most = least, most
-        self._whole = _Parser(source).parsed()
+        self._whole = self._matchers[0].whole
 
-    def draw(self, dice: random.Random) -> str | None:
-        """A text that matches and has the length, or None if many tries found none."""
-        for _ in range(_TRIES):
+    def draw(self, dice: random.Random, effort: Effort | None = None) -> str | None:
+        """A text that matches and has the length, or None if many tries found none, or there is no effort left."""
+        whole = effort or Effort(_MOST_STEPS)
+        own = Effort(_MOST_STEPS, whole.look)
+        for _ in range(_TRIES if self._least <= self._whole.longest else 0):
             text = self._whole.draw(dice)
-            if self._least <= len(text) <= (len(text) if self._most is None else self._most) and all(
-                search(text) for search in self._searches
-            ):
+            before = own.left
+            fits = own.spend(1 + len(text)) and self._least <= len(text) <= (
+                len(text) if self._most is None else self._most
+            )
+            fits = fits and all(matcher.search(text, own) for matcher in self._matchers)
+            if not whole.spend(before - own.left) or own.left < 0:
+                return None
+            if fits:
                 return text
         return None
 
@@ -152,6 +295,7 @@ class _Parser:
         self._source = source
         self._at = 0
         self._depth = 0
+        self._letters: dict[str, _Letters] = {}
 
     def parsed(self) -> _Either:
         whole = self._either()
@@ -186,14 +330,15 @@ class _Parser:
         return _Either(tuple(alternatives))
 
     def _sequence(self) -> _Sequence:
-        parts: list[_Letters | _Repeated | _Either] = []
+        parts: list[_Part] = []
         while (character := self._peek()) and character not in "|)":
-            if (character == "^" and not parts) or (
+            if (character == "^" and all(isinstance(part, _End) for part in parts)) or (
                 character == "$" and self._source[self._at + 1 :][:1] in ("", "|", ")")
             ):
-                self._at += 1  # what is drawn is checked by the expression itself
-                continue
-            parts.append(self._quantified(self._part()))
+                self._at += 1
+                parts.append(_End(first=character == "^"))
+            else:
+                parts.append(self._quantified(self._part()))
         return _Sequence(tuple(parts))
 
     def _part(self) -> _Letters | _Either:
@@ -209,16 +354,21 @@ class _Parser:
             if self._next() != ")":
                 raise self._unread()
             return inner
-        if character == "[":
-            return _Letters(self._class())
-        if character == ".":
-            return _Letters(string.ascii_lowercase)
-        if character == "\\":
-            return _Letters(self._escaped())
         if character in "^$*+?":
             self._at = start
             raise self._unread()
-        return _Letters(character)
+        if character == "[":
+            among = self._class()
+        elif character == ".":
+            among = string.ascii_lowercase
+        else:
+            among = self._escaped() if character == "\\" else character
+        source = self._source[start : self._at]
+        if source not in self._letters:
+            self._letters[source] = _Letters(
+                among, re.compile(source).fullmatch if len(source) > 1 or source == "." else source.__eq__
+            )
+        return self._letters[source]
 
     def _escaped(self) -> str:
         """The characters that an escape stands for, its backslash having been read."""
@@ -257,14 +407,21 @@ class _Parser:
         if counted:
             self._at = counted.end()
             least = int(counted[1])
-            most = least if not counted[2] else int(counted[3]) if counted[3] else least + _MORE
+            limit = least if not counted[2] else int(counted[3]) if counted[3] else None
+            more = _MORE
         elif self._peek() and self._peek() in "?*+":
             sign = self._next()
-            least, most = int(sign == "+"), 1 if sign == "?" else _MORE
+            least, limit = int(sign == "+"), 1 if sign == "?" else None
+            more = _MORE - least
+        elif self._source.startswith("{,", self._at):  # `re` reads a count, others letters
+            raise self._unread()
         else:
             return part
         if least > _LONGEST_COUNT:
             raise InputError(f"The pattern {self._source!r} repeats more than {_LONGEST_COUNT} times.")
         if self._peek() == "?":  # whether it is greedy is nothing to what is drawn
             self._at += 1
-        return _Repeated(part, least, min(most, least + _LONGEST_COUNT))
+        if limit is not None:
+            more = min(limit - least, _LONGEST_COUNT)
+        more = min(more, _LONGEST_TEXT // max(part.longest, 1))  # repetitions of repetitions are held short
+        return _Repeated(part, least, least + more, limit)

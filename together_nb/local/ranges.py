@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from together_nb.local.validity import is_multiple
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from together_nb.local.schemas import Flat
 
 _SPAN = 100  # from the least number to the greatest, where the schema does not say
@@ -29,7 +31,7 @@ class Numbers:
     whole: bool
     of: float | None = None
 
-    def draw(self, dice: random.Random, without: frozenset[str] = frozenset()) -> str | None:
+    def draw(self, dice: random.Random, without: AbstractSet[str] = frozenset()) -> str | None:
         """A number as JSON that is none of `without`; None if it was not found."""
         count = self.high - self.low + 1
         start = dice.randrange(count)

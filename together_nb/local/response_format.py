@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
 from together_nb.local.forms import Grammar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANY_OBJECT = {
     "type": "object",
@@ -20,12 +23,19 @@ ANY_OBJECT = {
 """The form of ``{"type": "json_object"}``, which asks for any object: a title, a sentence, a number."""
 
 
-def form_of(response_format: Any) -> Grammar | None:
+def form_of(response_format: Any, look: Callable[[], None] = lambda: None) -> Grammar | None:
     """The form that a ``response_format`` asks for; None is plain text.
 
     Known are Together's and OpenAI's ``{"type": "json_schema", "json_schema": {"schema": …}}``,
     Together's older ``{"type": …, "schema": …}``, ``{"type": "json_object"}``, for which an
     `ANY_OBJECT` is written, and ``{"type": "text"}``.
+
+    Parameters
+    ----------
+    response_format
+        As it was sent.
+    look
+        As `Grammar` has it.
 
     Raises
     ------
@@ -47,4 +57,4 @@ def form_of(response_format: Any) -> Grammar | None:
                 'response_format lacks its schema: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}.'
             )
         schema = ANY_OBJECT
-    return Grammar(schema)
+    return Grammar(schema, look)

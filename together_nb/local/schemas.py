@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from together_nb.errors import InputError
-from together_nb.local.patterns import compiled
+from together_nb.local.effort import Effort
+from together_nb.local.patterns import Matcher, compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Flat = dict[str, Any]
 
@@ -26,6 +31,12 @@ _NOTES = frozenset({
     "unevaluatedProperties",  # no property is written that the schema does not name
 })  # fmt: skip
 DEEPEST = 60
+MOST_VALUES = 1000
+"""The most values of an `enum`, and alternatives of an `anyOf`, `oneOf` or `allOf`."""
+_MOST_STEPS = 1_000_000  # a second or two
+_MOST_CHARACTERS = 500_000
+_FEW = 8  # values that are compared one by one
+_LARGEST = sys.float_info.max
 
 
 def _is_schema(value: object) -> bool:
@@ -38,7 +49,7 @@ def _is_schemas(value: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether `value` is a number that JSON can write."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _is_count(value: object) -> bool:
@@ -56,7 +67,10 @@ def _listed(value: Any) -> list[Any]:
 # Each keyword that is honoured: whether its value is one, and what it must be.
 _KEYWORDS: dict[str, tuple[Any, str]] = {
     "type": (_is_types, "one of " + ", ".join(TYPES) + ", or a list of them"),
-    "enum": (lambda value: isinstance(value, list), "a list of values"),
+    "enum": (
+        lambda value: isinstance(value, list) and len(value) <= MOST_VALUES,
+        f"a list of at most {MOST_VALUES} values",
+    ),
     "const": (lambda _: True, "a value"),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (is_number, "a number")),
     "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),
@@ -75,7 +89,8 @@ _KEYWORDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("additionalProperties", "additionalItems"), (_is_schema, "a schema")),
     "prefixItems": (_is_schemas, "a list of schemas"),
     **dict.fromkeys(
-        ("allOf", "anyOf", "oneOf"), (lambda value: _is_schemas(value) and value, "a list of at least one schema")
+        ("allOf", "anyOf", "oneOf"),
+        (lambda value: _is_schemas(value) and 0 < len(value) <= MOST_VALUES, f"a list of 1 to {MOST_VALUES} schemas"),
     ),
 }
 
@@ -87,10 +102,40 @@ class Schemas:
     ----------
     document
         The outermost schema; references are followed within it.
+    look
+        Called now and then; it may end the work by an exception.
+
+    Attributes
+    ----------
+    effort
+        How much work they may be.
+
+    Raises
+    ------
+    InputError
+        The document is too long.
     """
 
-    def __init__(self, document: Any) -> None:
+    def __init__(self, document: Any, look: Callable[[], None] = lambda: None) -> None:
+        if len(json.dumps(document)) > _MOST_CHARACTERS:
+            raise InputError(f"The schema has more than {_MOST_CHARACTERS} characters.")
         self._document = document
+        self.effort = Effort(_MOST_STEPS, look)
+        self._shapes: dict[Any, int] = {}
+        self._shaped: dict[int, tuple[Any, int]] = {}
+        self._enums: dict[int, tuple[Any, frozenset[str]]] = {}
+        self._patterns: dict[str, Matcher | None] = {}
+
+    def step(self, count: int = 1) -> None:
+        """Take so many steps.
+
+        Raises
+        ------
+        InputError
+            There were too many.
+        """
+        if not self.effort.spend(count):
+            raise InputError("The schema is too much work.", "Ask for less of allOf, anyOf, oneOf, enum and pattern.")
 
     def flat(self, schema: Any, depth: int = 0) -> Flat:
         """`schema` made flat; those within it are as they were.
@@ -99,7 +144,7 @@ class Schemas:
         ------
         InputError
             A keyword that cannot be honoured, or whose value is of the wrong kind; a reference
-            that leads nowhere, or round in a circle.
+            that leads nowhere, or round in a circle; it is too much work.
         """
         if isinstance(schema, bool):
             return {} if schema else {"enum": []}
@@ -108,51 +153,139 @@ class Schemas:
         if depth > DEEPEST:
             raise InputError("The schema refers to itself without an end, or nests too deep.")
         own = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
+        self.step(2 + len(schema) + _extent(own))
         for key, value in own.items():
             _check(key, value)
+        if "pattern" in own and own["pattern"] not in self._patterns:
+            compiled(own["pattern"])
+            self._patterns[own["pattern"]] = None
         parts = [self.flat(part, depth + 1) for part in own.pop("allOf", ())]
         if "$ref" in own:
             parts.insert(0, self.flat(self._referred(own.pop("$ref")), depth + 1))
         own = _normal(own)
+        if "const" in own:
+            own = self.merged(own, {"enum": [own.pop("const")]})
         for part in parts:
-            own = merged(own, part)
+            own = self.merged(own, part)
         return own
 
     def _referred(self, reference: str) -> Any:
         if not reference.startswith("#"):
-            raise InputError(f"$ref leads out of the schema: {reference!r}.", 'Put it under "$defs".')
+            raise InputError(f"$ref leads out of the schema: {reference!r:.80}.", 'Put it under "$defs".')
         found = self._document
         for step in unquote(reference[1:]).split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")
             if isinstance(found, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(found):
-                found = found[int(key)]
+                found = found[int(key[:9])]
             elif isinstance(found, dict) and key in found:
                 found = found[key]
             else:
-                raise InputError(f"$ref leads nowhere: {reference!r}.")
+                raise InputError(f"$ref leads nowhere: {reference!r:.80}.")
         if reference != "#" and not reference.startswith("#/"):
-            raise InputError(f"$ref leads nowhere: {reference!r}.", "Anchors cannot be honoured.")
+            raise InputError(f"$ref leads nowhere: {reference!r:.80}.", "Anchors cannot be honoured.")
         return found
+
+    def shape(self, value: Any) -> int:
+        """A number that two values share if they are written alike, 1 and 1.0 too.
+
+        What is within several values is looked at once: written out it might be without end.
+        """
+        if not isinstance(value, (dict, list)):
+            return self._shapes.setdefault((isinstance(value, bool), value), len(self._shapes))
+        if id(value) not in self._shaped:
+            self.step(2 + len(value))
+            key = (
+                ("{", *((name, self.shape(each)) for name, each in value.items()))
+                if isinstance(value, dict)
+                else ("[", *map(self.shape, value))
+            )
+            # The value is kept, for another would get its id.
+            self._shaped[id(value)] = value, self._shapes.setdefault(key, len(self._shapes))
+        return self._shaped[id(value)][1]
+
+    def both(self, one: Any, other: Any) -> Any:
+        """The schema of what is valid by both."""
+        if other is True or one is other:
+            return one
+        return other if one is True or self.shape(one) == self.shape(other) else {"allOf": [one, other]}
+
+    def merged(self, one: Flat, other: Flat) -> Flat:
+        """The flat schema of what is valid by both.
+
+        Raises
+        ------
+        InputError
+            They ask something of which there is no one keyword for both.
+        """
+        self.step(1 + _extent(one) + _extent(other))
+        result = {**other, **one}
+        of_items = {"items", "prefixItems"}
+        if (
+            "prefixItems" in result
+            and of_items & one.keys()
+            and of_items & other.keys()
+            and not self._alike(one, other)
+        ):
+            raise InputError("prefixItems cannot be honoured together with another schema's items.")
+        for key in one.keys() & other.keys() - {"properties"}:
+            if self._alike(one[key], other[key]):
+                continue
+            if key not in _MERGING:
+                raise InputError(f"Two different {key} of one value cannot both be honoured.")
+            result[key] = _MERGING[key](self, one[key], other[key])
+        if "properties" in result:
+            names = dict.fromkeys([*one.get("properties", {}), *other.get("properties", {})])
+            result["properties"] = {name: self.both(property_of(one, name), property_of(other, name)) for name in names}
+        if result.get("type") == []:
+            result["enum"] = []
+        return result
+
+    def _alike(self, one: Any, other: Any) -> bool:
+        return one is other or self.shape(one) == self.shape(other)
+
+    def canonical(self, value: Any) -> str:
+        """As `canonical`, counted as work."""
+        text = canonical(value)
+        self.step(1 + len(text) // 10)
+        return text
+
+    def among(self, value: Any, values: list[Any]) -> bool:
+        """Whether JSON Schema has a value equal to one of some values, which are not to change."""
+        if len(values) < _FEW:
+            return self.canonical(value) in map(self.canonical, values)
+        if id(values) not in self._enums:
+            self._enums[id(values)] = values, frozenset(map(self.canonical, values))
+        return self.canonical(value) in self._enums[id(values)][1]
+
+    def matches(self, pattern: str, text: str) -> bool:
+        """Whether a text matches the pattern of a flat schema."""
+        matcher = self._patterns[pattern] = self._patterns.get(pattern) or Matcher(pattern, self.effort)
+        found = matcher.search(text, self.effort)
+        self.step()  # if it was too much, nothing is known
+        return found
+
+
+def _extent(schema: Flat) -> int:
+    """How much is to be looked through in a schema, apart from its values and what stands within those in it."""
+    return sum(len(value) for key, value in schema.items() if key != "enum" and isinstance(value, (dict, list, str)))
 
 
 def _normal(own: Flat) -> Flat:
     """A schema's keywords, each in its one spelling."""
     if "type" in own:
-        own["type"] = _listed(own["type"])
+        own["type"] = list(dict.fromkeys(_listed(own["type"])))
     if isinstance(own.get("items"), list):  # draft 7
         own["prefixItems"] = own.pop("items")
         if "additionalItems" in own:
             own["items"] = own["additionalItems"]
     own.pop("additionalItems", None)
-    return merged(own, {"enum": [own.pop("const")]}) if "const" in own else own
+    return own
 
 
 def _check(key: str, value: Any) -> None:
     if key not in _KEYWORDS:
-        raise InputError(f"The schema's keyword {key} cannot be honoured.", "Leave it out.")
+        raise InputError(f"The schema's keyword {key:.80} cannot be honoured.", "Leave it out.")
     fits, expected = _KEYWORDS[key]
-    if key == "pattern" and isinstance(value, str):
-        compiled(value)
     if not fits(value):
         raise InputError(f"The schema's {key} must be {expected}, not {value!r:.80}.")
 
@@ -166,11 +299,6 @@ def property_of(flat: Flat, name: str) -> Any:
 def canonical(value: Any) -> str:
     """A text that two values share if JSON Schema has them equal."""
     return json.dumps(_plain(value), sort_keys=True)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether JSON Schema has two values equal: 1 and 1.0 are, 1 and true are not."""
-    return canonical(one) == canonical(other)
 
 
 def _plain(value: Any) -> Any:
@@ -187,53 +315,30 @@ def common(one: list[str], other: list[str]) -> list[str]:
     return found + [kind for kind in other if kind == "integer" and "number" in one and kind not in found]
 
 
-def both(one: Any, other: Any) -> Any:
-    """The schema of what is valid by both."""
-    return one if one == other or other is True else other if one is True else {"allOf": [one, other]}
+def _pairs(schemas: Schemas, one: list[Any], other: list[Any]) -> list[Any]:
+    if len(one) * len(other) > MOST_VALUES:
+        raise InputError(f"The alternatives of several anyOf or oneOf come to more than {MOST_VALUES} together.")
+    return [schemas.both(a, b) for a in one for b in other]
 
 
-def _multiple(one: float, other: float) -> float:
-    if isinstance(one, int) and isinstance(other, int):
-        return math.lcm(one, other)
+def _multiple(_: Schemas, one: float, other: float) -> float:
+    if isinstance(one, int) and isinstance(other, int) and (least := math.lcm(one, other)) <= _LARGEST:
+        return least
     raise InputError("Two multipleOf of one number cannot both be honoured.")
 
 
 _MERGING: dict[str, Any] = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
+    **dict.fromkeys(
+        ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), lambda _, one, other: max(one, other)
+    ),
+    **dict.fromkeys(
+        ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), lambda _, one, other: min(one, other)
+    ),
     "multipleOf": _multiple,
-    "type": common,
-    "enum": lambda one, other: [value for value in one if any(same(value, each) for each in other)],
-    "required": lambda one, other: [*one, *(name for name in other if name not in one)],
-    "uniqueItems": lambda one, other: one or other,
-    "items": both,
-    "additionalProperties": both,
-    "anyOf": lambda one, other: [both(a, b) for a in one for b in other],
-    "oneOf": lambda one, other: [both(a, b) for a in one for b in other],
+    "type": lambda _, one, other: common(one, other),
+    "enum": lambda schemas, one, other: [value for value in one if schemas.among(value, other)],
+    "required": lambda _, one, other: list(dict.fromkeys([*one, *other])),
+    "uniqueItems": lambda _, one, other: one or other,
+    **dict.fromkeys(("items", "additionalProperties"), Schemas.both),
+    **dict.fromkeys(("anyOf", "oneOf"), _pairs),
 }
-
-
-def merged(one: Flat, other: Flat) -> Flat:
-    """The flat schema of what is valid by both.
-
-    Raises
-    ------
-    InputError
-        They ask something of which there is no one keyword for both.
-    """
-    result = {**other, **one}
-    of_items = {"items", "prefixItems"}
-    if "prefixItems" in result and one != other and of_items & one.keys() and of_items & other.keys():
-        raise InputError("prefixItems cannot be honoured together with another schema's items.")
-    for key in one.keys() & other.keys() - {"properties"}:
-        if one[key] == other[key]:
-            continue
-        if key not in _MERGING:
-            raise InputError(f"Two different {key} of one value cannot both be honoured.")
-        result[key] = _MERGING[key](one[key], other[key])
-    if "properties" in result:
-        names = [*one.get("properties", {}), *other.get("properties", {})]
-        result["properties"] = {name: both(property_of(one, name), property_of(other, name)) for name in names}
-    if result.get("type") == []:
-        result["enum"] = []
-    return result

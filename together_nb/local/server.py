@@ -10,24 +10,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
+import secrets
 import socketserver
 import sys
 import threading
 import time
+import weakref
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from together_nb.documented import documented
 from together_nb.local.handler import Handler
 from together_nb.local.ngram import NgramModel, default_model
+from together_nb.local.wire import Wire
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
     from types import TracebackType
 
 HOST = "127.0.0.1"
+
+MOST_ANSWERS = 128
+"""The most requests that are answered at once."""
+MOST_CONNECTIONS = MOST_ANSWERS + 32
+"""The most connections; for one more, that is closed whose client has been waited for longest."""
+_PAUSE = 0.05  # seconds
+_LOOK_SECONDS = 0.25  # between two looks whether the client of a token that is not yet due is there
 
 
 @documented()
@@ -92,8 +102,9 @@ class LocalServer:
         self._rate = tokens_per_second
         self.changed = threading.Condition()
         self.stopped = False
-        self._http = _HTTPServer((HOST, port), type("Handler", (Handler,), {"owner": self}))
+        self._http = ConnectionServer((HOST, port), type("Handler", (Handler,), {"owner": self}))
         self._thread: threading.Thread | None = None
+        _servers.add(self)
 
     @property
     def model(self) -> NgramModel:
@@ -141,22 +152,30 @@ class LocalServer:
         if self._thread is not None:
             self._http.shutdown()
             self._thread.join()
-        self.abandon()
+        self._http.server_close()
         self._http.close_connections()
 
     def abandon(self) -> None:
-        """Close this process's hold on the port; in the child of a fork there is no thread to stop."""
-        self._http.server_close()
+        """Be stopped, in the child of a fork: the parent's threads are not there, and its connections stay its own."""
+        self.changed = threading.Condition()
+        self.stopped = True
+        self._thread = None
+        self._http.forget()
 
-    def pace(self) -> Pace:
+    def pace(self, look: Callable[[], None] = lambda: None) -> Pace:
         """What the tokens of one answer wait for.
+
+        Parameters
+        ----------
+        look : callable
+            Called now and then in the meantime; it may end the wait by an exception.
 
         Returns
         -------
         Pace
             One for each answer.
         """
-        return Pace(self)
+        return Pace(self, look)
 
     def __enter__(self) -> LocalServer:  # noqa: PYI034  (Self is of Python 3.11)
         """Start; the server."""
@@ -176,8 +195,9 @@ class Pace:
     a new start.
     """
 
-    def __init__(self, server: LocalServer) -> None:
+    def __init__(self, server: LocalServer, look: Callable[[], None]) -> None:
         self._server = server
+        self._look = look
         self._rate: float | None = None
         self._start = 0.0
         self._count = 0
@@ -194,9 +214,14 @@ class Pace:
         if not server.tokens_per_second:
             self._rate = None
         else:
-            with server.changed:
-                while (seconds := self._seconds_left()) > 0 and not server.stopped:
-                    server.changed.wait(min(seconds, threading.TIMEOUT_MAX))
+            while not server.stopped:
+                with server.changed:
+                    seconds = self._seconds_left()
+                    if seconds <= 0:
+                        break
+                    if not server.stopped:
+                        server.changed.wait(min(seconds, _LOOK_SECONDS))
+                self._look()
         if server.stopped:
             raise ConnectionAbortedError
         self._count += 1
@@ -211,8 +236,8 @@ class Pace:
         return self._start + self._count / rate - now if rate else 0.0
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    """Knows its connections, to close them; silent about clients that leave."""
+class ConnectionServer(ThreadingHTTPServer):
+    """Knows its connections, to bound and to close them; silent about clients that leave."""
 
     daemon_threads = True
     block_on_close = False
@@ -221,58 +246,106 @@ class _HTTPServer(ThreadingHTTPServer):
     allow_reuse_address = os.name == "posix"
 
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
+        self._verbose = handler.owner.verbose
+        self._wires: dict[socket.socket, Wire] = {}
+        self._left = threading.Condition()
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
+        """Take the port."""
         # Not HTTPServer's, which asks the name service for this machine's name: that can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
+    def get_request(self) -> Any:
+        """A connection, as soon as there is one."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_PAUSE)  # where no file can be opened, the next try would fail at once
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
+        """Have a thread answer a connection, for which another may have to be cut off."""
+        with self._left:
+            if len(self._wires) >= MOST_CONNECTIONS:
+                waiting = [wire for wire in self._wires.values() if not wire.answering or wire.stalled]
+                if waiting:
+                    min(waiting, key=lambda wire: (wire.proven, wire.since)).cut()
+                self._left.wait_for(lambda: len(self._wires) < MOST_CONNECTIONS, timeout=1)
+            room = len(self._wires) < MOST_CONNECTIONS
+            if room:
+                self._wires[request] = Wire(request)
+        if room:
+            super().process_request(request, client_address)
+        else:
+            super().shutdown_request(request)
+
+    def wire_of(self, request: Any) -> Wire:
+        """The wire of a connection."""
+        return self._wires[request]
+
+    def has_room(self, wire: Wire) -> bool:
+        """Whether one request more may be answered; it is that of `wire` then."""
+        with self._left:
+            answering = [other for other in self._wires.values() if other.answering]
+            stalled = [other for other in answering if other.stalled]
+            if len(answering) < MOST_ANSWERS or stalled:
+                if len(answering) >= MOST_ANSWERS:
+                    min(stalled, key=lambda other: other.since).cut()
+                wire.answer()
+        return wire.answering
 
     def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._connections.discard(request)
+        """End a connection."""
+        with self._left:
+            self._wires.pop(request, None)
+            self._left.notify_all()
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            with contextlib.suppress(OSError):  # it closed meanwhile
-                connection.shutdown(socket.SHUT_RDWR)
+        """Cut off every connection."""
+        with self._left:
+            wires = list(self._wires.values())
+        for wire in wires:
+            wire.cut()
+
+    def forget(self) -> None:
+        """Close this process's hold on the port and the connections, in the child of a fork, where no thread serves."""
+        self._left = threading.Condition()
+        for wire in self._wires.values():
+            wire.forget()
+        self._wires.clear()
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """Say, if asked to, what went wrong."""
+        if self._verbose and not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
 _starting = threading.Lock()
 _running: LocalServer | None = None
-_running_pid = 0
+_servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()
 
 
 def running_server() -> LocalServer:
-    """The server of this process, started at the first call; again after a fork or `LocalServer.stop`."""
-    global _running, _running_pid  # noqa: PLW0603  (one for the process)
+    """The server of this process, started at the first call; again after a fork or `LocalServer.stop`.
+
+    Its `api_key` is made up, and known in this process alone.
+    """
+    global _running  # noqa: PLW0603  (one for the process)
     with _starting:
-        if _running is not None and _running_pid != os.getpid():
-            _running.abandon()
-            _running = None
         if _running is None or _running.stopped:
-            _running = LocalServer().start()
-            _running_pid = os.getpid()
+            _running = LocalServer(api_key=secrets.token_urlsafe(32)).start()
         return _running
 
 
 def _after_fork() -> None:
     global _starting  # noqa: PLW0603
     _starting = threading.Lock()  # another thread may have held it at the fork
+    for server in list(_servers):
+        server.abandon()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,6 +19,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from together_nb.local.effort import Effort
 from together_nb.local.forms import Choice, Drawn, List, Record, Values, Words
 from together_nb.local.ngram import tokenize
 from together_nb.local.ranges import Numbers
@@ -27,6 +28,7 @@ from together_nb.local.wording import Wording, escaped, odd_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from together_nb.local.forms import Form, Grammar
     from together_nb.local.generation import Chooser, Generated
@@ -40,6 +42,8 @@ _DEEP = 60  # nesting from which an end is sought
 _USUAL_ITEMS = 3
 _TRIES = 5  # for an item unlike the others, of the model's words
 _ODD_TRIES = 500  # and of any letters
+_MOST_STEPS = 1_000_000  # for texts that fit patterns, and for items unlike the others
+_STEPS_OF_A_TOKEN = 50
 _NULL = Values(("null",))
 
 
@@ -73,11 +77,12 @@ class _Writer:
         self._forms, self._heights, self._variety = grammar.forms, grammar.heights, grammar.variety
         self._wording = Wording(model, tokens, chooser, logprobs)
         self._dice = chooser.dice
+        self._effort = Effort(_MOST_STEPS, grammar.look)
         self._within: list[int] = []
         self._hurried = 0
         self._odd = False
 
-    def written(self, number: int, lead: str = "", without: frozenset[str] = frozenset()) -> Iterator[Generated]:
+    def written(self, number: int, lead: str = "", without: AbstractSet[str] = frozenset()) -> Iterator[Generated]:
         """A value of the form `number`; its first token begins with `lead`."""
         form = self._forms[number]
         self._within.append(number)
@@ -88,7 +93,7 @@ class _Writer:
         self._hurried -= hurry
         self._within.pop()
 
-    def _value(self, form: Form, lead: str, without: frozenset[str]) -> Iterator[Generated]:
+    def _value(self, form: Form, lead: str, without: AbstractSet[str]) -> Iterator[Generated]:
         if isinstance(form, Values):
             yield from self._wording.one_of([text for text in form.texts if text not in without] or form.texts, lead)
         elif isinstance(form, Words) and self._odd:
@@ -98,7 +103,7 @@ class _Writer:
         elif isinstance(form, Numbers):
             yield self._wording.thrown(lead + (form.draw(self._dice, without) or form.draw(self._dice) or "0"))
         elif isinstance(form, Drawn):
-            yield from self._drawn(form.pattern.draw(self._dice) or form.sample, lead)
+            yield from self._drawn(form.pattern.draw(self._dice, self._effort) or form.sample, lead)
         elif isinstance(form, Choice):
             yield from self.written(self._alternative(form), lead, without)
         elif isinstance(form, List):
@@ -147,16 +152,18 @@ class _Writer:
             yield self._wording.forced(lead + "[]")
             return
         yield self._wording.forced(lead + "[")
-        texts: frozenset[str] = frozenset()
+        texts: set[str] = set()
+        values: set[str] = set()
         for place, part in enumerate(parts):
             space = " " if place else ""
             item: Iterator[Generated] | list[Generated]
             if form.unique:
-                item = self._unlike(part, space, texts)
+                item = self._unlike(part, space, texts, values)
                 text = "".join(piece.text for piece in item).strip()
                 if text in texts and place >= form.least:
                     break
-                texts |= {text}
+                texts.add(text)
+                values.add(canonical(json.loads(text)))
             else:
                 item = self.written(part, space)
             if place:
@@ -185,15 +192,17 @@ class _Writer:
         possible = next((place for place, part in enumerate(parts) if self._heights[part] == math.inf), count)
         return parts[:possible]
 
-    def _unlike(self, part: int, lead: str, texts: frozenset[str]) -> list[Generated]:
-        """An item that is none of `texts`, if one is found; at last with words of any letters."""
+    def _unlike(self, part: int, lead: str, texts: set[str], values: set[str]) -> list[Generated]:
+        """An item that is none of `texts`, whose values are `values`, if one is found; at last with words of any letters."""
         state = self._wording.state()
-        values = {canonical(json.loads(text)) for text in texts}
         for number in range(_TRIES + _ODD_TRIES):
             self._wording.restore(state)
             self._odd = number >= _TRIES
-            item = list(self.written(part, lead, texts))
-            if canonical(json.loads("".join(piece.text for piece in item))) not in values:
+            item = []
+            for piece in self.written(part, lead, texts):
+                item.append(piece)
+                self._effort.spend(_STEPS_OF_A_TOKEN)
+            if self._effort.left < 0 or canonical(json.loads("".join(piece.text for piece in item))) not in values:
                 break
         self._odd = False
         return item

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from together_nb.errors import InputError
@@ -12,12 +11,9 @@ from together_nb.local.schemas import (
     TYPES,
     Flat,
     Schemas,
-    canonical,
     common,
     is_number,
-    merged,
     property_of,
-    same,
 )
 
 
@@ -26,14 +22,14 @@ def holds(schemas: Schemas, value: Any, schema: Any, depth: int = 0) -> bool:
     if depth > DEEPEST:
         raise InputError("The schema refers to itself without an end, or nests too deep.")
     flat = schemas.flat(schema)
-    if "enum" in flat and not any(same(value, other) for other in flat["enum"]):
+    if "enum" in flat and not schemas.among(value, flat["enum"]):
         return False
     if "type" in flat and not any(_is_of(value, kind) for kind in flat["type"]):
         return False
     for branch, enough in (("anyOf", any), ("oneOf", _just_one)):
         if branch in flat and not enough([holds(schemas, value, part, depth + 1) for part in flat[branch]]):
             return False
-    return _within_bounds(value, flat) and all(
+    return _within_bounds(schemas, value, flat) and all(
         holds(schemas, each, part, depth + 1) for each, part in _within(value, flat)
     )
 
@@ -51,15 +47,15 @@ def _within(value: Any, flat: Flat) -> list[tuple[Any, Any]]:
     return []
 
 
-def _within_bounds(value: Any, flat: Flat) -> bool:
+def _within_bounds(schemas: Schemas, value: Any, flat: Flat) -> bool:
     if isinstance(value, str):
-        return _counts(value, flat, "Length") and ("pattern" not in flat or bool(re.search(flat["pattern"], value)))
+        return _counts(value, flat, "Length") and ("pattern" not in flat or schemas.matches(flat["pattern"], value))
     if is_number(value):
         return _number_holds(value, flat)
     if isinstance(value, dict):
         return _counts(value, flat, "Properties") and set(flat.get("required", ())) <= set(value)
     if isinstance(value, list):
-        unique = not flat.get("uniqueItems") or len(set(map(canonical, value))) == len(value)
+        unique = not flat.get("uniqueItems") or len(set(map(schemas.canonical, value))) == len(value)
         return unique and _counts(value, flat, "Items")
     return True
 
@@ -119,7 +115,7 @@ def _branches(schemas: Schemas, flat: Flat) -> list[list[Flat]]:
     for branch in ("anyOf", "oneOf"):
         rest = {key: value for key, value in flat.items() if key != branch}
         if branch in flat:
-            found.append([merged(rest, schemas.flat(part)) for part in flat[branch]])
+            found.append([schemas.merged(rest, schemas.flat(part)) for part in flat[branch]])
     return found
 
 
