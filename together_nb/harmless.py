@@ -52,7 +52,9 @@ _NAMED = re.compile(r"(?:`{3}|~{3})[^\n\r]*")
 _SPECIAL = re.compile(r"[^\w\s]")
 # Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
 # end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
-_TOO_DEEP = re.compile(r"^[ \t]*(?:(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))[ \t]*){100}|^[ \t]{500}", re.MULTILINE)
+_NESTED = r"(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))"
+_TOO_DEEP = re.compile(rf"^[ \t]*(?:{_NESTED}[ \t]*){{100}}|^(?:[ \t]|{_NESTED}){{500}}", re.MULTILINE)
+_DEEPEST_CODE = 40  # characters before a fence that each line of the code is indented by
 _DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process died
 
 
@@ -102,7 +104,8 @@ def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
 
 def _preformatted(opened: re.Match[str], block: list[str]) -> str:
     before = opened["before"]
-    indent = re.sub(r"[^\s>]", " ", before)  # of a list's item, which began before the fence
+    # Of a list's item, which began before the fence.
+    indent = re.sub(r"[^\s>]", " ", before) if len(before) <= _DEEPEST_CODE else ""
     code = [line.removeprefix(indent) for line in block]
     spelled = [indent + _entities(line) if line.strip() else "" for line in code]
     # A blank line would end the block where the renderer takes it for part of a paragraph.
@@ -125,20 +128,20 @@ def _text(markdown: str) -> str:
 
 def _kept(markdown: str) -> list[re.Match[str]]:
     """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
-    pieces = list(_PIECE.finditer(markdown))
-    kept: set[int] = set()
-    opened: list[tuple[str, int]] = []
-    for number, piece in enumerate(pieces):
+    kept: dict[int, re.Match[str]] = {}  # by where they begin
+    opened: list[tuple[str, re.Match[str]]] = []
+    for piece in _PIECE.finditer(markdown):
         name = (piece["name"] or "").lower()
         if piece["code"] is not None or name in _ALONE:
-            kept.add(number)
+            kept[piece.start()] = piece
         elif piece["end"]:
             opened = []
         elif name and not piece["slash"]:
-            opened.append((name, number))
+            opened.append((name, piece))
         elif name and opened and opened[-1][0] == name:
-            kept |= {opened.pop()[1], number}
-    return [pieces[number] for number in sorted(kept)]
+            for one in (opened.pop()[1], piece):
+                kept[one.start()] = one
+    return [piece for _, piece in sorted(kept.items())]
 
 
 def _escaped(text: str) -> str:
