@@ -67,13 +67,7 @@ class Dechunker:
             if not self._last:
                 raise IncompleteRead(b"")
             self.ended = True
-        if self._rest:
-            self._rest += data
-            if b"\n" not in data:  # what has come of the line is not looked through again for each piece
-                self._limit(len(self._rest))
-                return
-            data, self._rest = bytes(self._rest), bytearray()
-        at = 0
+        data, at = self._from_its_line(data), 0
         while at < len(data) and not self.ended:
             if self._left:
                 part = data[at : at + self._left]
@@ -96,6 +90,17 @@ class Dechunker:
                 self._left, self._within, self._last = size, size > 0, size == 0
         self._rest += data[at:]
         self._limit(len(self._rest))
+
+    def _from_its_line(self, data: bytes) -> bytes:
+        """`data` after the beginning of its line; nothing while the line has no end: it is not copied for each piece."""
+        if not self._rest:
+            return data
+        self._rest += data
+        if b"\n" not in data:
+            return b""
+        data = bytes(self._rest)
+        self._rest.clear()
+        return data
 
     @staticmethod
     def _limit(length: int) -> None:

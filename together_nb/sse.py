@@ -193,7 +193,7 @@ def _terminator(buffer: bytearray, start: int) -> int:
     found = buffer.find(_DONE, start)
     while found >= 0:
         # A line that goes on further back is none: it would be looked through for each that is found on it.
-        before = buffer[max(found - _MARGIN, 0) : found].rpartition(b"\n")[2]
+        before = bytes(buffer[max(found - _MARGIN, 0) : found]).rpartition(b"\n")[2]
         if len(before) < _MARGIN and before.strip() in (b"", b"data:"):
             return found + len(_DONE)
         found = buffer.find(_DONE, found + 1)
