@@ -32,11 +32,11 @@ _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 _TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-])*(?:[\s)\"']|$)))")
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
-# In code: a tag, a delimiter, or a link that is not plainly harmless. Runs are bounded, so that no
-# text takes longer than its length.
-_SUSPECT = re.compile(
-    rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}(?:/|[^\s)]{{0,300}}(?:[:&%\\]|\.\.)))"
-)
+# In code: a tag, a delimiter, or a link that is not plainly harmless. Links are looked through one after the other,
+# with those that begin within them, so that no text takes longer than its length.
+_SIGN = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\][(:](?:\s{{9}}|\s{{0,8}}/)")
+_LINK = re.compile(r"\][(:]\s{0,8}([^\s)]*)")
+_UNSAFE = re.compile(r"[:&%\\]|\.\.|\]\(\Z")
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _FENCE = re.compile(
@@ -69,7 +69,7 @@ def harmless(markdown: str) -> str:
         markdown = _NAMED.sub(lambda fence: fence.group().replace('"', "&quot;"), markdown)
     if _TOO_DEEP.search(markdown) is not None:
         return literal(markdown)
-    if not any(pattern.search(markdown) for pattern in (_SUSPECT, _TARGET, _PICTURE)):
+    if not _suspect(markdown) and _TARGET.search(markdown) is None and _PICTURE.search(markdown) is None:
         return markdown
     out: list[str] = []
     text: list[str] = []
@@ -84,10 +84,15 @@ def harmless(markdown: str) -> str:
             text = []
         block, closed = _block(opened, lines)
         whole = "\n".join((line, *block, *closed))
-        out.append(whole if _SUSPECT.search(whole) is None else _preformatted(opened, block))
+        out.append(_preformatted(opened, block) if _suspect(whole) else whole)
     if text:
         out.append(_text("\n".join(text)))
     return "\n".join(out)
+
+
+def _suspect(code: str) -> bool:
+    """Whether something in code might be obeyed where a renderer takes it for text."""
+    return _SIGN.search(code) is not None or any(_UNSAFE.search(link[1]) for link in _LINK.finditer(code))
 
 
 def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
@@ -119,7 +124,7 @@ def _text(markdown: str) -> str:
     for piece in _kept(markdown):
         out.append(_escaped(markdown[end : piece.start()]))
         code = piece["code"]
-        suspect = code is not None and any(pattern.search(code) for pattern in (_SUSPECT, _PICTURE))
+        suspect = code is not None and (_suspect(code) or _PICTURE.search(code) is not None)
         out.append(f"<code>{_entities(code.strip())}</code>" if suspect else piece.group())
         end = piece.end()
     out.append(_escaped(markdown[end:]))

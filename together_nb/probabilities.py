@@ -28,17 +28,26 @@ def mean_logprob(tokens: Sequence[Token]) -> float | None:
 def perplexity(tokens: Sequence[Token]) -> float | None:
     """What e is raised to by the mean of the negative log-probabilities; None where none is known."""
     mean = mean_logprob(tokens)
-    return None if mean is None else math.exp(min(-mean, _LARGEST))
+    return None if mean is None else _perplexity(mean)
+
+
+def _perplexity(mean: float) -> float:
+    return math.exp(min(-mean, _LARGEST))
 
 
 def summary(tokens: Sequence[Token]) -> str:
     """How many tokens, their mean log-probability, and the perplexity that it makes; "" without any."""
-    mean, perplexed = mean_logprob(tokens), perplexity(tokens)
-    if mean is None or perplexed is None:
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    return in_sum(len(known), sum(known))
+
+
+def in_sum(known: int, total: float) -> str:
+    """The same of so many tokens whose log-probabilities have that sum."""
+    if not known:
         return ""
-    known = sum(token.logprob is not None for token in tokens)
+    perplexed = _perplexity(total / known)
     told = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
-    return f"{count(known, 'token')} · mean log-probability {signed(mean)} · perplexity {told}"
+    return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {told}"
 
 
 def untold(completion: Completion, choice: Choice) -> str:
