@@ -98,3 +98,14 @@ def test_what_came_before_what_is_not_in_chunks_is_given_out_first(data):
     assert dechunker.broken
     with pytest.raises(IncompleteRead):
         dechunker.add(b"")
+
+
+@pytest.mark.parametrize("line", [b"A: b\r\n", b"A: " + b"b" * 1000 + b"\r\n"])
+def test_lines_after_the_last_chunk_that_have_no_end_are_given_up(line):
+    with pytest.raises(IncompleteRead):
+        taken([b"0\r\n", *[line] * 100_000])
+
+
+def test_a_line_before_a_chunk_may_come_byte_by_byte():
+    line = b"3;name=" + b"v" * 60_000 + b"\r\n"
+    assert taken([*(bytes([byte]) for byte in line), b"abc\r\n" + END]) == (b"abc", True)

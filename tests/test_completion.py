@@ -297,3 +297,9 @@ def test_its_repr_is_short():
         == f"<Completion asked/model · 0 chunks · 0.0 s: '{'x' * 60}'…>"
     )
     assert repr(completion()) == "<Completion asked/model · 0 chunks · 0.0 s: 'Hello.'>"
+
+
+def test_a_servers_words_in_the_footer_are_cut():
+    long = completion(model="m" * 100_000, error="e " * 100_000)
+    assert len(long.footer()) < 5000
+    assert long.footer().startswith("mmm")

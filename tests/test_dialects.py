@@ -396,6 +396,17 @@ def test_an_error_in_a_200_stream_is_an_error_in_both_shapes(error, message):
     assert chunks(chat, text_and_error) == ([Chunk("a", finish_reason="error")], message)
 
 
+def test_what_a_server_says_beside_its_answer_is_cut():
+    words = "w" * 100_000
+    choice = {"delta": {"content": words}, "finish_reason": words}
+    (chunk,) = DIALECTS["chat"].chunks({"id": words, "model": words, "choices": [choice]})
+    assert chunk.text == words
+    assert max(map(len, (chunk.id, chunk.model, chunk.finish_reason))) <= 1000
+    with pytest.raises(StreamError) as raised:
+        list(DIALECTS["chat"].chunks({"error": {"message": words}}))
+    assert len(raised.value.message) < 1000
+
+
 def test_a_finish_reason_that_is_an_error_is_one_without_words_too():
     got, message = chunks(chat, {"choices": [{"delta": {"content": "a"}, "finish_reason": "error"}]})
     assert got == [Chunk("a", finish_reason="error")]

@@ -244,6 +244,33 @@ def test_blocks_hold_whole_events_only():
     assert blocks == [b'data: {"a": 1}\n\n', b'data: {"b": {"c": []}}\n\n']
 
 
+@pytest.mark.parametrize("line", [b"x" * 1000, b"data: {\n", b": comment\n", b"data: "])
+def test_an_event_without_an_end_is_given_up_after_what_came(line, monkeypatch):
+    monkeypatch.setattr("together_nb.sse.LONGEST", 2**20)
+    taken = []
+
+    def connection():
+        yield event(A)
+        for _ in range(2**21 // len(line)):
+            taken.append(len(line))
+            yield line
+
+    assert outcome(connection()) == ([A], False, "The server sent an event of more than 1 MiB.")
+    assert sum(taken) < 2**20 + 2000
+
+
+def test_an_event_of_many_lines_is_one_payload():
+    payload = {"numbers": list(range(1000))}
+    lines = json.dumps(payload, indent=1).split("\n")
+    whole = "".join(f": comment\nid: 1\ndata: {line}\n" for line in lines) + "\n"
+    assert outcome([whole.encode()]) == ([payload], False, "")
+
+
+@pytest.mark.parametrize("before", [b"x" * 100, b" " * 100, b"data: x"])
+def test_only_the_beginning_of_a_line_makes_a_terminator(before):
+    assert outcome([event(A) + b": \n" + before + b"[DONE]"]) == ([A], False, "")
+
+
 # Any bytes, cut anywhere
 
 ends = st.sampled_from([b"\n", b"\r\n", b"\r"])

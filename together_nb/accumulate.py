@@ -6,6 +6,7 @@ from typing import Any
 
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Timings, Token, Usage
 
+_COMPACT_SHARE = 64
 _COMPACT_AFTER = 4096  # parts of text kept apart before they are joined: a str of 4 letters takes 53 bytes
 
 
@@ -32,6 +33,7 @@ class Accumulator:
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
         self._choices: dict[int, _Parts] = {0: _Parts()}
+        self._finished = 0  # choices that have said why they ended
         self.usage: Usage | None = None
         self._model = ""
         self._id = ""
@@ -43,9 +45,10 @@ class Accumulator:
         parts = self._choices.get(chunk.index)
         if parts is None:
             parts = self._choices[chunk.index] = _Parts()
+        if chunk.finish_reason and not parts.finish_reason:
+            self._finished += 1
+            self.finished = self._finished >= (self._request.sampling.n or 1)
         parts.add(chunk)
-        if chunk.finish_reason:
-            self.finished = self._all_finished()
         if chunk.text or chunk.reasoning:
             self.chunks += 1
         if chunk.usage is not None:
@@ -54,10 +57,6 @@ class Accumulator:
             self._model = chunk.model
         if chunk.id:
             self._id = chunk.id
-
-    def _all_finished(self) -> bool:
-        asked = self._request.sampling.n or 1
-        return sum(bool(parts.finish_reason) for parts in self._choices.values()) >= asked
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """What has come so far.
@@ -107,7 +106,8 @@ class _Parts:
 
 def _append(parts: list[str], text: str) -> None:
     parts.append(text)
-    if len(parts) > _COMPACT_AFTER:
+    # The more is joined already, the more comes before it is copied again.
+    if len(parts) > _COMPACT_AFTER + len(parts[0]) // _COMPACT_SHARE:
         # In place and in one step, so that a reader in another thread sees all or the same.
         parts[:] = ["".join(parts)]
 

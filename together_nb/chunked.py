@@ -27,10 +27,11 @@ class Dechunker:
 
     def __init__(self) -> None:
         self.ended = self.broken = False
-        self._rest = b""  # of a line that has no end yet
+        self._rest = bytearray()  # of a line that has no end yet
         self._left = 0  # bytes that are still to come of the chunk that has begun
         self._within = False  # whether a chunk has begun whose line end has not come
         self._last = False  # whether the last chunk has come, which is empty
+        self._after_last = 0  # bytes of what follows it
 
     def add(self, data: bytes) -> bytes:
         """Take what has come; nothing is the end of the connection.
@@ -66,7 +67,7 @@ class Dechunker:
             if not self._last:
                 raise IncompleteRead(b"")
             self.ended = True
-        data, at = self._rest + data, 0
+        data, at = self._from_its_line(data), 0
         while at < len(data) and not self.ended:
             if self._left:
                 part = data[at : at + self._left]
@@ -87,14 +88,32 @@ class Dechunker:
                 at = chunk_end + 2
             else:
                 self._left, self._within, self._last = size, size > 0, size == 0
-        self._rest = data[at:]
-        if len(self._rest) > _LONGEST_LINE:
+        self._rest += data[at:]
+        self._limit(len(self._rest))
+
+    def _from_its_line(self, data: bytes) -> bytes:
+        """`data` after the beginning of its line; nothing while the line has no end: it is not copied for each piece."""
+        if not self._rest:
+            return data
+        self._rest += data
+        if b"\n" not in data:
+            return b""
+        data = bytes(self._rest)
+        self._rest.clear()
+        return data
+
+    @staticmethod
+    def _limit(length: int) -> None:
+        """Raise where a line, or all that follows the last chunk, is longer than there is sense in."""
+        if length > _LONGEST_LINE:
             raise IncompleteRead(b"")
 
     def _blank_or_trailer(self, line: bytes) -> None:
         """Take the line that ends a chunk, or one of those after the last chunk."""
         if self._last:
             self.ended = not line
+            self._after_last += len(line)
+            self._limit(self._after_last)
         elif line:
             raise IncompleteRead(b"")
         self._within = False

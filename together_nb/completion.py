@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LENGTH = "length"
+_LONGEST_PART = 1000  # characters of a part of the footer: some are a server's words
 _FINISHED_WELL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "", None})
 
 
@@ -240,7 +241,8 @@ class Completion:
         if self.filled:
             parts.append("filled in: " + ", ".join(self.filled))
         parts.append(self.note)
-        return " · ".join(visible(" ".join(part.split())) for part in parts if part.strip())
+        lines = (" ".join(part[:_LONGEST_PART].split()) for part in parts)
+        return " · ".join(visible(line) for line in lines if line)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form from which `from_dict` makes an equal completion, but for the class of a pydantic model.

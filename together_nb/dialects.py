@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
 _MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
+LONGEST_WORDS = 300  # characters of what a server says went wrong
+_LONGEST_NAME = 1000  # characters of a model's id and the like, each of which stands in every footer
 _MOST_TOKENS = 2**63 - 1  # what counts and numbers tokens elsewhere; JSON's numbers have no end
 
 
@@ -96,8 +98,8 @@ class Dialect:
             raise _stream_error(payload["error"])
         counted = payload.get("usage")
         usage = _usage(counted) if counted else None
-        model = _clean(payload.get("model"))
-        identifier = _clean(payload.get("id"))
+        model = _clean(payload.get("model"))[:_LONGEST_NAME]
+        identifier = _clean(payload.get("id"))[:_LONGEST_NAME]
         choices = payload.get("choices")
         if not choices and isinstance(payload.get("output"), dict):  # /inference, not streamed
             choices = payload["output"].get("choices")
@@ -114,7 +116,7 @@ class Dialect:
                 position if choice.get("index") is None else int(choice["index"]),
                 _clean(thought),
                 () if logprobs is None or not text else _tokens_or_none(choice, logprobs, text),
-                None if reason is None else _clean(reason),
+                None if reason is None else _clean(reason)[:_LONGEST_NAME],
                 usage,
                 model,
                 identifier,
@@ -295,7 +297,7 @@ def error_message(body: Any) -> str:
 
 
 def _stream_error(error: Any) -> StreamError:
-    words = error_message(error)
+    words = error_message(error)[:LONGEST_WORDS]
     said = f": {words}" if words else " and did not say why"
     return StreamError(f"The server broke the answer off with an error{said}.", "What came before it is kept.")
 

@@ -8,6 +8,11 @@ is shown instead.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import TypeGuard
 
 # C0 and C1 controls but tab and newline, and the bidirectional controls that reorder a line.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -100,34 +105,39 @@ def fenced(text: str, language: str = "") -> str:
 def open_fence(markdown: str) -> str:
     """The line that opens the code block or ``$$`` in which `markdown` ends, or ""."""
     opened = ""
-    for line in markdown.split("\n"):
-        match = _FENCE.match(line)
-        if opened.lstrip().startswith("$$"):
-            if line.rstrip().endswith("$$"):
-                opened = ""
-        elif opened:
-            if match and _closes(match, opened):
-                opened = ""
-        elif _opens_code(match) or (line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]):
-            opened = line
+    for opened in open_fences(markdown.split("\n")):  # noqa: B007  (the last one is wanted)
+        pass
     return opened
 
 
-def _opens_code(match: re.Match[str] | None) -> bool:
+def open_fences(lines: Iterable[str]) -> Iterator[str]:
+    """After each line, the line that opened the code block or ``$$`` that goes on, or ""."""
+    opened = mark = ""
+    in_list = False
+    for line in lines:
+        match = _FENCE.match(line)
+        if mark:
+            if match and _closes(match, mark, in_list=in_list):
+                opened = mark = ""
+        elif opened:
+            if line.rstrip().endswith("$$"):
+                opened = ""
+        elif _opens_code(match):
+            opened, mark, in_list = line, match["fence"], match["before"] != ""
+        elif line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]:
+            opened = line
+        yield opened
+
+
+def _opens_code(match: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
     return match is not None and not (match["fence"].startswith("`") and "`" in match["info"])
 
 
-def _closes(match: re.Match[str], opened: str) -> bool:
-    fence = _FENCE.match(opened)
-    if (
-        fence is None
-        or match["before"].strip()
-        or match["info"].strip()
-        or not match["fence"].startswith(fence["fence"])
-    ):
+def _closes(match: re.Match[str], mark: str, *, in_list: bool) -> bool:
+    if match["before"].strip() or match["info"].strip() or not match["fence"].startswith(mark):
         return False
     # Four spaces make it code, unless both stand in a list's item.
-    return len(match["before"]) < 4 or fence["before"] != ""  # noqa: PLR2004
+    return len(match["before"]) < 4 or in_list  # noqa: PLR2004
 
 
 def closing(opened: str) -> str:

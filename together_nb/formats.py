@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError, suggestion
 from together_nb.escape import balanced, fenced, literal, visible
@@ -18,8 +18,9 @@ from together_nb.harmless import harmless
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*")
-_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_STRING_OR_SPACE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
+_MOST_INDENTED = 8  # times as long as the code: deep in a value, each number would stand behind a line of spaces
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,18 @@ class Format:
 def one_block(text: str) -> tuple[str, str] | None:
     """Language and code of `text` where it is one fenced block and nothing else."""
     first, *code = text.strip().split("\n")
-    opened = _OPENING.fullmatch(first)
-    if opened is None or not code or code[-1].strip() != opened[1]:
+    fence, language = _opening(first)
+    if not fence or not code or code[-1].strip() != fence:
         return None
-    if any(line.lstrip().startswith(opened[1]) for line in code[:-1]):  # two blocks, and text between
+    if any(line.lstrip().startswith(fence) for line in code[:-1]):  # two blocks, and text between
         return None
-    return opened[2], "\n".join(code[:-1])
+    return language, "\n".join(code[:-1])
+
+
+def _opening(line: str) -> tuple[str, str]:
+    """The fence and the language of a line that opens a block; "" twice where it opens none."""
+    opened = _OPENING.match(line)
+    return ("", "") if opened is None or "`" in line[opened.end() :] else (opened[1], opened[2])
 
 
 def fenced_blocks(text: str) -> list[tuple[str, str]]:
@@ -69,14 +76,13 @@ def fenced_blocks(text: str) -> list[tuple[str, str]]:
     fence, language, indent = "", "", ""
     code: list[str] = []
     for line in text.split("\n"):
-        opened = _OPENING.fullmatch(line.strip())
-        if not fence and opened is not None:
-            fence, language, code = opened[1], opened[2], []
-            indent = line[: len(line) - len(line.lstrip())]  # of a list's item
-        elif fence and re.fullmatch(rf"{re.escape(fence[0])}{{{len(fence)},}}", line.strip()):
+        if not fence:
+            fence, language = _opening(line.strip())
+            indent, code = line[: len(line) - len(line.lstrip())], []  # of a list's item
+        elif re.fullmatch(rf"{re.escape(fence[0])}{{{len(fence)},}}", line.strip()):
             blocks.append((language, "\n".join(code)))
             fence = ""
-        elif fence:
+        else:
             code.append(line.removeprefix(indent))
     return [*blocks, (language, "\n".join(code))] if fence else blocks
 
@@ -91,12 +97,23 @@ def _json(text: str) -> str:
     """The answer as indented JSON, or as it came where it is no JSON."""
     _, code = one_block(text) or ("", text)
     try:
-        indented = json.dumps(json.loads(code, parse_constant=_no_constant), indent=2, ensure_ascii=False)
+        indented = _indented(json.loads(code, parse_constant=_no_constant), _MOST_INDENTED * len(code))
     except (ValueError, RecursionError):
         return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
     # Long numbers, keys given twice and escapes would come out changed: then it stays as it came.
-    same = _without_space(indented) == _without_space(code)
+    same = indented and _without_space(indented) == _without_space(code)
     return fenced(visible(indented if same else code), "json")
+
+
+def _indented(value: Any, longest: int) -> str:
+    """`value` as indented JSON; "" where that is longer than `longest`."""
+    parts: list[str] = []
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        parts.append(part)
+        longest -= len(part)
+        if longest < 0:
+            return ""
+    return "".join(parts)
 
 
 def _no_constant(name: str) -> None:

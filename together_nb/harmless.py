@@ -32,11 +32,11 @@ _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 _TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-])*(?:[\s)\"']|$)))")
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
-# In code: a tag, a delimiter, or a link that is not plainly harmless. Runs are bounded, so that no
-# text takes longer than its length.
-_SUSPECT = re.compile(
-    rf"{_TAG.pattern}|{_DELIMITER.pattern}|\](?:\(|:)(?:\s{{9}}|\s{{0,8}}(?:/|[^\s)]{{0,300}}(?:[:&%\\]|\.\.)))"
-)
+# In code: a tag, a delimiter, or a link that is not plainly harmless. Links are looked through one after the other,
+# with those that begin within them, so that no text takes longer than its length.
+_SIGN = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\][(:](?:\s{{9}}|\s{{0,8}}/)")
+_LINK = re.compile(r"\][(:]\s{0,8}([^\s)]*)")
+_UNSAFE = re.compile(r"[:&%\\]|\.\.|\]\(\Z")
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _FENCE = re.compile(
@@ -52,7 +52,9 @@ _NAMED = re.compile(r"(?:`{3}|~{3})[^\n\r]*")
 _SPECIAL = re.compile(r"[^\w\s]")
 # Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
 # end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
-_TOO_DEEP = re.compile(r"^[ \t]*(?:(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))[ \t]*){100}|^[ \t]{500}", re.MULTILINE)
+_NESTED = r"(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))"
+_TOO_DEEP = re.compile(rf"^[ \t]*(?:{_NESTED}[ \t]*){{100}}|^(?:[ \t]|{_NESTED}){{500}}", re.MULTILINE)
+_DEEPEST_CODE = 40  # characters before a fence that each line of the code is indented by
 _DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process died
 
 
@@ -67,7 +69,7 @@ def harmless(markdown: str) -> str:
         markdown = _NAMED.sub(lambda fence: fence.group().replace('"', "&quot;"), markdown)
     if _TOO_DEEP.search(markdown) is not None:
         return literal(markdown)
-    if not any(pattern.search(markdown) for pattern in (_SUSPECT, _TARGET, _PICTURE)):
+    if not _suspect(markdown) and _TARGET.search(markdown) is None and _PICTURE.search(markdown) is None:
         return markdown
     out: list[str] = []
     text: list[str] = []
@@ -82,10 +84,15 @@ def harmless(markdown: str) -> str:
             text = []
         block, closed = _block(opened, lines)
         whole = "\n".join((line, *block, *closed))
-        out.append(whole if _SUSPECT.search(whole) is None else _preformatted(opened, block))
+        out.append(_preformatted(opened, block) if _suspect(whole) else whole)
     if text:
         out.append(_text("\n".join(text)))
     return "\n".join(out)
+
+
+def _suspect(code: str) -> bool:
+    """Whether something in code might be obeyed where a renderer takes it for text."""
+    return _SIGN.search(code) is not None or any(_UNSAFE.search(link[1]) for link in _LINK.finditer(code))
 
 
 def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
@@ -102,7 +109,8 @@ def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
 
 def _preformatted(opened: re.Match[str], block: list[str]) -> str:
     before = opened["before"]
-    indent = re.sub(r"[^\s>]", " ", before)  # of a list's item, which began before the fence
+    # Of a list's item, which began before the fence.
+    indent = re.sub(r"[^\s>]", " ", before) if len(before) <= _DEEPEST_CODE else ""
     code = [line.removeprefix(indent) for line in block]
     spelled = [indent + _entities(line) if line.strip() else "" for line in code]
     # A blank line would end the block where the renderer takes it for part of a paragraph.
@@ -116,7 +124,7 @@ def _text(markdown: str) -> str:
     for piece in _kept(markdown):
         out.append(_escaped(markdown[end : piece.start()]))
         code = piece["code"]
-        suspect = code is not None and any(pattern.search(code) for pattern in (_SUSPECT, _PICTURE))
+        suspect = code is not None and (_suspect(code) or _PICTURE.search(code) is not None)
         out.append(f"<code>{_entities(code.strip())}</code>" if suspect else piece.group())
         end = piece.end()
     out.append(_escaped(markdown[end:]))
@@ -125,20 +133,20 @@ def _text(markdown: str) -> str:
 
 def _kept(markdown: str) -> list[re.Match[str]]:
     """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
-    pieces = list(_PIECE.finditer(markdown))
-    kept: set[int] = set()
-    opened: list[tuple[str, int]] = []
-    for number, piece in enumerate(pieces):
+    kept: dict[int, re.Match[str]] = {}  # by where they begin
+    opened: list[tuple[str, re.Match[str]]] = []
+    for piece in _PIECE.finditer(markdown):
         name = (piece["name"] or "").lower()
         if piece["code"] is not None or name in _ALONE:
-            kept.add(number)
+            kept[piece.start()] = piece
         elif piece["end"]:
             opened = []
         elif name and not piece["slash"]:
-            opened.append((name, number))
+            opened.append((name, piece))
         elif name and opened and opened[-1][0] == name:
-            kept |= {opened.pop()[1], number}
-    return [pieces[number] for number in sorted(kept)]
+            for one in (opened.pop()[1], piece):
+                kept[one.start()] = one
+    return [piece for _, piece in sorted(kept.items())]
 
 
 def _escaped(text: str) -> str:

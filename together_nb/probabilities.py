@@ -28,17 +28,26 @@ def mean_logprob(tokens: Sequence[Token]) -> float | None:
 def perplexity(tokens: Sequence[Token]) -> float | None:
     """What e is raised to by the mean of the negative log-probabilities; None where none is known."""
     mean = mean_logprob(tokens)
-    return None if mean is None else math.exp(min(-mean, _LARGEST))
+    return None if mean is None else _perplexity(mean)
+
+
+def _perplexity(mean: float) -> float:
+    return math.exp(min(-mean, _LARGEST))
 
 
 def summary(tokens: Sequence[Token]) -> str:
     """How many tokens, their mean log-probability, and the perplexity that it makes; "" without any."""
-    mean, perplexed = mean_logprob(tokens), perplexity(tokens)
-    if mean is None or perplexed is None:
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    return in_sum(len(known), sum(known))
+
+
+def in_sum(known: int, total: float) -> str:
+    """The same of so many tokens whose log-probabilities have that sum."""
+    if not known:
         return ""
-    known = sum(token.logprob is not None for token in tokens)
+    perplexed = _perplexity(total / known)
     told = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
-    return f"{count(known, 'token')} · mean log-probability {signed(mean)} · perplexity {told}"
+    return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {told}"
 
 
 def untold(completion: Completion, choice: Choice) -> str:
@@ -58,7 +67,7 @@ def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
 
 def in_place_of(token: Token) -> str:
     """A token with its probability and the likeliest other one, as a line: “a” 3.0 % instead of “b” 61.0 %."""
-    others = [(text, logprob) for number, (text, logprob) in enumerate(token.top) if number != place(token)]
+    others = _others(token)
     told = f"{quoted(token.text)} {percent(token.logprob)}"
     if not others:
         return told
@@ -68,13 +77,18 @@ def in_place_of(token: Token) -> str:
 
 def chances(token: Token) -> list[str]:
     """A token with its probability, and each of the others with its own."""
-    others = [(text, logprob) for number, (text, logprob) in enumerate(token.top) if number != place(token)]
     if token.logprob is None:
         return [f"{quoted(token.text)}, no probability given"]
     return [
         f"{quoted(token.text)} {percent(token.logprob)}",
-        *(f"{quoted(text)} {percent(logprob)}" for text, logprob in others),
+        *(f"{quoted(text)} {percent(logprob)}" for text, logprob in _others(token)),
     ]
+
+
+def _others(token: Token) -> list[tuple[str, float]]:
+    """The alternatives but the token itself."""
+    taken = place(token)
+    return [other for number, other in enumerate(token.top) if number != taken]
 
 
 def place(token: Token) -> int | None:
@@ -92,12 +106,15 @@ def aligned(text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, Token | N
     all of it. The text is what counts; a token that is not found in it has the piece "".
     """
     at, to_come = 0, sum(len(token.text) for token in tokens)
+    left = 2 * len(text)  # characters that are looked through for tokens that are not there
     for token in tokens:
         to_come -= len(token.text)
         found = at if text.startswith(token.text, at) else -1
         if found < 0:
             # No more is passed over than leaves room for the tokens that are still to come.
-            found = text.find(token.text, at, max(len(text) - to_come, at))
+            end = min(max(len(text) - to_come, at), at + left)
+            found = text.find(token.text, at, end)
+            left -= end - at if found < 0 else 0
         if found < 0:
             yield "", token
             continue

@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from together_nb.dialects import error_message
+from together_nb.dialects import LONGEST_WORDS, error_message
 from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
 from together_nb.retry import HONOURED_SECONDS, asked_for, may_pass
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def described(exchange: Exchange) -> str:
     """The type of a reply, for a message."""
-    kind = exchange.headers.get("Content-Type", "").split(";")[0].strip()
+    kind = exchange.headers.get("Content-Type", "")[:LONGEST_WORDS].split(";")[0].strip()
     return kind or "a reply of no stated type"
 
 
@@ -45,7 +45,7 @@ def check_status(exchange: Exchange, endpoint: Endpoint) -> None:
     words = endpoint.without_key(_server_words(exchange.read(_BODY_LIMIT)))
     exchange.close()
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
-        there = endpoint.without_key(headers.get("Location", "another address"))[:_LONGEST_WORDS]
+        there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
         raise APIStatusError(
             f"{exchange.url} sends on to {there}, and a key is not carried there.",
             "Set the base URL to the final address.",
@@ -105,7 +105,6 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 }
 _OK = 200
 _BODY_LIMIT = 65536
-_LONGEST_WORDS = 300
 _TITLE = "“"  # begins the words of a web page
 _FIGURE = 20  # letters of a header that should be a number
 # What, most, left: as recorded from the service, as its help has them, and as OpenAI's service has them.
@@ -126,7 +125,7 @@ def _server_words(body: bytes) -> str:
         words = page_title(text) if text.startswith("<") else text
     if _PAGE.search(words) is not None:
         words = page_title(words)
-    return " ".join(words.split())[:_LONGEST_WORDS]
+    return " ".join(words.split())[:LONGEST_WORDS]
 
 
 _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
@@ -134,7 +133,8 @@ _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
 
 def page_title(page: str) -> str:
     """The title of a web page, in quotation marks; "" where it has none."""
-    found = re.search(r"<title[^>]*>([^<]{1,200})", page, re.IGNORECASE)
+    # `[^<>]`: a tag that has no end is left where the next one begins, not looked through for each that begins.
+    found = re.search(r"<title[^<>]*>([^<]{1,200})", page[:_BODY_LIMIT], re.IGNORECASE)
     title = " ".join(html.unescape(found.group(1)).split()) if found else ""
     return f"{_TITLE}{title}”." if title else ""
 

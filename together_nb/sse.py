@@ -35,9 +35,14 @@ DONE = "[DONE]"
 _DONE = DONE.encode()
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
+_DATA = b"data:"
+LONGEST = 16 * 2**20  # bytes of an event
+_MARGIN = 64  # bytes before the terminator on its line
+_LINES = 32  # that sseclient is given at once: it copies all that it has for each
 _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
 _THE_END = re.compile(rb'"finish_reason": ?(?!null)|\[DONE\]')
+_OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
 # Events set line under line, as the tutorial prints them, comments between or not. `}` is never
 # followed by `{` within one JSON text, so a pretty-printed one over several lines is not torn apart.
 _LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?:(?!data:)[^\n]+\n)*data:[ \t]*\{)", re.MULTILINE)
@@ -91,9 +96,12 @@ class Payloads:
 
 
 def _by_sseclient(event: str) -> Iterator[str]:
-    """The data of an event of any shape."""
-    for read in SSEClient(iter([f"{event}\n\n".encode()])).events():
-        yield read.data
+    """The data of an event of any shape, if it has any."""
+    lines = event.split("\n")
+    parts = ("\n".join(lines[start : start + _LINES]) for start in range(0, len(lines), _LINES))
+    data = [read.data for part in parts for read in SSEClient(iter([f"{part}\n\n".encode()])).events()]
+    if data:
+        yield "\n".join(data)
 
 
 def _json_object(data: str) -> dict[str, Any]:
@@ -161,40 +169,80 @@ def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> It
     """
     buffer = bytearray() if buffer is None else buffer
     searched = 0  # neither a blank line nor a terminator ends before here
+    lines = _Lines(buffer)
     for piece in _plain_lines(_without_bom(pieces)):
         buffer += piece
         ended = _terminator(buffer, max(searched - len(_DONE), 0))
-        end = ended or _last_end(buffer, searched)
+        blank = buffer.rfind(_END, max(searched - 1, 0))
+        end = ended or lines.last_end(0 if blank < 0 else blank + len(_END), searched)
         if end:
             yield _mended(bytes(buffer[:end]))
             if ended:
                 return
             del buffer[:end]
+            lines.forget(end)
         searched = len(buffer)
+        if searched > LONGEST:
+            raise StreamError(
+                f"The server sent an event of more than {LONGEST // 2**20} MiB.", "What came before it is kept."
+            )
 
 
 def _terminator(buffer: bytearray, start: int) -> int:
     """Where the terminator ends in `buffer`, looked for from `start` on; 0 where there is none."""
     found = buffer.find(_DONE, start)
     while found >= 0:
-        line = bytes(buffer[buffer.rfind(b"\n", 0, found) + 1 : found])
-        if line.strip() in (b"", b"data:"):
+        # A line that goes on further back is none: it would be looked through for each that is found on it.
+        before = bytes(buffer[max(found - _MARGIN, 0) : found]).rpartition(b"\n")[2]
+        if len(before) < _MARGIN and before.strip() in (b"", b"data:"):
             return found + len(_DONE)
         found = buffer.find(_DONE, found + 1)
     return 0
 
 
-def _last_end(buffer: bytearray, searched: int) -> int:
-    """Where the last whole event in `buffer` ends, none ending before `searched`; 0 where there is none."""
-    blank = buffer.rfind(_END, max(searched - 1, 0))
-    end = 0 if blank < 0 else blank + len(_END)
-    # What ends before the last blank line is in the block anyway.
-    if buffer.find(b"\ndata:", max(end - 1, 0)) < 0:  # the usual case: one line, and the blank one
-        return end
-    # The line before the last one that had begun to come may only now turn out to be an event.
-    line = max(buffer.rfind(b"\ndata:", 0, searched), 0)
-    start = max(buffer.rfind(b"\ndata:", 0, line), end)
-    return max((end, *(match.end() for match in _LINE_UNDER_LINE.finditer(buffer, start))))
+class _Lines:
+    """Tells where events end that stand line under line; each line is looked at once, in however many pieces it comes.
+
+    Parameters
+    ----------
+    buffer
+        Holds what is not yet a whole event.
+    """
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._line = 0  # where the first line begins that has not been looked at
+        self._closed = 0  # where the last line of data ends, if its JSON may end with it; else 0
+
+    def last_end(self, end: int, searched: int) -> int:
+        """Where the last whole event ends; 0 where there is none.
+
+        Parameters
+        ----------
+        end
+            Where the last blank line ends, or 0: what ends before it is in the block anyway.
+        searched
+            What stands before it was there before.
+        """
+        buffer = self._buffer
+        if end:
+            self._line, self._closed = end, 0
+        while True:
+            is_data = buffer.startswith(_DATA, self._line)
+            if is_data and self._closed and _OBJECT_BEGINS.match(buffer, self._line):
+                end, self._closed = self._closed, 0
+            line_end = buffer.find(b"\n", max(self._line, searched))
+            if line_end < 0:
+                return end
+            if is_data:
+                closes = buffer[self._line : line_end].rstrip(b" \t").endswith(b"}")
+                self._closed = line_end + 1 if closes else 0
+            self._line = line_end + 1
+
+    def forget(self, end: int) -> None:
+        """What ends there has been taken out of the buffer."""
+        self._line -= end
+        self._closed = max(self._closed - end, 0)
 
 
 def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:

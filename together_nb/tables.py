@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from together_nb.catalog import Model
 
 
+_WIDEST = 80  # characters of a column of plain text
+
+
 def table(columns: str, rows: Sequence[Sequence[str]], note: str = "") -> tuple[str, str]:
     """A table, in Markdown and in plain text.
 
@@ -30,7 +33,8 @@ def table(columns: str, rows: Sequence[Sequence[str]], note: str = "") -> tuple[
     lines = [[" ".join(visible(cell).split()) for cell in row] for row in rows]
     markdown = [f"| {' | '.join(named)} |", f"|{'|'.join(rules)}|"]
     markdown += [f"| {' | '.join(map(literal, line))} |" for line in lines]
-    widths = [max(len(line[column]) for line in (named, *lines)) for column in range(len(named))]
+    # A cell that is wider sticks out: else all others would be as wide.
+    widths = [min(max(len(line[column]) for line in (named, *lines)), _WIDEST) for column in range(len(named))]
     plain = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in (named, *lines)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import re
 import threading
 from collections import deque
 from dataclasses import dataclass
 
 KEPT = 300  # lines; a class looks at the last few, and a long answer has a hundred thousand
 LONGEST = 2000  # characters of a line that are kept: one event may be 10 MB
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Wiretap:
 
     def __init__(self, kept: int = KEPT) -> None:
         self.count = 0
+        self._kept = kept
         self._lines: deque[Line] = deque(maxlen=kept)
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._begun = ""  # of the line that has no end yet
@@ -60,12 +59,18 @@ class Wiretap:
             self._after_return = False
         if text:
             self._after_return = text.endswith("\r")
-        *ends, rest = _LINE_END.split(text)
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        before, *ends = text.rsplit("\n", self._kept)
         with self._lock:
-            for end in ends:
+            # Of a million lines only those that are kept are looked at.
+            passed, line_end, before = before.rpartition("\n")
+            if line_end:
+                self.count += passed.count("\n") + 1
+                self._begun, self._left_out = "", 0
+            for end in (before, *ends[:-1]) if ends else ():
                 self._go_on(end)
                 self._keep(seconds)
-            self._go_on(rest)
+            self._go_on(ends[-1] if ends else before)
 
     def end(self, seconds: float) -> None:
         """No more bytes come: what has no line end is a line too."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipywidgets import Button
 
 from together_nb.panel.parts import Page, hide
-from together_nb.probabilities import ALTERNATIVES, summary
+from together_nb.probabilities import ALTERNATIVES, in_sum
 from together_nb.shaded import new_group, tokens_html
 from together_nb.views.parts import Shown, box, note, row, said
 from together_nb.views.pieces import Pieces
@@ -38,6 +38,7 @@ class TokensTab(Page):
         self._settings = settings
         self._tokens: list[Token] = []
         self._drawn = 0
+        self._known, self._sum = 0, 0.0  # log-probabilities of what is drawn
         self._group = ""
         self._drawn_at = 0.0
         # Never drawn anew, or the arrow keys would lose their token while others come.
@@ -60,6 +61,7 @@ class TokensTab(Page):
     def start(self) -> None:
         """Begin another text."""
         self._tokens, self._drawn = [], 0
+        self._known, self._sum = 0, 0.0
         self._group = new_group()
         self._pieces.clear()
         self._draw()
@@ -79,9 +81,11 @@ class TokensTab(Page):
     def _draw(self) -> None:
         new, self._drawn = self._tokens[self._drawn :], len(self._tokens)
         self._pieces.add([tokens_html([token], self._group) for token in new[-_PER * _PIECES :]])
+        known = [token.logprob for token in new if token.logprob is not None]
+        self._known, self._sum = self._known + len(known), self._sum + sum(known)
         shown = self._pieces.count
         left_out = f" · the last {shown:,} are shown" if self._drawn > shown else ""
-        self._head.set(f"{said(summary(self._tokens))}{left_out}<br>{_LEGEND}" if self._tokens else "")
+        self._head.set(f"{said(in_sum(self._known, self._sum))}{left_out}<br>{_LEGEND}" if self._tokens else "")
         self._draw_empty()
 
     def _draw_empty(self, _: object = None) -> None:

@@ -7,13 +7,21 @@ keeps it short: the cost of a token is the same at the 100th and the 100,000th.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import pairwise, repeat
 
-from together_nb.escape import closing, open_fence
+from together_nb.escape import closing, open_fence, open_fences
 
 SEAL_AFTER = 1200  # characters of tail from which a good place to cut is looked for
 LONGEST = 4000  # characters of tail at which it is cut at a place that is not so good
+_LONGEST_HEAD = SEAL_AFTER // 2  # characters that a part repeats of what it goes on with: most of it is new
+_GAP = "\n\n"
 _TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*)*\|?[ ]*")
+
+
+class Plain(str):
+    """Text to be drawn to the letter: a part of what begins with lines that are too long to be repeated."""
+
+    __slots__ = ()
 
 
 class Blocks:
@@ -27,7 +35,7 @@ class Blocks:
     Attributes
     ----------
     tail : str
-        What has not been sealed.
+        What has not been sealed. It may be `Plain`.
     """
 
     def __init__(self, *, markdown: bool) -> None:
@@ -35,41 +43,49 @@ class Blocks:
         self._markdown = markdown
 
     def add(self, text: str) -> str:
-        """Take `text`; return what is sealed by it, or ""."""
-        self.tail += text
+        """Take `text`; return what is sealed by it, which may be `Plain`, or ""."""
+        kind = type(self.tail)
+        self.tail = kind(self.tail + text)
         if len(self.tail) < SEAL_AFTER:
             return ""
         cut = self._block_end()
         if cut:
             sealed, self.tail = self.tail[:cut].rstrip("\n"), self.tail[cut:]
-            return sealed
+            return kind(sealed)
         return self._forced() if len(self.tail) >= LONGEST else ""
 
     def _block_end(self) -> int:
         """Where the last block that is known to be over ends, or 0."""
-        cut = self.tail.rfind("\n\n")
-        while cut > 0:
-            after = self.tail[cut + 2 : cut + 3]
+        if not self._markdown:
+            cut = self.tail.rfind(_GAP)
+            return cut + len(_GAP) if cut > 0 else 0
+        lines = self.tail.split("\n")
+        # What is `Plain` is over with the next blank line: what opened it is not known any more.
+        fences = repeat("") if isinstance(self.tail, Plain) else open_fences(lines)
+        end = start = 0
+        blank = within = False
+        for line, opened in zip(lines, fences, strict=False):
             # An indented line may go on a list item; what has not come may be indented.
-            if not self._markdown or (after and not after.isspace() and not open_fence(self.tail[:cut])):
-                return cut + 2
-            cut = self.tail.rfind("\n\n", 0, cut)
-        return 0
+            if blank and not within and start > len(_GAP) and line[:1].strip():
+                end = start
+            blank, within, start = not line, bool(opened), start + len(line) + 1
+        return end
 
     def _forced(self) -> str:
         """Cut a block that is too long: at a line, a word, or anywhere; code and tables go on as such."""
         ends = (self.tail.rfind("\n") + 1, self.tail.rfind(" ") + 1)
         # Too near the start would leave as long a tail again.
         cut = next((end for end in ends if end > SEAL_AFTER), len(self.tail))
-        sealed, rest = self.tail[:cut].removesuffix("\n"), self.tail[cut:]
-        if self._markdown:
+        kind, sealed, rest = type(self.tail), self.tail[:cut].removesuffix("\n"), self.tail[cut:]
+        if self._markdown and kind is not Plain:
             opened = open_fence(sealed)
-            if opened:
-                sealed, rest = f"{sealed}\n{closing(opened)}", f"{opened.lstrip()}\n{rest}"
+            head = f"{opened.lstrip()}\n" if opened else _table_head(sealed)
+            if len(opened or head) > _LONGEST_HEAD:
+                kind = Plain
             else:
-                rest = _table_head(sealed) + rest
-        self.tail = rest
-        return sealed
+                sealed, rest = f"{sealed}\n{closing(opened)}" if opened else sealed, head + rest
+        self.tail = kind(rest)
+        return kind(sealed)
 
 
 def _table_head(markdown: str) -> str:

@@ -10,16 +10,60 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Accordion, Output, VBox
 
+from together_nb.escape import literal
 from together_nb.formats import FORMATS, Format
-from together_nb.views.blocks import Blocks
+from together_nb.views.blocks import Blocks, Plain
 from together_nb.views.shared import close_all, close_in_time, html_style, snug_layout
 from together_nb.views.tokens import GrowingTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipywidgets import Widget
 
     from together_nb.client import CompletionStream
     from together_nb.completion import Chunk
+
+_BESIDE = 32  # widgets in a box: with each that comes the names of all in it are sent
+
+
+class Tall:
+    """A box whose children grow in number: the first stand in it, later ones in boxes within it, ever more to each.
+
+    Parameters
+    ----------
+    children
+        The first of them.
+
+    Attributes
+    ----------
+    box : Widget
+        The box.
+    within : list of Widget
+        The boxes within it.
+    """
+
+    def __init__(self, children: Iterable[Widget]) -> None:
+        self.box = VBox(tuple(children), layout=snug_layout())
+        self._path = [self.box]  # to the box that the next child comes into
+        self.within: list[Widget] = []
+
+    def add(self, children: Iterable[Widget]) -> None:
+        """Set `children` below what is there, of which nothing moves."""
+        added, path = tuple(children), self._path
+        depths = [depth for depth, box in enumerate(path) if len(box.children) < _BESIDE]
+        depth, height = (depths[-1], len(path) - depths[-1] - 1) if depths else (0, len(path))
+        boxes: list[VBox] = []
+        for _ in range(height):
+            boxes.insert(0, VBox(added, layout=snug_layout()))
+            added = (boxes[0],)
+        path[depth].children = (*path[depth].children, *added)
+        path[depth + 1 :] = boxes
+        self.within += boxes
+
+    def insert(self, place: int, child: Widget) -> None:
+        """Set `child` among the first."""
+        self.box.children = (*self.box.children[:place], child, *self.box.children[place:])
 
 
 class GrowingText:
@@ -41,14 +85,15 @@ class GrowingText:
         self._blocks = Blocks(markdown=shown.markdown)
         self.parts: list[Widget] = []
 
-    def add(self, text: str) -> bool:
-        """Draw `text` after what is drawn; whether there are more parts now."""
+    def add(self, text: str) -> list[Widget]:
+        """Draw `text` after what is drawn; return the parts that are new."""
         sealed = self._blocks.add(text)
         texts = [sealed, self._blocks.tail] if sealed else [self._blocks.tail]
         if self.parts:
             self.parts[-1].outputs = self._rendered(texts.pop(0))
-        self.parts += [Output(outputs=self._rendered(one), layout=snug_layout()) for one in texts]
-        return bool(texts)
+        added: list[Widget] = [Output(outputs=self._rendered(one), layout=snug_layout()) for one in texts]
+        self.parts += added
+        return added
 
     def widgets(self) -> list[Widget]:
         """All widgets of it."""
@@ -57,7 +102,7 @@ class GrowingText:
     def _rendered(self, text: str) -> tuple[dict[str, Any], ...]:
         if not text:
             return ()
-        data = {"text/markdown": self._format.partial(text)}
+        data = {"text/markdown": literal(text) if isinstance(text, Plain) else self._format.partial(text)}
         return ({"output_type": "display_data", "data": data, "metadata": {}},)
 
 
@@ -69,14 +114,13 @@ class GrowingAnswers:
     shown
         How to turn them into Markdown.
     stream
-        What they come from; where more than one was asked for, each has a title.
+        What they come from. Where more than one was asked for, each has a title; more than were asked for are not drawn.
     """
 
     def __init__(self, shown: Format, stream: CompletionStream) -> None:
         self._format = shown
-        self._several = (stream.request.sampling.n or 1) > 1
+        self._most = stream.request.sampling.n or 1
         self._answers: dict[int, _Answer] = {}
-        self._boxes: dict[int, VBox] = {}  # of several answers, one each
         self._box: VBox | None = None
 
     @property
@@ -91,60 +135,62 @@ class GrowingAnswers:
         answers: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             answers.setdefault(chunk.index, []).append(chunk)
-        more = False  # whether the box has other children now
+        before = len(self._answers)
         for index, theirs in answers.items():
-            new = index not in self._answers
-            if new:
-                self._answers[index] = _Answer(self._format, f"Answer {index + 1}" if self._several else "")
-            changed = self._answers[index].add(theirs)
-            if self._several and changed and not new:
-                self._boxes[index].children = self._answers[index].children()
-            elif self._several and new:
-                self._boxes[index] = VBox(self._answers[index].children(), layout=snug_layout())
-            more = more or new or (changed and not self._several)
-        if more and self._box is not None:
+            if index in self._answers:
+                self._answers[index].add(theirs)
+            elif len(self._answers) < self._most:
+                title = f"Answer {index + 1}" if self._most > 1 else ""
+                self._answers[index] = _Answer(self._format, title, theirs)
+        if len(self._answers) > before and self._box is not None:
             self._box.children = self._children()
 
     def close(self) -> None:
         """Take it from the page and the kernel."""
-        close_all((*self._boxes.values(), *([] if self._box is None else [self._box])))
+        close_all((*self._children(), *(() if self._box is None else (self._box,))))
         close_in_time([widget for answer in self._answers.values() for widget in answer.widgets()])
 
     def _children(self) -> list[Widget]:
-        if self._several:
-            return [box for _, box in sorted(self._boxes.items())]
-        return [child for _, answer in sorted(self._answers.items()) for child in answer.children()]
+        return [answer.box for _, answer in sorted(self._answers.items())]
 
 
 class _Answer:
     """One answer: its thinking, folded, and its text."""
 
-    def __init__(self, shown: Format, title: str) -> None:
+    def __init__(self, shown: Format, title: str, chunks: list[Chunk]) -> None:
         self._title = [HTML(f"<b>{title}</b>", layout=snug_layout(), style=html_style())] if title else []
         self._thinking: _Thinking | None = None
         self._text = GrowingTokens() if shown.of_tokens else GrowingText(shown)
+        fold, _ = self._drawn(chunks)
+        self._parts = Tall((*self._title, *fold, *self._text.parts))
+        self.box = self._parts.box
 
-    def children(self) -> list[Widget]:
-        """What stands in its box."""
-        return [*self._title, *([] if self._thinking is None else [self._thinking.fold]), *self._text.parts]
+    def add(self, chunks: list[Chunk]) -> None:
+        """Draw what has come."""
+        fold, added = self._drawn(chunks)
+        for one in fold:
+            self._parts.insert(len(self._title), one)
+        if added:
+            self._parts.add(added)
 
-    def add(self, chunks: list[Chunk]) -> bool:
-        """Draw what has come; whether its children are others now."""
-        before = self._thinking, len(self._text.parts)
+    def widgets(self) -> list[Widget]:
+        """All widgets of it but its box."""
+        thinking = [] if self._thinking is None else self._thinking.widgets()
+        return [*self._title, *thinking, *self._text.widgets(), *self._parts.within]
+
+    def _drawn(self, chunks: list[Chunk]) -> tuple[list[Widget], list[Widget]]:
+        """Draw what has come; return what is new and is to be set above the text, and below it."""
         text, reasoning = ("".join(parts) for parts in zip(*((one.text, one.reasoning) for one in chunks), strict=True))
+        fold: list[Widget] = []
         if reasoning and self._thinking is None:
             self._thinking = _Thinking(reasoning)
+            fold = [self._thinking.fold]
         elif reasoning and self._thinking is not None:
             self._thinking.add(reasoning)
         if isinstance(self._text, GrowingTokens):
             self._text.add(chunks)
-        elif text:
-            self._text.add(text)
-        return before != (self._thinking, len(self._text.parts))
-
-    def widgets(self) -> list[Widget]:
-        thinking = [] if self._thinking is None else self._thinking.widgets()
-        return [*self._title, *thinking, *self._text.widgets()]
+            return fold, []
+        return fold, self._text.add(text) if text else []
 
 
 class _Thinking:
@@ -152,14 +198,14 @@ class _Thinking:
 
     def __init__(self, text: str) -> None:
         self._text = GrowingText(FORMATS["text"])
-        self._text.add(text)
-        self._box = VBox(self._text.parts, layout=snug_layout())
-        self.fold = Accordion(children=[self._box], selected_index=None, layout=snug_layout())
+        self._parts = Tall(self._text.add(text))
+        self.fold = Accordion(children=[self._parts.box], selected_index=None, layout=snug_layout())
         self.fold.set_title(0, "Thinking")
 
     def add(self, text: str) -> None:
-        if self._text.add(text):
-            self._box.children = self._text.parts
+        added = self._text.add(text)
+        if added:
+            self._parts.add(added)
 
     def widgets(self) -> list[Widget]:
-        return [self.fold, self._box, *self._text.widgets()]
+        return [self.fold, self._parts.box, *self._parts.within, *self._text.widgets()]
