@@ -122,15 +122,15 @@ def _unsent(
     """A stream that is to be looked at and not read: what only a server knows is left open."""
     model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
-    embedded = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
-    if embedded and is_loopback(urlsplit(endpoint.root).hostname or "") and known_catalog(endpoint) is None:
+    own_engine = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
+    if own_engine and is_loopback(urlsplit(endpoint.root).hostname or "") and known_catalog(endpoint) is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
-    elif embedded:
+    elif own_engine:
         endpoint = replace(endpoint, root=EMBEDDED, key=None)
     _check_key(model, endpoint)
     api = _explicit_api(request)
     listed = known_catalog(endpoint)
-    if api is None and embedded:
+    if api is None and own_engine:
         api = "completions"
     elif api is None and listed is not None:
         row = listed.get(model)
@@ -194,7 +194,7 @@ def resolved(
     model = _model(request, endpoint, chosen) or _only_model(endpoint)
     named = base_url and not endpoint.is_together  # with the call itself: then that one is meant
     if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
-        endpoint = _embedded(endpoint)
+        endpoint = embedded(endpoint, settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
@@ -293,13 +293,14 @@ def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
     return listed is not None and listed.get(LOCAL_MODEL) is not None
 
 
-def _embedded(endpoint: Endpoint) -> Endpoint:
-    """The embedded engine's server, started if need be. It is never sent a key."""
+def embedded(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
+    """The embedded engine's server, started if need be. It has a key of its own, and is sent no other."""
     from together_nb.local.server import running_server
 
     server = running_server()
-    server.tokens_per_second = settings.local_tokens_per_second or None
-    return replace(endpoint, root=server.base_url, key=Key(server.api_key or "", "the embedded engine"))
+    server.tokens_per_second = tokens_per_second
+    key = Key(server.api_key or "", "the embedded engine")
+    return replace(endpoint, root=server.base_url, key=key, withheld="")
 
 
 def is_embedded(opened: CompletionStream) -> bool:
@@ -410,7 +411,7 @@ def models(
     api_key = hidden(api_key)
     endpoint = _named(base_url, api_key, chosen=chosen)
     if endpoint.is_together and endpoint.key is None and not recording.replayed():
-        endpoint = _embedded(endpoint)
+        endpoint = embedded(endpoint, settings.local_tokens_per_second or None)
     needle = text.lower()
     retries = endpoint.max_retries if max_retries is None else max_retries
     rows = catalog(endpoint, fresh=fresh, retries=retries).models

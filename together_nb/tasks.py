@@ -14,7 +14,7 @@ from together_nb.client import CompletionStream
 from together_nb.config import CarriedKey, settings
 from together_nb.endpoint import Endpoint
 from together_nb.errors import TogetherError
-from together_nb.resolve import is_embedded
+from together_nb.resolve import embedded, is_embedded
 from together_nb.retry import nobody, told_to
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ class Task:
     def of(cls, opened: CompletionStream) -> Task:
         """The task of a stream that is not going to be read."""
         came, endpoint = opened.completion, opened.endpoint
+        own_engine = is_embedded(opened)
         return cls(
             opened.request,
-            None if is_embedded(opened) else endpoint.root,
-            None if endpoint.key is None else CarriedKey(endpoint.key),
+            None if own_engine else endpoint.root,
+            None if own_engine or endpoint.key is None else CarriedKey(endpoint.key),
             endpoint.connect_timeout,
             endpoint.timeout,
             endpoint.silence_timeout,
@@ -87,23 +88,16 @@ class Task:
     def opened(self) -> CompletionStream:
         """The stream that answers it; a failure is not tried again there, since all of a batch wait together."""
         endpoint = Endpoint(
-            self._root(),
+            self.root or "",
             None if self.key is None else self.key.unwrapped(),
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
             silence_timeout=self.silence_timeout,
             max_retries=0,
         )
+        if self.root is None:
+            endpoint = embedded(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks)
-
-    def _root(self) -> str:
-        if self.root is not None:
-            return self.root
-        from together_nb.local.server import running_server
-
-        server = running_server()
-        server.tokens_per_second = self.pace
-        return server.base_url
 
     def without_key(self, text: str) -> str:
         """`text` without the key and without long pieces of it."""
