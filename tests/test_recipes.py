@@ -22,6 +22,7 @@ from together_nb.completion import CompletionRequest
 from together_nb.config import LOCAL_MODEL, settings
 from together_nb.endpoint import Endpoint
 from together_nb.fill import fill
+from together_nb.local.server import LocalServer
 from together_nb.params import SamplingParams
 from together_nb.recipes import NEXT_CELL, as_cell, as_curl, as_python, recipes
 from together_nb.resolve import open_stream
@@ -343,7 +344,7 @@ def test_togethers_own_address_is_not_spelled_out_in_python():
     assert "curl --no-buffer https://api.together.xyz/v1/chat/completions " in as_curl(call())
 
 
-def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_its_address(shell):
+def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_one_that_is_started_for_it(shell):
     opened = open_stream("Alan Turing was", max_tokens=5, temperature=0)
     texts = recipes(opened, settings.sampling)
     assert "127.0.0.1" not in texts["cell"] + texts["python"]
@@ -352,7 +353,9 @@ def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_its_address(sh
     list(opened)
     assert shell.user_ns["_together"].model == LOCAL_MODEL
     assert [one.text for one in history] == [opened.completion.text] * 2
-    events = paste_into_bash(texts["curl"]).split("\n\n")
+    with LocalServer() as server:
+        curl = texts["curl"].replace("http://127.0.0.1:8000", server.base_url)
+        events = paste_into_bash(curl).split("\n\n")
     told = [json.loads(event.removeprefix("data: ")) for event in events if event.startswith("data: {")]
     assert "".join(one["choices"][0]["text"] for one in told if one["choices"]) == opened.completion.text
 

@@ -23,7 +23,7 @@ from together_nb.errors import (
     MissingKeyError,
     NotFoundError,
 )
-from together_nb.local.server import LocalServer
+from together_nb.local.server import LocalServer, running_server
 from together_nb.resolve import LOCAL_NOTE, resolved, standing
 from together_nb.session import run
 
@@ -267,14 +267,14 @@ def test_the_default_model_is_the_embedded_one_without_a_key_and_togethers_with_
     assert endpoint.root == "https://api.together.xyz"
 
 
-def test_the_embedded_engine_answers_without_a_key_and_is_sent_none():
+def test_the_embedded_engine_answers_without_a_key_and_is_sent_its_own_alone():
     answer = complete("Once upon a time", max_tokens=4, temperature=0)
     assert answer.text
     assert answer.usage.completion_tokens == 4
     assert (answer.api, answer.note) == ("completions", LOCAL_NOTE)
     settings.api_key = KEY
     _, endpoint = resolved(CompletionRequest("Tell", model="local/ngram"))
-    assert endpoint.key is None
+    assert endpoint.key.reveal() == running_server().api_key != KEY
 
 
 def test_the_embedded_model_answers_though_another_server_is_in_use():

@@ -32,6 +32,10 @@ _CHANGED = re.compile(
 )
 
 
+_PORT = 8000
+_SERVE = "# In another terminal: python -m together_nb.local --port {}"
+
+
 def recipes(opened: CompletionStream, standing: SamplingParams) -> dict[str, str]:
     """Every recipe by its name: ``cell``, ``python``, ``curl``.
 
@@ -116,6 +120,8 @@ def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
 def as_curl(opened: CompletionStream) -> str:
     """The call as a command of a POSIX shell, which takes the key from its environment.
 
+    The engine that a session starts for itself lets nobody else in: the command is for one that is started on purpose.
+
     Parameters
     ----------
     opened
@@ -124,8 +130,11 @@ def as_curl(opened: CompletionStream) -> str:
     body = json.dumps(opened.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
     key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if opened.endpoint.key is not None else []
-    return " \\\n  ".join([
-        f"curl --no-buffer {shlex.quote(opened.endpoint.root + opened.dialect.path)}",
+    root, first = opened.endpoint.root, ""
+    if is_embedded(opened):
+        root, first, key = f"http://127.0.0.1:{_PORT}", f"{_SERVE.format(_PORT)}\n", []
+    return first + " \\\n  ".join([
+        f"curl --no-buffer {shlex.quote(root + opened.dialect.path)}",
         "-H 'Content-Type: application/json'",
         *key,
         f"-d {shlex.quote(body)}",
