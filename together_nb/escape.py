@@ -22,8 +22,10 @@ _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?
 # What begins a heading, a list, a rule or an underline when it stands first on its line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
-# A list's item may begin with a fence.
-_FENCE = re.compile(r"(?P<before>(?:[ \t]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)")
+# A list's item may begin with a fence. None begins deeper than `harmless` has any.
+_FENCE = re.compile(
+    r"(?P<before>(?:[ \t]|(?:[-*+]|\d{1,9}[.)])(?=[ \t])){0,500})(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
+)
 
 
 def visible(text: str) -> str:

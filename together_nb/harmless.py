@@ -28,8 +28,10 @@ _PICTURE = re.compile(r"!(?=\[)")
 _NO_PICTURE = "!<span></span>"
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 # `](` and `]:` are followed by a link's target: only these kinds may stand.
-# None that begins at the server's root, or leads there: Jupyter's /logout logs whoever follows it out.
-_TARGET = re.compile(r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-])*(?:[\s)\"']|$)))")
+# None that begins at the server's root, or leads there, or has no end in sight: Jupyter's /logout logs whoever follows it out.
+_TARGET = re.compile(
+    r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-]){0,2000}(?:[\s)\"']|$)))"
+)
 # What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
 # In code: a tag, a delimiter, or a link that is not plainly harmless. Links are looked through one after the other,
@@ -40,7 +42,7 @@ _UNSAFE = re.compile(r"[:&%\\]|\.\.|\]\(\Z")
 _FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _FENCE = re.compile(
-    r"^(?P<before>(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))*)(?:(?P<fence>`{3,})[^`\n]*|(?P<tildes>~{3,})[^\n]*)$"
+    r"^(?P<before>(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t])){0,500})(?:(?P<fence>`{3,})[^`\n]*|(?P<tildes>~{3,})[^\n]*)$"
 )
 _CODE_SPAN = re.compile(
     r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL

@@ -43,9 +43,6 @@ _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
 _THE_END = re.compile(rb'"finish_reason": ?(?!null)|\[DONE\]')
 _OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
-# Events set line under line, as the tutorial prints them, comments between or not. `}` is never
-# followed by `{` within one JSON text, so a pretty-printed one over several lines is not torn apart.
-_LINE_UNDER_LINE = re.compile(rb"^data:[^\n]*\}[ \t]*\n(?=(?:(?!data:)[^\n]+\n)*data:[ \t]*\{)", re.MULTILINE)
 
 
 class Payloads:
@@ -200,6 +197,29 @@ def _terminator(buffer: bytearray, start: int) -> int:
     return 0
 
 
+def _closes(line: bytes | bytearray) -> bool:
+    """Whether a line of data may end an event, though no blank line follows.
+
+    Events stand line under line as the tutorial prints them, comments between or not. `}` is never followed by `{` within
+    one JSON text, so that a pretty-printed one over several lines is not torn apart.
+    """
+    return line.rstrip(b" \t").endswith(b"}")
+
+
+def _apart(block: bytes) -> bytes:
+    """`block` with a blank line after each event that stands above another."""
+    lines = block.split(b"\n")
+    closed: int | None = None  # the last line of data, where an event may end with it
+    for number, line in enumerate(lines):
+        if line.startswith(_DATA):
+            if closed is not None and _OBJECT_BEGINS.match(line):
+                lines[closed] += b"\n"
+            closed = number if _closes(line) else None
+        elif not line:
+            closed = None
+    return b"\n".join(lines)
+
+
 class _Lines:
     """Tells where events end that stand line under line; each line is looked at once, in however many pieces it comes.
 
@@ -235,8 +255,7 @@ class _Lines:
             if line_end < 0:
                 return end
             if is_data:
-                closes = buffer[self._line : line_end].rstrip(b" \t").endswith(b"}")
-                self._closed = line_end + 1 if closes else 0
+                self._closed = line_end + 1 if _closes(buffer[self._line : line_end]) else 0
             self._line = line_end + 1
 
     def forget(self, end: int) -> None:
@@ -279,7 +298,7 @@ def _mended(block: bytes) -> bytes:
     # The usual case: each event is one line, and a blank one follows. Then nothing can be glued together.
     if block.count(b"\n") == 2 * block.count(_END) and not block.endswith(_DONE):
         return block
-    block = _LINE_UNDER_LINE.sub(rb"\g<0>\n", block)
+    block = _apart(block)
     if block.endswith(_DONE):  # the terminator: only `_terminator` ends a block so
         return block[: block.rfind(b"\n") + 1] + b"\ndata: " + _DONE + _END
     return block if block.endswith(_END) else block + b"\n"

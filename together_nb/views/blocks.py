@@ -15,7 +15,7 @@ SEAL_AFTER = 1200  # characters of tail from which a good place to cut is looked
 LONGEST = 4000  # characters of tail at which it is cut at a place that is not so good
 _LONGEST_HEAD = SEAL_AFTER // 2  # characters that a part repeats of what it goes on with: most of it is new
 _GAP = "\n\n"
-_TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*)*\|?[ ]*")
+_TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*){0,2000}\|?[ ]*")
 
 
 class Plain(str):
