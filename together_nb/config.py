@@ -16,12 +16,13 @@ from copy import copy
 from functools import lru_cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
+from together_nb.redaction import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ class Key:
         It cannot be a key: empty, or with characters that no HTTP header carries.
     """
 
-    __slots__ = ("_value", "source")
+    __slots__ = ("_secret", "_value", "source")
 
     def __init__(self, value: str, source: str) -> None:
         if not isinstance(value, str):
@@ -84,6 +85,7 @@ class Key:
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
+        self._secret = Secret(value)
         self.source = source
 
     def reveal(self) -> str:
@@ -95,28 +97,13 @@ class Key:
         """Its last four characters, or fewer where that would be too much of it."""
         return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where (from, to) in `text` there is anything of it that `blanked` takes out."""
+        return self._secret.spans(text)
+
     def blanked(self, text: str) -> str:
-        """`text` without the key, as it is and as a URL has it, and without long pieces of it."""
-        for secret in self._forms():
-            text = _blanked(text, secret)
-        return text
-
-    def stands_in(self, text: str) -> bool:
-        """Whether there is anything of it in `text` that `blanked` would take out."""
-        return any(_stands_in(text, secret, _least(secret)) for secret in self._forms())
-
-    def _forms(self) -> list[Hidden]:
-        return list(dict.fromkeys((self._value, Hidden(quote(self._value, safe="")))))
-
-    def blanked_within(self, value: Any) -> Any:
-        """`value`, such as JSON has, with each text in it `blanked`."""
-        if isinstance(value, str):
-            return self.blanked(value)
-        if isinstance(value, (list, tuple)):
-            return [self.blanked_within(one) for one in value]
-        if isinstance(value, dict):
-            return {self.blanked(name): self.blanked_within(one) for name, one in value.items()}
-        return value
+        """`text` without the key: by how long it is whole and in pieces, as a word, or after ``Bearer`` (`redaction`)."""
+        return self._secret.removed(text)
 
     def __repr__(self) -> str:
         return f"<API key from {self.source}>"
@@ -155,24 +142,6 @@ class CarriedKey:
 
 def _mixed(value: bytes, pad: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(value, pad, strict=True))
-
-
-def _least(secret: Hidden) -> int:
-    return min(8, len(secret))  # letters; a shorter piece could stand in any word
-
-
-def _stands_in(text: str, secret: Hidden, least: int) -> bool:
-    return any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1)))
-
-
-def _blanked(text: str, secret: Hidden) -> str:
-    least = _least(secret)
-    if not _stands_in(text, secret, least):
-        return text
-    for length in range(len(secret), least - 1, -1):
-        for start in range(len(secret) - length + 1):
-            text = text.replace(secret[start : start + length], "…")
-    return text
 
 
 def server_root(base_url: str) -> str:
