@@ -32,6 +32,7 @@ from together_nb.values import (
     or_none,
     plain,
     reader,
+    told_to_users,
     unknown,
     whole_number,
 )
@@ -298,8 +299,8 @@ class Completion:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        completion: Completion = _reader()(values)
-        return completion
+        with told_to_users():
+            return read_completion(values)
 
     def bundle(self, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
         """What a notebook saves of it: ``text/markdown`` and ``text/plain``, the footer below; of tokens ``text/html`` too.
@@ -414,9 +415,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def read_completion(values: Any) -> Completion:
+    """As `Completion.from_dict`, with an `UnfitError`."""
+    completion: Completion = _reader()(values)
+    return completion
+
+
 @cache
 def _reader() -> Any:
-    """What reads a completion, as JSON has it."""
     top = each_in(fixed_number([reader(str), LOGARITHM]), tuple)
     token = dataclass_reader(Token, logprob=or_none(LOGARITHM), id=or_none(whole_number(-MOST)), top=top)
     # Servers number choices as they please.
@@ -445,8 +451,6 @@ def _after(_: Any) -> Any:
 def _sampling(values: Any) -> SamplingParams:
     try:
         return SamplingParams.from_dict(plain(expect(dict, values)))
-    except UnfitError:
-        raise
     except InputError as error:
         raise UnfitError(f"is not fit: {error.message}") from None
 

@@ -22,12 +22,13 @@ from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, va
 
 from together_nb.errors import InputError
 from together_nb.params import PARAMETERS, Parameter, SamplingParams
-from together_nb.redaction import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from traitlets.config import Configurable
+
+    from together_nb.redaction import Secret
 
 LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
@@ -85,7 +86,7 @@ class Key:
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
-        self._secret = Secret(value)
+        self._secret: Secret | None = None  # made when it is first looked for, which loading the extension need not do
         self.source = source
 
     def reveal(self) -> str:
@@ -99,11 +100,20 @@ class Key:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where (from, to) in `text` there is anything of it that `blanked` takes out."""
+        if self._secret is None:
+            from together_nb.redaction import Secret
+
+            self._secret = Secret(self._value)
         return self._secret.spans(text)
 
     def blanked(self, text: str) -> str:
         """`text` without the key: by how long it is whole and in pieces, as a word, or after ``Bearer`` (`redaction`)."""
-        return self._secret.removed(text)
+        spans = self.spans(text)
+        if not spans:
+            return text
+        ends = [0, *(end for _, end in spans)]
+        starts = [*(start for start, _ in spans), len(text)]
+        return "…".join(text[end:start] for end, start in zip(ends, starts, strict=True))
 
     def __repr__(self) -> str:
         return f"<API key from {self.source}>"

@@ -12,13 +12,13 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 from together_nb import storage
-from together_nb.completion import Completion
+from together_nb.completion import Completion, read_completion
 from together_nb.documented import documented
 from together_nb.errors import InputError
 from together_nb.escape import literal, visible
 from together_nb.keyless import without_keys
 from together_nb.thinning import thinned, whole
-from together_nb.values import UnfitError, dataclass_reader, each_in, expect, field_of, reader
+from together_nb.values import UnfitError, dataclass_reader, each_in, expect, field_of, reader, told_to_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,8 +102,9 @@ class Turn:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        turn: Turn = _read_turn()(values)
-        return turn
+        with told_to_users():
+            turn: Turn = _read_turn()(values)
+            return turn
 
 
 @documented()
@@ -290,12 +291,13 @@ class Conversation:
             There is no such file, or it holds something else.
         """
         file = storage.place(path, _EXAMPLE)
+        told = "."
         try:
-            return cls.from_dict(storage.document(file))
+            return _read(storage.document(file))
         except UnfitError as error:
             told = f": {error.message}"
         except storage.BrokenError:
-            told = "."
+            pass
         raise InputError(f"{file} holds no conversation{told}", "`Conversation.save` writes one.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -329,18 +331,8 @@ class Conversation:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        if expect(dict, values).get("version", 1) not in range(1, _VERSION + 1):
-            raise UnfitError("is of a later version of together_nb.").at("version")
-        name = field_of(values, _KIND, reader(str))
-        rows = field_of(values, "turns", each_in(lambda turn: expect(dict, turn), list))
-        answers = whole(row.get("completion") for row in rows)
-        turns: list[Turn] = []
-        try:
-            for row, answer in zip(rows, answers, strict=True):
-                turns.append(Turn.from_dict({**row, "completion": answer}))
-        except UnfitError as error:
-            raise error.at(len(turns)).at("turns") from None
-        return cls(name, turns)
+        with told_to_users():
+            return _read(values)
 
     def bundle(self) -> dict[str, str]:
         """Its turns, as a notebook shows them.
@@ -384,4 +376,20 @@ def _turn(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _read_turn() -> Any:
-    return dataclass_reader(Turn, completion=Completion.from_dict)
+    return dataclass_reader(Turn, completion=read_completion)
+
+
+def _read(values: Any) -> Conversation:
+    """As `Conversation.from_dict`, with an `UnfitError`."""
+    if expect(dict, values).get("version", 1) not in range(1, _VERSION + 1):
+        raise UnfitError("is of a later version of together_nb.").at("version")
+    name = field_of(values, _KIND, reader(str))
+    rows = field_of(values, "turns", each_in(lambda turn: expect(dict, turn), list))
+    answers = whole(row.get("completion") for row in rows)
+    turns: list[Turn] = []
+    try:
+        for row, answer in zip(rows, answers, strict=True):
+            turns.append(_read_turn()({**row, "completion": answer}))
+    except UnfitError as error:
+        raise error.at(len(turns)).at("turns") from None
+    return Conversation(name, turns)

@@ -16,7 +16,7 @@ from weakref import WeakSet
 from together_nb import storage
 from together_nb.completion import count, timestamp
 from together_nb.config import is_loopback
-from together_nb.errors import APIConnectionError, InputError
+from together_nb.errors import APIConnectionError
 from together_nb.keyless import keys_to_hide, without_key, without_keys
 from together_nb.tape import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.transport import Exchange
@@ -81,7 +81,7 @@ class Recorder:
                 storage.append(self.path, _line(entry, sent), self._file)
             except (OSError, RecursionError, TypeError, ValueError) as error:
                 if not self._failed:
-                    reason = error.message if isinstance(error, InputError) else getattr(error, "strerror", "") or error
+                    reason = getattr(error, "strerror", "") or error
                     self._failed = f" {self.path} could not be written: {reason}."
                     logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
                 return

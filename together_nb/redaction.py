@@ -305,15 +305,6 @@ _PLACEHOLDERS = frozenset(
 )
 
 
-class _Hidden(frozenset[str]):
-    """Pieces of a secret, which no traceback shows."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<hidden>"
-
-
 class Secret:
     """A text that must not be shown, and how to find it.
 
@@ -328,15 +319,16 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         self._most = max(_LONG, round(len(value) * _MOST))
-        self._pieces = self._telling = self._blocks = _Hidden()
+        # Their hashes, which show nothing.
+        self._pieces = self._telling = self._blocks = frozenset[int]()
         if len(value) >= _LONG and not is_placeholder(value):
             words = _words(value)
             starts = range(len(value) - _PIECE + 1)
-            self._pieces = _Hidden(value[start : start + _PIECE] for start in starts)
-            self._telling = _Hidden(
-                value[start : start + _PIECE] for start in starts if not all(words[start : start + _PIECE])
+            self._pieces = frozenset(hash(value[start : start + _PIECE]) for start in starts)
+            self._telling = frozenset(
+                hash(value[start : start + _PIECE]) for start in starts if not all(words[start : start + _PIECE])
             )
-            self._blocks = _Hidden(value[start : start + _BLOCK] for start in range(len(value) - _BLOCK + 1))
+            self._blocks = frozenset(hash(value[start : start + _BLOCK]) for start in range(len(value) - _BLOCK + 1))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A secret is not pickled: it would be written somewhere.")
@@ -352,10 +344,6 @@ class Secret:
             found += hits
             texts.append(plain)
         return merged(found)
-
-    def removed(self, text: str) -> str:
-        """`text` without it."""
-        return replaced(text, [(start, end, GONE) for start, end in self.spans(text)])
 
     def _found(self, text: str) -> list[Span]:
         if self._pieces:
@@ -386,20 +374,20 @@ class Secret:
         blocks, pieces, telling = self._blocks, self._pieces, self._telling
         found: list[Span] = []
         seen = 0  # where the next run may begin
-        for block in [at for at in range(0, len(text), _STEP) if text[at : at + _BLOCK] in blocks]:
+        for block in [at for at in range(0, len(text), _STEP) if hash(text[at : at + _BLOCK]) in blocks]:
             for start in range(max(block + _BLOCK - _PIECE, seen), block + 1):
-                if text[start : start + _PIECE] in pieces:
+                if hash(text[start : start + _PIECE]) in pieces:
                     break
             else:
                 continue
             stop = start
-            while text[stop : stop + _PIECE] in pieces:
+            while hash(text[stop : stop + _PIECE]) in pieces:
                 stop += 1
             seen = stop
             if stop - 1 + _PIECE - start >= self._most:
                 found.append((start, stop - 1 + _PIECE))
             else:
-                found += [(at, at + _PIECE) for at in range(start, stop) if text[at : at + _PIECE] in telling]
+                found += [(at, at + _PIECE) for at in range(start, stop) if hash(text[at : at + _PIECE]) in telling]
         return found
 
 
@@ -409,17 +397,6 @@ def is_placeholder(value: str) -> bool:
     return any(word.isalpha() for word in words) and all(
         word in _PLACEHOLDERS or set(word) in ({"x"}, {"0"}) or "1234567890".startswith(word) for word in words
     )
-
-
-def replaced(text: str, edits: list[tuple[int, int, str]]) -> str:
-    """`text` with something else at some places (from, to), which are in order and apart from each other."""
-    if not edits:
-        return text
-    out, done = [], 0
-    for start, end, instead in edits:
-        out += [text[done:start], instead]
-        done = end
-    return "".join((*out, text[done:]))
 
 
 def merged(spans: list[Span]) -> list[Span]:

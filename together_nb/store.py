@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb import session, storage
 from together_nb.chats import conversations
-from together_nb.completion import Completion, count, timestamp
+from together_nb.completion import Completion, count, read_completion, timestamp
 from together_nb.conversation import Conversation, Turn
 from together_nb.errors import InputError
 from together_nb.keyless import without_keys
@@ -223,7 +223,7 @@ def _read_turn() -> Any:
 
 def _answer(row: dict[str, Any]) -> Completion:
     try:
-        return Completion.from_dict(row)
+        return read_completion(row)
     except UnfitError as error:
         raise error.at("answer") from None
 

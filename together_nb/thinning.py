@@ -103,7 +103,7 @@ def read_messages(values: Any) -> Any:
 
 
 def _at(all_messages: list[Messages | None], number: Any) -> Messages:
-    found = all_messages[number] if 0 <= expect(int, number) < len(all_messages) else None
+    found: Messages | None = all_messages[number] if 0 <= expect(int, number) < len(all_messages) else None
     if found is None:
         raise UnfitError(f"goes on from answer {number}, and no such one comes before.")
     return found

@@ -5,6 +5,7 @@ Whatever a file holds, what is wrong with it is said here, with its place, and n
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import inf
@@ -15,7 +16,7 @@ from together_nb.errors import InputError
 from together_nb.escape import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 Reader = Any  # of a value as JSON has it: gives the value, or raises UnfitError
@@ -35,26 +36,31 @@ _WORDS = {
 }
 
 
-class UnfitError(InputError):
-    """A part of a value is missing, or is not what it must be.
-
-    Parameters
-    ----------
-    problem
-        What is wrong, after the name of the place.
-    """
+class UnfitError(ValueError):
+    """A part of a value is missing, or is not what it must be: where, and what it must be."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
+        self.message = problem
         self._problem = problem
         self._place = ""
 
     def at(self, step: str | int) -> UnfitError:
-        """The same, one step further out."""
+        """The same, told from one step further out."""
         inner = f".{self._place}" if self._place and not self._place.startswith("[") else self._place
         self._place = (f"[{step}]" if isinstance(step, int) else step) + inner
-        self.reword(f"{self._place} {self._problem}")
+        self.message = f"{self._place} {self._problem}"
+        self.args = (self.message,)
         return self
+
+
+@contextmanager
+def told_to_users() -> Iterator[None]:
+    """Make of an `UnfitError` an `InputError`."""
+    try:
+        yield
+    except UnfitError as error:
+        raise InputError(error.message) from None
 
 
 def expect(kind: type[T], value: Any) -> T:
