@@ -79,13 +79,16 @@ class Replay:
                 f"{path} is a recording of version {repr(head.get('version'))[:20]}; here only {VERSION} is understood.",
                 "Install a later together_nb.",
             )
+        recorded, chosen = head.get("recorded", ""), head.get("model", "")
+        if not isinstance(recorded, str) or not isinstance(chosen, str):
+            raise InputError(f"{path} is no recording: in line 1, recorded and model must be texts.", _ANEW)
         entries = [_entry(path, number, row) for number, row in rows]
         if not entries and lines.broken:
             raise InputError(f"Line {lines.broken[0]} of {path} is no recorded exchange: it is broken.", _ANEW)
         if not entries:
             raise InputError(f"{path} holds no exchange: nothing was asked while it was recorded.", _ANEW)
-        model = head.get("model") or next((model for one in entries if (model := _model(one.payload))), "")
-        return cls(path, str(head.get("recorded", ""))[:10], str(model), entries, lines.left_out)
+        model = chosen or next((model for one in entries if (model := _model(one.payload))), "")
+        return cls(path, recorded[:10], model, entries, lines.left_out)
 
     @property
     def pace(self) -> str:

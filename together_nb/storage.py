@@ -26,6 +26,7 @@ LARGEST_FILE = 256 * 2**20
 LONGEST_LINE = 64 * 2**20
 MOST_VALUES = 4_000_000
 """In a line: each takes up to 100 bytes of memory, and as little as two of the file."""
+MOST_BROKEN = 1000  # lines
 _LOCKED_FOR = 5.0  # seconds that another process may hold the lock
 _TRIED_EVERY = 0.01  # seconds
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -302,6 +303,8 @@ class Lines:
                     value = _parsed(line, f"Line {number} of {self.path}", LONGEST_LINE)
                 except BrokenError:
                     self.broken.append(number)
+                    if len(self.broken) > MOST_BROKEN:
+                        raise InputError(f"{self.path} has over {MOST_BROKEN} broken lines.", _NOT_OURS) from None
                     self.cut = True
                     continue
                 self.cut = False

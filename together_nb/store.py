@@ -151,6 +151,10 @@ class _Found:
             raise InputError(
                 f"Line {self._number} of {path} holds no history of together_nb: {error.message}", _WRITES_ONE
             ) from None
+        if self._lines.broken and not (self._answers or self.talks):
+            raise InputError(
+                f"{path} holds no history of together_nb: line {self._lines.broken[0]} is broken.", _WRITES_ONE
+            )
 
     @property
     def history(self) -> list[Completion]:

@@ -81,7 +81,10 @@ def whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             continue
         request = dict(request)
         own, after = request.get("messages"), request.pop("after", None)
-        messages = None if own is None else read_messages(own)
+        try:
+            messages = None if own is None else read_messages(own)
+        except UnfitError as error:
+            raise error.at("messages").at("request") from None
         if after is not None:
             before = _at(all_messages, after)
             room -= len(before)

@@ -175,7 +175,12 @@ def fixed_number(readers: list[Reader]) -> Reader:
 def _by_name(read: Reader) -> Reader:
     def entries(values: Any) -> Any:
         expect(dict, values)
-        return {name: field_of(values, name, read) for name in values}
+        found = ((name, field_of(values, name, read)) for name in values)
+        if read is not plain:
+            return dict(found)
+        for _ in found:
+            pass
+        return values  # no copy: a conversation's messages are most of a file
 
     return entries
 
@@ -234,14 +239,16 @@ def plain(value: Any) -> Any:
     UnfitError
         It is not.
     """
-    left = [(value, 0)]
-    while left:
-        one, depth = left.pop()
-        if isinstance(one, (int, float)) and not abs(one) <= _LARGEST:
-            raise UnfitError("holds a number that is none, or too large.")
-        inner = one.values() if isinstance(one, dict) else one if isinstance(one, (list, tuple)) else None
-        if inner:
-            if depth >= DEEPEST:
-                raise UnfitError(f"is nested deeper than {DEEPEST} levels.")
-            left += [(each, depth + 1) for each in inner]
+    _check(value, DEEPEST)
     return value
+
+
+def _check(value: Any, levels: int) -> None:
+    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
+        raise UnfitError("holds a number that is none, or too large.")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if inner and not levels:
+        raise UnfitError(f"is nested deeper than {DEEPEST} levels.")
+    for one in inner:
+        if not isinstance(one, str):
+            _check(one, levels - 1)
