@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import SequenceMatcher
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 60  # characters of a value
 _COMPARED = 400  # characters of a prompt, to tell which is near
+_WORD = re.compile(r"\w+")
 _LOOKED_AT = 20  # requests whose prompts are compared: each may take 20 ms
 
 
@@ -48,7 +50,7 @@ def _prompt(payload: dict[str, Any]) -> str:
 
 def _likeness(entry: Entry, path: str, asked: dict[str, Any]) -> float:
     """How near a request is, from what is told quickly."""
-    mine, others = (set(_prompt(one)[:_COMPARED].split()) for one in (asked, entry.payload))
+    mine, others = (set(_WORD.findall(_prompt(one)[:_COMPARED])) for one in (asked, entry.payload))
     return _sameness(entry, path, asked) + 2 * len(mine & others) / max(len(mine | others), 1)
 
 

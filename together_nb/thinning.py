@@ -83,16 +83,12 @@ def whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         own, after = request.get("messages"), request.pop("after", None)
         try:
             messages = None if own is None else read_messages(own)
+            if after is not None:
+                before = _at(all_messages, after, room)
+                room -= len(before)
+                messages = before + (messages or ())
         except UnfitError as error:
             raise error.at("messages").at("request") from None
-        if after is not None:
-            before = _at(all_messages, after)
-            room -= len(before)
-            if room < 0:
-                raise UnfitError(
-                    f"holds conversations too long to be read: over {MOST_MESSAGES:,} messages, written out."
-                )
-            messages = before + (messages or ())
         all_messages.append(messages)
         if messages is not None:
             request["messages"] = messages
@@ -105,8 +101,10 @@ def read_messages(values: Any) -> Any:
     return values if been_read else each_in(reader(dict[str, Any]), tuple)(values)
 
 
-def _at(all_messages: list[Messages | None], number: Any) -> Messages:
+def _at(all_messages: list[Messages | None], number: Any, room: int) -> Messages:
     found: Messages | None = all_messages[number] if 0 <= expect(int, number) < len(all_messages) else None
     if found is None:
-        raise UnfitError(f"goes on from answer {number}, and no such one comes before.")
+        raise UnfitError(f"go on from those of answer {number}, and none comes before.")
+    if len(found) > room:
+        raise UnfitError(f"are too many: {MOST_MESSAGES:,} are read at most, those of earlier turns with each.")
     return found
