@@ -431,3 +431,48 @@ def test_the_nearest_of_very_many_requests_is_found_without_comparing_all(tmp_pa
     with pytest.raises(TogetherError, match="Say 1234"):
         complete("Say 1234!", api="chat", model="m")
     assert len(compared) <= 50
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_recording_goes_on_where_another_cannot_be_begun(tmp_path, force):
+    path = tmp_path / "a.jsonl"
+    recording.record(path)
+    for name in (path.parent, "x" * 300, tmp_path / "none" / "b"):
+        with pytest.raises(InputError):
+            recording.record(name, force=force)
+    complete("Once", max_tokens=2)
+    assert recording.stop().startswith("The recording has ended")
+    assert "is played back" in recording.replay(path)
+
+
+def test_an_exchange_that_ends_while_another_is_written_is_written_too(tmp_path, monkeypatch):
+    """As when the garbage collector closes one in the middle of writing."""
+    path = tmp_path / "a.jsonl"
+    recording.record(path)
+    recorder, entry, usual = recording.current(), Entry.from_dict(ENTRY), os.write
+    left = [entry]
+
+    def within(number, data):
+        if left:
+            recorder.write(left.pop(), None)
+        return usual(number, data)
+
+    monkeypatch.setattr(os, "write", within)
+    recorder.write(entry, None)
+    recording.stop()
+    assert "2 exchanges" in recording.replay(path)
+
+
+@posix
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_does_not_write_what_its_parent_was_asking(tmp_path):
+    path = tmp_path / "a.jsonl"
+    recording.record(path)
+    exchange = recording.exchange("POST", "http://127.0.0.1:9", "/x", {}, key=None, connect_timeout=1, timeout=1)
+    exchange._began = 0.0  # under way
+    child = multiprocessing.get_context("fork").Process(target=exchange.close)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    recording.stop()
+    assert path.read_text().count("\n") == 1

@@ -133,7 +133,7 @@ _FIXED = {
     "model": frozenset((LOCAL_MODEL,)),
     "id": frozenset((LOCAL_MODEL,)),
 }
-_LINE_OF_TEXT = re.compile(r"(?:(?:data|event|id|retry)?:[ \t]*)?(?P<value>[^\r\n]+)")
+_LINE_OF_TEXT = re.compile(r"\ufeff?(?:(?:data|event|id|retry)?:[ \t]*)?(?P<value>[^\r\n]+)")
 _LITERAL = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?')
 _SPELLED = re.compile(
     r'"(text|content|reasoning|reasoning_content|reasoning_text|thinking|refusal|arguments|token)"'

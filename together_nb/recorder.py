@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+from collections import deque
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ class Recorder:
         self.written = 0
         self.replaced = False
         self._failed = ""
-        self._lock = threading.Lock()
+        self._writing = False
+        self.forked()
         head = {
             KIND: RECORDING,
             "version": VERSION,
@@ -73,23 +75,44 @@ class Recorder:
         _recorders.add(self)
 
     def write(self, entry: Entry, sent: Key | None) -> None:
-        """Add one exchange, without the key that was sent with it and the one that is set. That it cannot be written costs no answer: it is told, once."""
+        """Add one exchange, without the key that was sent with it and the one that is set.
+
+        That it cannot be written costs no answer: it is told, once.
+        """
+        try:
+            self._waiting.append(_line(entry, sent))
+        except (RecursionError, TypeError, ValueError) as error:
+            self._fail(error)
         with self._lock:
-            if self.replaced:
-                return
+            if self._writing:
+                return  # the collector closes exchanges wherever it pleases, in the middle of this too
+            self._writing = True
             try:
-                storage.append(self.path, _line(entry, sent), self._file)
-            except (OSError, RecursionError, TypeError, ValueError) as error:
-                if not self._failed:
-                    reason = getattr(error, "strerror", "") or error
-                    self._failed = f" {self.path} could not be written: {reason}."
-                    logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
-                return
-            self.written += 1
+                while self._waiting:
+                    self._add(self._waiting.popleft())
+            finally:
+                self._writing = False
 
     def forked(self) -> None:
-        """Begin anew in the child of a fork: another thread may have held the lock, and there is none here."""
-        self._lock = threading.Lock()
+        """Begin anew, as in the child of a fork: another thread may have been writing, and there is none."""
+        self._lock = threading.RLock()
+        self._waiting: deque[str] = deque()
+        self._writing = False
+
+    def _add(self, line: str) -> None:
+        if self.replaced:
+            return
+        try:
+            storage.append(self.path, line, self._file)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self.written += 1
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = f" {self.path} could not be written: {getattr(error, 'strerror', '') or error}."
+            logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
 
     def __str__(self) -> str:
         return f"{self.path} holds {count(self.written, 'recorded exchange')}.{self._failed}"
@@ -120,7 +143,7 @@ def _line(entry: Entry, sent: Key | None) -> str:
         pieces = without_key(pieces, key)
     values = {**without_keys(replace(entry, pieces=[]).to_dict(), sent), "pieces": pieces}
     line = json.dumps(values)
-    back = Entry.from_dict(json.loads(line))
+    back = Entry.from_dict(storage.parsed(line.encode(), "It"))
     if (back.status, back.pieces) != (entry.status, pieces):
         raise ValueError("it could not be read again")
     return line
@@ -143,6 +166,7 @@ class Recorded(Exchange):
         super().__init__(asked[0], url, **options)
         self._recorder = recorder
         self._asked = asked
+        self._process = os.getpid()
         self._began: float | None = None
         self._opening = False
         self._finishing = False
@@ -186,7 +210,8 @@ class Recorded(Exchange):
     def close(self) -> None:
         """As `Exchange.close`, and write it."""
         super().close()
-        if self._began is None or self._opening:
+        # Of an exchange that was under way when the process was forked the parent writes.
+        if self._began is None or self._opening or self._process != os.getpid():
             return
         with self._lock:
             first, self._written = not self._written, True

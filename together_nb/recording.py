@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -119,9 +120,9 @@ def record(path: str | Path, *, force: bool = False) -> str:
                 "End that with `%together replay off`.",
             )
         before = _current
-        if before is not None and force and file.exists() and before.path.exists() and file.samefile(before.path):
-            before.replaced = True
         recorder = Recorder(file, _default_model(), force=force)
+        if before is not None and before.path == file:
+            before.replaced = True
         _set(recorder)
     ended = "" if before is None else f"The recording before has ended: {before} "
     return f"{ended}What is asked from now on is recorded in {file}; `%together record off` ends it."
@@ -207,12 +208,28 @@ def stop() -> str | None:
     return f"The replay of {before.path} has ended."
 
 
+def _forked() -> None:
+    """In the child of a fork: other threads, which may have held a lock, are not there."""
+    global _lock  # noqa: PLW0603  (as above)
+    _lock = threading.Lock()
+    if _current is not None:
+        _current.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
 def _file(path: str | Path, command: str) -> Path:
-    return storage.place(path, f"%together {command} lesson.jsonl").absolute()
+    named = storage.place(path, f"%together {command} lesson.jsonl")
+    try:
+        return named.absolute()
+    except OSError:
+        raise InputError("The folder that Python runs in is gone.", "Go to another one with `%cd`.") from None
 
 
 def exchange(method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float) -> Exchange:

@@ -90,6 +90,10 @@ class Replay:
         model = chosen or next((model for one in entries if (model := _model(one.payload))), "")
         return cls(path, recorded[:10], model, entries, lines.left_out)
 
+    def forked(self) -> None:
+        """Begin anew, as in the child of a fork: another thread may have held the lock."""
+        self._lock = threading.Lock()
+
     @property
     def pace(self) -> str:
         """The speed in words, "" for that of then."""

@@ -300,7 +300,7 @@ class Lines:
                 if not line.strip():
                     continue
                 try:
-                    value = _parsed(line, f"Line {number} of {self.path}", LONGEST_LINE)
+                    value = parsed(line, f"Line {number} of {self.path}")
                 except BrokenError:
                     self.broken.append(number)
                     if len(self.broken) > MOST_BROKEN:
@@ -322,7 +322,7 @@ def document(path: Path) -> Any:
         It is none.
     """
     with _opened(path) as file:
-        return _parsed(file.read(LARGEST_FILE + 1), str(path), LARGEST_FILE)
+        return parsed(file.read(LARGEST_FILE + 1), str(path), LARGEST_FILE)
 
 
 @contextlib.contextmanager
@@ -340,8 +340,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the name.") from None
 
 
-def _parsed(data: bytes, where: str, longest: int) -> Any:
-    """The JSON of `data`, whose size is looked at before it is read."""
+def parsed(data: bytes, where: str, longest: int = LONGEST_LINE) -> Any:
+    """The JSON of `data`, whose size is looked at before it is read.
+
+    Raises
+    ------
+    InputError
+        It is too long, or holds too many values, or such as are not read; it is called `where`.
+    BrokenError
+        It is no JSON.
+    """
     if len(data) > longest:
         raise InputError(f"{where} is too long: {longest // 2**20} MB are read at most.", _SPLIT)
     if _values(data) > MOST_VALUES < _values(_STRING.sub(b"", data)):
