@@ -27,94 +27,32 @@ if TYPE_CHECKING:
     from together_nb.config import Key
 
 _OURS = (Choice, Completion, CompletionRequest, End, Entry, Timings, Token, Usage)
-# Those of 8 characters and more: shorter words are never taken for a key.
+# Names of 8 characters and more, since shorter words are never taken for a key: of our files,
+_OF_FILES = "completion conversation definition together_nb"
+# of HTTP, OpenAI's API and Together's,
+_OF_APIS = (
+    "Content-Type Retry-After add_generation_prompt arguments assistant base_resp bos_token cached_input "
+    "chat_template completion_tokens_details context_length continue_final_message description display_name eos_token "
+    "error_code finetune finish_reason function_call generated_text include_usage json_schema logit_bias matched_stop "
+    "max_completion_tokens max_model_len message_id messages organization owned_by parallel_tool_calls param "
+    "parameters permission prompt_token_ids prompt_tokens prompt_tokens_details reasoning_content reasoning_details "
+    "reasoning_text repeat_penalty request_id response_format result_type service_tier status_code status_msg "
+    "stop_reason stream_options stream_tokens system_fingerprint text_offset thinking token_id token_ids "
+    "token_logprobs tool_call_id tool_calls tool_choice top_logprobs warnings"
+)
+# and of JSON Schema.
+_OF_SCHEMAS = (
+    "additionalProperties definitions deprecated discriminator examples exclusiveMaximum exclusiveMinimum maxItems "
+    "maxLength maxProperties minItems minLength minProperties multipleOf nullable patternProperties prefixItems "
+    "properties propertyNames readOnly required uniqueItems writeOnly"
+)
 _NAMES = frozenset(
     {
         *PARAMETERS,
         *(one.name for kind in _OURS for one in fields(kind)),
-        # of our files
-        *["completion", "conversation", "definition", "together_nb"],
-        # of HTTP, OpenAI's API and Together's
-        *[
-            "Content-Type",
-            "Retry-After",
-            "arguments",
-            "assistant",
-            "cached_input",
-            "completion_tokens_details",
-            "context_length",
-        ],
-        *[
-            "description",
-            "display_name",
-            "error_code",
-            "finish_reason",
-            "function_call",
-            "generated_text",
-            "include_usage",
-        ],
-        *[
-            "json_schema",
-            "logit_bias",
-            "matched_stop",
-            "max_completion_tokens",
-            "max_model_len",
-            "message_id",
-            "messages",
-        ],
-        *[
-            "organization",
-            "owned_by",
-            "param",
-            "parallel_tool_calls",
-            "parameters",
-            "permission",
-            "prompt_token_ids",
-            "prompt_tokens",
-        ],
-        *["prompt_tokens_details", "reasoning_content", "reasoning_details", "reasoning_text", "request_id"],
-        *[
-            "response_format",
-            "result_type",
-            "service_tier",
-            "status_code",
-            "status_msg",
-            "stop_reason",
-            "stream_options",
-        ],
-        *[
-            "stream_tokens",
-            "system_fingerprint",
-            "text_offset",
-            "thinking",
-            "token_id",
-            "token_ids",
-            "token_logprobs",
-            "tool_call_id",
-        ],
-        *["tool_calls", "tool_choice", "top_logprobs", "warnings", "continue_final_message", "add_generation_prompt"],
-        *["repeat_penalty", "base_resp", "finetune", "bos_token", "eos_token", "chat_template"],
-        # of JSON Schema
-        *[
-            "additionalProperties",
-            "definitions",
-            "deprecated",
-            "discriminator",
-            "examples",
-            "exclusiveMaximum",
-            "exclusiveMinimum",
-        ],
-        *["maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties", "multipleOf", "nullable"],
-        *[
-            "patternProperties",
-            "prefixItems",
-            "properties",
-            "propertyNames",
-            "readOnly",
-            "required",
-            "uniqueItems",
-            "writeOnly",
-        ],
+        *_OF_FILES.split(),
+        *_OF_APIS.split(),
+        *_OF_SCHEMAS.split(),
     }
 )
 _TYPES = "function json_object json_schema language language-model-inference moderation embedding transcribe rerank"

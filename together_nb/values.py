@@ -207,7 +207,7 @@ def number(least: float, most: float = 1e15) -> Reader:
     def read(value: Any) -> float:
         if not isinstance(value, int) or isinstance(value, bool):
             expect(float, value)
-        if not least <= value <= most:
+        if not least <= value <= most or (isinstance(value, int) and abs(value) > _LARGEST):
             raise UnfitError(f"must be a number from {least:g} to {most:g}.")
         return float(value)
 
