@@ -5,16 +5,37 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache, lru_cache
 from time import gmtime, strftime
 from typing import Any
 
 from together_nb.chunk import Choice, Chunk, Timings, Token, Usage
 from together_nb.documented import documented
+from together_nb.errors import InputError
 from together_nb.escape import literal, visible
 from together_nb.formats import AUTO, format_for
+from together_nb.params import SamplingParams
 from together_nb.request import CompletionRequest
-from together_nb.schema import Parsed
+from together_nb.schema import Parsed, Schema, schema_of
+from together_nb.thinning import read_messages
+from together_nb.values import (
+    AMOUNT,
+    LOGARITHM,
+    MOST,
+    UnfitError,
+    dataclass_reader,
+    each_in,
+    expect,
+    fixed_number,
+    or_none,
+    plain,
+    reader,
+    told_to_users,
+    unknown,
+    whole_number,
+)
 
 __all__ = [
     "Choice",
@@ -258,6 +279,7 @@ class Completion:
             "choices": [asdict(choice) for choice in self.choices],
             "usage": None if self.usage is None else asdict(self.usage),
             "timings": asdict(self.timings),
+            "chunks": int(self.chunks),
         }
 
     @classmethod
@@ -277,21 +299,10 @@ class Completion:
         Raises
         ------
         InputError
-            A sampling parameter is unknown, or has a value that does not fit.
+            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        usage, price = values.get("usage"), values.get("price")
-        return cls(**{
-            **values,
-            "request": CompletionRequest.from_dict(values["request"]),
-            "choices": [
-                Choice(**{**choice, "tokens": [_token(token) for token in choice["tokens"]]})
-                for choice in values["choices"]
-            ],
-            "usage": None if usage is None else Usage(**usage),
-            "timings": Timings(**values["timings"]),
-            "price": None if price is None else tuple(price),
-            "filled": tuple(values.get("filled", ())),
-        })  # fmt: skip
+        with told_to_users():
+            return read_completion(values)
 
     def bundle(self, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
         """What a notebook saves of it: ``text/markdown`` and ``text/plain``, the footer below; of tokens ``text/html`` too.
@@ -406,5 +417,56 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _token(values: dict[str, Any]) -> Token:
-    return Token(values["text"], values["logprob"], values["id"], tuple((text, lp) for text, lp in values["top"]))
+def read_completion(values: Any) -> Completion:
+    """As `Completion.from_dict`, with an `UnfitError`."""
+    completion: Completion = _reader()(values)
+    return completion
+
+
+@cache
+def _reader() -> Any:
+    top = each_in(fixed_number([reader(str), LOGARITHM]), tuple)
+    token = dataclass_reader(Token, logprob=or_none(LOGARITHM), id=or_none(whole_number(-MOST)), top=top)
+    # Servers number choices as they please.
+    choice = dataclass_reader(Choice, index=whole_number(-MOST), tokens=each_in(token, list))
+    request = dataclass_reader(
+        CompletionRequest,
+        ("api", "model", "sampling"),
+        messages=or_none(read_messages),
+        sampling=_sampling,
+        schema=or_none(_schema),
+        after=_after,
+    )
+    return dataclass_reader(
+        Completion,
+        ("choices", "timings"),
+        request=request,
+        choices=each_in(choice, list, least=1),
+        price=or_none(fixed_number([AMOUNT, AMOUNT])),
+    )
+
+
+def _after(_: Any) -> Any:
+    raise UnfitError("is there, so these are not all messages: the rest is with the answer before.")
+
+
+def _sampling(values: Any) -> SamplingParams:
+    try:
+        return SamplingParams.from_dict(plain(expect(dict, values)))
+    except InputError as error:
+        raise UnfitError(f"is not fit: {error.message}") from None
+
+
+def _schema(values: Any) -> Schema:
+    found: Schema = dataclass_reader(Schema, ("name", "definition"), model=unknown)(values)
+    if found.definition is not None:
+        _check_schema(json.dumps(found.definition))
+    return found
+
+
+@lru_cache(64)  # a class asks for many answers in one form
+def _check_schema(definition: str) -> None:
+    try:
+        schema_of(json.loads(definition))
+    except (InputError, RecursionError) as error:
+        raise UnfitError(f"is not fit: {error}") from None

@@ -17,7 +17,7 @@ from copy import copy
 from functools import lru_cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from traitlets.config import Configurable
+
+    from together_nb.redaction import Secret
 
 LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
@@ -77,7 +79,7 @@ class Key:
         It cannot be a key: empty, or with characters that no HTTP header carries.
     """
 
-    __slots__ = ("_value", "source")
+    __slots__ = ("_secret", "_value", "source")
 
     def __init__(self, value: str, source: str) -> None:
         if not isinstance(value, str):
@@ -86,6 +88,7 @@ class Key:
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
+        self._secret: Secret | None = None  # made when it is first looked for, which loading the extension need not do
         self.source = source
 
     def reveal(self) -> str:
@@ -97,28 +100,22 @@ class Key:
         """Its last four characters, or fewer where that would be too much of it."""
         return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where (from, to) in `text` there is anything of it that `blanked` takes out."""
+        if self._secret is None:
+            from together_nb.redaction import Secret
+
+            self._secret = Secret(self._value)
+        return self._secret.spans(text)
+
     def blanked(self, text: str) -> str:
-        """`text` without the key, as it is and as a URL has it, and without long pieces of it."""
-        for secret in self._forms():
-            text = _blanked(text, secret)
-        return text
-
-    def stands_in(self, text: str) -> bool:
-        """Whether there is anything of it in `text` that `blanked` would take out."""
-        return any(_stands_in(text, secret, _least(secret)) for secret in self._forms())
-
-    def _forms(self) -> list[Hidden]:
-        return list(dict.fromkeys((self._value, Hidden(quote(self._value, safe="")))))
-
-    def blanked_within(self, value: Any) -> Any:
-        """`value`, such as JSON has, with each text in it `blanked`."""
-        if isinstance(value, str):
-            return self.blanked(value)
-        if isinstance(value, (list, tuple)):
-            return [self.blanked_within(one) for one in value]
-        if isinstance(value, dict):
-            return {self.blanked(name): self.blanked_within(one) for name, one in value.items()}
-        return value
+        """`text` without the key: by how long it is whole and in pieces, as a word, or after ``Bearer`` (`redaction`)."""
+        spans = self.spans(text)
+        if not spans:
+            return text
+        ends = [0, *(end for _, end in spans)]
+        starts = [*(start for start, _ in spans), len(text)]
+        return "…".join(text[end:start] for end, start in zip(ends, starts, strict=True))
 
     def __repr__(self) -> str:
         return f"<API key from {self.source}>"
@@ -157,24 +154,6 @@ class CarriedKey:
 
 def _mixed(value: bytes, pad: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(value, pad, strict=True))
-
-
-def _least(secret: Hidden) -> int:
-    return min(8, len(secret))  # letters; a shorter piece could stand in any word
-
-
-def _stands_in(text: str, secret: Hidden, least: int) -> bool:
-    return any(secret[start : start + least] in text for start in range(max(len(secret) - least + 1, 1)))
-
-
-def _blanked(text: str, secret: Hidden) -> str:
-    least = _least(secret)
-    if not _stands_in(text, secret, least):
-        return text
-    for length in range(len(secret), least - 1, -1):
-        for start in range(len(secret) - length + 1):
-            text = text.replace(secret[start : start + length], "…")
-    return text
 
 
 def server_root(base_url: str) -> str:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, overload
 
-from together_nb.completion import Completion
+from together_nb import storage
+from together_nb.completion import Completion, read_completion
 from together_nb.documented import documented
 from together_nb.errors import InputError
 from together_nb.escape import literal, visible
+from together_nb.keyless import without_keys
 from together_nb.thinning import thinned, whole
+from together_nb.values import UnfitError, dataclass_reader, each_in, expect, field_of, reader, told_to_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DEFAULT_NAME = "chat"
 _VERSION = 2  # of what `to_dict` gives; in 1 each answer had all its messages
 _KIND = "conversation"
+_EXAMPLE = "conversation.save('lesson.json')"
 
 
 @documented()
@@ -96,11 +100,11 @@ class Turn:
         Raises
         ------
         InputError
-            A sampling parameter of the answer is unknown, or has a value that does not fit.
+            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        return cls(
-            values["prompt"], Completion.from_dict(values["completion"]), values.get("system"), values.get("cell", "")
-        )
+        with told_to_users():
+            turn: Turn = _read_turn()(values)
+            return turn
 
 
 @documented()
@@ -251,7 +255,7 @@ class Conversation:
         return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, as JSON.
+        """Write it to a file, as JSON; the key is not in it.
 
         Parameters
         ----------
@@ -263,13 +267,9 @@ class Conversation:
         InputError
             There is such a file, or it cannot be written.
         """
-        try:
-            with Path(path).open("x", encoding="utf-8") as file:
-                json.dump(self.to_dict(), file)
-        except FileExistsError:
-            raise InputError(f"{path} exists already.", "Take another name, or delete it first.") from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from None
+        file = storage.place(path, _EXAMPLE)
+        text = (json.dumps(without_keys(one.to_dict())) for one in (self,))  # what is no JSON is told like all else
+        storage.write(file, text, hint="Take another name, or delete it first.", check=Conversation.load)
 
     @classmethod
     def load(cls, path: str | Path) -> Conversation:
@@ -290,12 +290,15 @@ class Conversation:
         InputError
             There is no such file, or it holds something else.
         """
+        file = storage.place(path, _EXAMPLE)
+        told = "."
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise InputError(f"{path} holds no conversation.", "`Conversation.save` writes one.") from None
+            return _read(storage.document(file))
+        except UnfitError as error:
+            told = f": {error.message}"
+        except storage.BrokenError:
+            pass
+        raise InputError(f"{file} holds no conversation{told}", "`Conversation.save` writes one.")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form from which `from_dict` makes an equal conversation.
@@ -326,15 +329,10 @@ class Conversation:
         Raises
         ------
         InputError
-            A sampling parameter of an answer is unknown, or has a value that does not fit.
-        ValueError
-            It is of a later version of together_nb.
+            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        if values.get("version", 1) > _VERSION:
-            raise ValueError("It is of a later version of together_nb.")
-        answers = whole(turn["completion"] for turn in values["turns"])
-        turns = [{**turn, "completion": answer} for turn, answer in zip(values["turns"], answers, strict=True)]
-        return cls(values[_KIND], [Turn.from_dict(turn) for turn in turns])
+        with told_to_users():
+            return _read(values)
 
     def bundle(self) -> dict[str, str]:
         """Its turns, as a notebook shows them.
@@ -374,3 +372,24 @@ def sent_with(talk: Conversation, prompt: str) -> list[dict[str, Any]]:
 def _turn(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
     """A turn as JSON can have it."""
     return {"prompt": turn.prompt, "completion": answer, "system": turn.system, "cell": turn.cell}
+
+
+@cache
+def _read_turn() -> Any:
+    return dataclass_reader(Turn, completion=read_completion)
+
+
+def _read(values: Any) -> Conversation:
+    """As `Conversation.from_dict`, with an `UnfitError`."""
+    if expect(dict, values).get("version", 1) not in range(1, _VERSION + 1):
+        raise UnfitError("is of a later version of together_nb.").at("version")
+    name = field_of(values, _KIND, reader(str))
+    rows = field_of(values, "turns", each_in(lambda turn: expect(dict, turn), list))
+    answers = whole(row.get("completion") for row in rows)
+    turns: list[Turn] = []
+    try:
+        for row, answer in zip(rows, answers, strict=True):
+            turns.append(_read_turn()({**row, "completion": answer}))
+    except UnfitError as error:
+        raise error.at(len(turns)).at("turns") from None
+    return Conversation(name, turns)

@@ -5,21 +5,28 @@ from __future__ import annotations
 import codecs
 import json
 import logging
+import os
 import threading
+from collections import deque
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
+from together_nb import storage
 from together_nb.completion import count, timestamp
 from together_nb.config import is_loopback
-from together_nb.errors import APIConnectionError, InputError
-from together_nb.keyless import keys_to_hide, without_key
+from together_nb.errors import APIConnectionError
+from together_nb.keyless import keys_to_hide, without_key, without_keys
 from together_nb.tape import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.transport import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from together_nb.config import Key
 
 _KEPT_HEADERS = ("Content-Type", "Retry-After", "Date")
 _KEPT_BEGINNINGS = ("X-Ratelimit-", "X-Tokenlimit-")
@@ -55,44 +62,91 @@ class Recorder:
         self.written = 0
         self.replaced = False
         self._failed = ""
-        self._lock = threading.Lock()
+        self._writing = False
+        self.forked()
         head = {
             KIND: RECORDING,
             "version": VERSION,
             "recorded": timestamp(),
-            "model": model,
+            "model": without_keys(model),
         }
-        try:
-            with path.open("w" if force else "x", encoding="ascii") as file:
-                file.write(json.dumps(head) + "\n")
-        except FileExistsError:
-            raise InputError(
-                f"{path} exists already.", "Take another name, or add --force (force=True) to replace it."
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be written: {error.strerror or error}.", "The folder must exist; check the name."
-            ) from None
+        hint = "Take another name, or add --force (force=True) to replace it."
+        self._file = storage.write(path, [json.dumps(head) + "\n"], force=force, hint=hint)
+        _recorders.add(self)
 
-    def write(self, entry: Entry) -> None:
-        """Add one exchange. That it cannot be written costs no answer: it is told, once."""
-        line = json.dumps(entry.to_dict()) + "\n"
+    def write(self, entry: Entry, sent: Key | None) -> None:
+        """Add one exchange, without the key that was sent with it and the one that is set.
+
+        That it cannot be written costs no answer: it is told, once.
+        """
+        try:
+            self._waiting.append(_line(entry, sent))
+        except (RecursionError, TypeError, ValueError) as error:
+            self._fail(error)
         with self._lock:
-            if self.replaced:
-                return
+            if self._writing:
+                return  # the collector closes exchanges wherever it pleases, in the middle of this too
+            self._writing = True
             try:
-                with self.path.open("r+", encoding="ascii") as file:  # not made anew, if it was taken away
-                    file.seek(0, 2)
-                    file.write(line)
-            except OSError as error:
-                if not self._failed:
-                    self._failed = f" {self.path} could not be written: {error.strerror or error}."
-                    logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
-                return
+                while self._waiting:
+                    self._add(self._waiting.popleft())
+            finally:
+                self._writing = False
+
+    def forked(self) -> None:
+        """Begin anew, as in the child of a fork: another thread may have been writing, and there is none."""
+        self._lock = threading.RLock()
+        self._waiting: deque[str] = deque()
+        self._writing = False
+
+    def _add(self, line: str) -> None:
+        if self.replaced:
+            return
+        try:
+            storage.append(self.path, line, self._file)
+        except OSError as error:
+            self._fail(error)
+        else:
             self.written += 1
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = f" {self.path} could not be written: {getattr(error, 'strerror', '') or error}."
+            logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
 
     def __str__(self) -> str:
         return f"{self.path} holds {count(self.written, 'recorded exchange')}.{self._failed}"
+
+
+_recorders: WeakSet[Recorder] = WeakSet()
+
+
+def _forked() -> None:
+    for recorder in _recorders:
+        recorder.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _line(entry: Entry, sent: Key | None) -> str:
+    """An exchange as a line of the file: without the key, and read back.
+
+    Raises
+    ------
+    ValueError
+        It could not be read.
+    """
+    pieces = entry.pieces
+    for key in keys_to_hide(sent):
+        pieces = without_key(pieces, key)
+    values = {**without_keys(replace(entry, pieces=[]).to_dict(), sent), "pieces": pieces}
+    line = json.dumps(values)
+    back = Entry.from_dict(storage.parsed(line.encode(), "It"))
+    if (back.status, back.pieces) != (entry.status, pieces):
+        raise ValueError("it could not be read again")
+    return line
 
 
 class Recorded(Exchange):
@@ -112,6 +166,7 @@ class Recorded(Exchange):
         super().__init__(asked[0], url, **options)
         self._recorder = recorder
         self._asked = asked
+        self._process = os.getpid()
         self._began: float | None = None
         self._opening = False
         self._finishing = False
@@ -155,12 +210,14 @@ class Recorded(Exchange):
     def close(self) -> None:
         """As `Exchange.close`, and write it."""
         super().close()
-        if self._began is None or self._opening:
+        # Of an exchange that was under way when the process was forked the parent writes.
+        if self._began is None or self._opening or self._process != os.getpid():
             return
         with self._lock:
             first, self._written = not self._written, True
         if first:
-            self._recorder.write(self._entry(self._how or End(STOPPED if self.cancelled else WHOLE, self._seconds())))
+            end = self._how or End(STOPPED if self.cancelled else WHOLE, self._seconds())
+            self._recorder.write(self._entry(end), self._key)
 
     def _ended(self, end: End) -> None:
         """The first end counts; one that was stopped has no other."""
@@ -175,15 +232,9 @@ class Recorded(Exchange):
         kept = {
             name: value for name, value in headers.items() if name in _KEPT_HEADERS or name.startswith(_KEPT_BEGINNINGS)
         }
+        loopback = is_loopback(urlsplit(self.url).hostname or "")
         pieces = list(_decoded(self._pieces))
-        entry = Entry(
-            *self._asked, is_loopback(urlsplit(self.url).hostname or ""), self.status, kept, self._opened, [], end
-        )
-        for key in keys_to_hide(self._key):
-            pieces = without_key(pieces, key)
-            entry = Entry.from_dict(key.blanked_within(entry.to_dict()))
-        entry.pieces.extend(pieces)
-        return entry
+        return Entry(*self._asked, loopback, self.status, kept, self._opened, pieces, end)
 
 
 def _decoded(pieces: list[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from together_nb import storage
 from together_nb.completion import count
 from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, TOGETHER_HOSTS, is_loopback, settings
 from together_nb.errors import InputError
-from together_nb.keyless import keys_to_hide
+from together_nb.keyless import without_keys
 from together_nb.recorder import Recorded, Recorder
 from together_nb.replaying import Replay, Replayed
 from together_nb.tape import RECORDING
 from together_nb.transport import Exchange
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from together_nb.config import Key
 
 _numbers = itertools.count(1)
@@ -117,9 +120,9 @@ def record(path: str | Path, *, force: bool = False) -> str:
                 "End that with `%together replay off`.",
             )
         before = _current
-        if before is not None and force and file.exists() and before.path.exists() and file.samefile(before.path):
-            before.replaced = True
         recorder = Recorder(file, _default_model(), force=force)
+        if before is not None and before.path == file:
+            before.replaced = True
         _set(recorder)
     ended = "" if before is None else f"The recording before has ended: {before} "
     return f"{ended}What is asked from now on is recorded in {file}; `%together record off` ends it."
@@ -179,7 +182,7 @@ def replay(path: str | Path, *, speed: float = 1.0) -> str:
     parts = [
         "" if before is None else f"The replay of {before.path} has ended.",
         f"{file} is played back{found.pace}: {count(len(found.entries), 'exchange')} of {found.recorded}.",
-        "Its last line was cut, and is left out." if found.cut else "",
+        found.left_out,
         "`%together replay off` ends it.",
     ]
     return " ".join(filter(None, parts))
@@ -205,14 +208,28 @@ def stop() -> str | None:
     return f"The replay of {before.path} has ended."
 
 
+def _forked() -> None:
+    """In the child of a fork: other threads, which may have held a lock, are not there."""
+    global _lock  # noqa: PLW0603  (as above)
+    _lock = threading.Lock()
+    if _current is not None:
+        _current.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
 def _file(path: str | Path, command: str) -> Path:
-    if not isinstance(path, (str, Path)) or not str(path).strip():
-        raise InputError("A file's name is missing.", f"For example: %together {command} lesson.jsonl")
-    return Path(path).expanduser().absolute()
+    named = storage.place(path, f"%together {command} lesson.jsonl")
+    try:
+        return named.absolute()
+    except OSError:
+        raise InputError("The folder that Python runs in is gone.", "Go to another one with `%cd`.") from None
 
 
 def exchange(method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float) -> Exchange:
@@ -231,9 +248,7 @@ def exchange(method: str, root: str, path: str, payload: Any, *, key: Key | None
     """
     now, url = _current, root + path
     if isinstance(now, Replay):
-        for one in keys_to_hide(key):
-            payload = one.blanked_within(payload)
-        return Replayed(now, (method, path, payload), url, loopback=is_loopback(_host(url)))
+        return Replayed(now, (method, path, without_keys(payload, key)), url, loopback=is_loopback(_host(url)))
     body = None if payload is None else json.dumps(payload).encode()
     options: dict[str, Any] = {"key": key, "body": body, **timeouts}
     return Exchange(method, url, **options) if now is None else Recorded(now, (method, path, payload), url, **options)

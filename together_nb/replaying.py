@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError, NotRecordedError
 from together_nb.nearest import differences
+from together_nb.storage import Lines
 from together_nb.tape import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, question
 from together_nb.transport import Exchange
+from together_nb.values import UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _NO_LIST = 404
 _TICK = 0.1  # seconds; bounds Ctrl-C on Windows
+_ANEW = "Record it anew."
 _ENDS = "`%together replay off` ends the replay."
 
 
@@ -36,8 +39,8 @@ class Replay:
         That of a request which names none; "" where nothing tells.
     entries
         The exchanges, in the order in which they ended.
-    cut
-        Whether the file's last line was incomplete, and left out.
+    left_out
+        What of the file could not be read, in a sentence or two; "" where all could.
     speed
         Factor of the pace; 0 is as fast as it can.
     """
@@ -46,7 +49,7 @@ class Replay:
     recorded: str
     model: str
     entries: list[Entry]
-    cut: bool = False
+    left_out: str = ""
     speed: float = 1.0
     _played: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,27 +69,30 @@ class Replay:
         InputError
             It cannot be read, or is no recording that is understood here.
         """
-        try:
-            with path.open(encoding="utf-8") as file:
-                first, *lines = file.read().splitlines() or [""]
-        except UnicodeDecodeError:
-            first, lines = "", []
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the file's name.") from None
-        head = _json(first)
+        lines = Lines(path)
+        rows = iter(lines)
+        _, head = next(rows, (1, None))
         if not isinstance(head, dict) or head.get(KIND) != RECORDING:
             raise InputError(f"{path} is no recording.", "`%together record FILE` makes one.")
         if head.get("version") != VERSION:
             raise InputError(
-                f"{path} is a recording of version {head.get('version')!r}; here only {VERSION} is understood.",
+                f"{path} is a recording of version {repr(head.get('version'))[:20]}; here only {VERSION} is understood.",
                 "Install a later together_nb.",
             )
-        cut = bool(lines) and _json(lines[-1]) is None
-        entries = [_entry(path, number, line) for number, line in enumerate(lines[: -1 if cut else None], 2)]
+        recorded, chosen = head.get("recorded", ""), head.get("model", "")
+        if not isinstance(recorded, str) or not isinstance(chosen, str):
+            raise InputError(f"{path} is no recording: in line 1, recorded and model must be texts.", _ANEW)
+        entries = [_entry(path, number, row) for number, row in rows]
+        if not entries and lines.broken:
+            raise InputError(f"Line {lines.broken[0]} of {path} is no recorded exchange: it is broken.", _ANEW)
         if not entries:
-            raise InputError(f"{path} holds no exchange: nothing was asked while it was recorded.", "Record it anew.")
-        model = head.get("model") or next((model for one in entries if (model := _model(one.payload))), "")
-        return cls(path, str(head.get("recorded", ""))[:10], str(model), entries, cut)
+            raise InputError(f"{path} holds no exchange: nothing was asked while it was recorded.", _ANEW)
+        model = chosen or next((model for one in entries if (model := _model(one.payload))), "")
+        return cls(path, recorded[:10], model, entries, lines.left_out)
+
+    def forked(self) -> None:
+        """Begin anew, as in the child of a fork: another thread may have held the lock."""
+        self._lock = threading.Lock()
 
     @property
     def pace(self) -> str:
@@ -127,20 +133,13 @@ class Replay:
         return found[number % len(found)]
 
 
-def _entry(path: Path, number: int, line: str) -> Entry:
+def _entry(path: Path, number: int, row: Any) -> Entry:
     try:
-        return Entry.from_dict(_json(line))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return Entry.from_dict(row)
+    except UnfitError as error:
         raise InputError(
-            f"Line {number} of {path} is no recorded exchange.", "Take the line out, or record anew."
+            f"Line {number} of {path} is no recorded exchange: {error.message}", "Take the line out, or record anew."
         ) from None
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _model(payload: Any) -> str:

@@ -6,26 +6,29 @@ The key is not in it, not even where somebody typed it into a prompt.
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-from pathlib import Path
+import logging
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from together_nb import session
+from together_nb import session, storage
 from together_nb.chats import conversations
-from together_nb.completion import Completion, timestamp
-from together_nb.config import settings
+from together_nb.completion import Completion, count, read_completion, timestamp
 from together_nb.conversation import Conversation, Turn
 from together_nb.errors import InputError
+from together_nb.keyless import without_keys
 from together_nb.thinning import thinned, whole
+from together_nb.values import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _KIND = "together_nb"
 _HISTORY = "history"
 _VERSION = 2  # in 1 each answer had all its messages
+_EXAMPLE = "%together save lesson.jsonl"
+_WRITES_ONE = "`%together save FILE` writes one."
 
 
 def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
@@ -60,22 +63,21 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     >>> history[0] == answer
     True
     """
-    path = _path(path)
-    if path.exists() and not force:
-        raise InputError(f"{path} exists already.", "`--force` replaces it; or take another name.")
+    file = storage.place(path, _EXAMPLE)
     answers = list(session.history)
     talks = list(conversations.values())
     kept = set(map(id, answers))
     beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
-    lines = "".join(f"{json.dumps(line)}\n" for line in _without_key(_lines(answers, beside, talks)))
-    # Beside it first, so that a full disk does not cost the file that was there.
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(lines, encoding="utf-8")
-        os.replace(partial, path)  # noqa: PTH105  (replaces on Windows too, as Path.replace does)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from None
-    return len(answers), len(talks)
+    counts = len(answers), len(talks)
+
+    def check(written: Path) -> None:
+        found = _Found(written)
+        if found.counts != counts or found.left_out:
+            raise InputError(f"{written} lacks something.", "Try again.")
+
+    lines = (f"{json.dumps(without_keys(line))}\n" for line in _lines(answers, beside, talks))
+    storage.write(file, lines, force=force, hint="`--force` replaces it; or take another name.", check=check)
+    return counts
 
 
 def load(path: str | Path) -> tuple[int, int]:
@@ -106,46 +108,142 @@ def load(path: str | Path) -> tuple[int, int]:
     >>> load("lesson.jsonl")
     (0, 0)
     """
-    path = _path(path)
-    try:
-        rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        header = next(rows, None) or {}
-        if header[_KIND] != _HISTORY:
-            raise InputError(f"{path} is a {header[_KIND]}, not a history.", "`%together save FILE` writes one.")
-        if header["version"] > _VERSION:
-            raise InputError(
-                f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
-            )
-        told, talks = _read(rows)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the name.") from None
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} holds no history of together_nb.", "`%together save FILE` writes one.") from None
-    session.history.extend(told)
-    for talk in talks:
-        talk.name = _free(talk.name)
+    file = storage.place(path, _EXAMPLE)
+    found = _Found(file)
+    session.history.extend(found.history)
+    names: dict[str, int] = {}
+    for talk in found.talks:
+        talk.name = _free(talk.name, names)
         conversations[talk.name] = talk
-    return len(told), len(talks)
+    if found.left_out:
+        logging.getLogger("together_nb").warning("Of %s not all could be read. %s", file, found.left_out)
+    return found.counts
 
 
-def _read(rows: Iterable[dict[str, Any]]) -> tuple[list[Completion], list[Conversation]]:
-    """The history and the conversations. Row by row: all at once would be twice as much for the garbage collector."""
-    in_history: list[bool] = []
-    rest: list[dict[str, Any]] = []
+class _Found:
+    """The history and the conversations in a file: all of them, but for what stood on a line that is broken.
 
-    def answers_only() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            if "answer" in row:
-                in_history.append(row[_HISTORY])
-                yield row["answer"]
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        It holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lines = storage.Lines(path)
+        self._number = 1  # of the line that is being read
+        self._in_history: list[bool] = []
+        self._lost: set[int] = set()  # numbers of answers
+        self._besides = [0, 0]  # answers and turns that are lost since they need another one
+        talks: list[tuple[int, Any]] = []
+        rows = iter(self._lines)
+        _check_head(path, next(rows, (1, None))[1])
+        try:
+            # Row by row: all at once would be twice as much for the garbage collector.
+            self._answers = [None if row is None else _answer(row) for row in whole(self._rows(rows, talks))]
+            self.talks = [self._talk(number, row) for number, row in talks]
+        except UnfitError as error:
+            raise InputError(
+                f"Line {self._number} of {path} holds no history of together_nb: {error.message}", _WRITES_ONE
+            ) from None
+        if self._lines.broken and not (self._answers or self.talks):
+            raise InputError(
+                f"{path} holds no history of together_nb: line {self._lines.broken[0]} is broken.", _WRITES_ONE
+            )
+
+    @property
+    def history(self) -> list[Completion]:
+        """The answers that were in the history."""
+        return [one for one, kept in zip(self._answers, self._in_history, strict=True) if kept and one is not None]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many answers of the history and how many conversations there are."""
+        return len(self.history), len(self.talks)
+
+    @property
+    def left_out(self) -> str:
+        """What could not be read, in a sentence; "" where all could."""
+        answers, turns = self._besides
+        besides = [count(answers, "answer")] * bool(answers) + [count(turns, "turn")] * bool(turns)
+        more = f" So is what goes on from there: {', '.join(besides)}." if besides else ""
+        return f"{self._lines.left_out}{more}"
+
+    def _rows(self, rows: Iterator[tuple[int, Any]], talks: list[tuple[int, Any]]) -> Iterator[Any]:
+        """Of each answer its row, or None where it is lost."""
+        passed = 0  # broken lines
+        for self._number, row in rows:
+            if "conversation" in expect(dict, row):
+                talks.append((self._number, row))
+                continue
+            for _ in self._lines.broken[passed:]:  # answers come first, so that each of these was one
+                self._lose()
+                yield None
+            passed = len(self._lines.broken)
+            answer = field_of(row, "answer", partial(expect, dict))
+            kept = field_of(row, _HISTORY, partial(expect, bool))
+            request = answer.get("request")
+            after = request.get("after") if isinstance(request, dict) else None
+            if isinstance(after, int) and after in self._lost:
+                self._besides[0] += 1
+                self._lose()
+                yield None
             else:
-                rest.append(row)
+                self._in_history.append(kept)
+                yield answer
 
-    answers = [Completion.from_dict(row) for row in whole(answers_only())]
-    talks = [_conversation(row, answers) for row in rest if "conversation" in row]
-    return list(itertools.compress(answers, in_history)), talks
+    def _lose(self) -> None:
+        self._lost.add(len(self._in_history))
+        self._in_history.append(False)
+
+    def _talk(self, number: int, row: dict[str, Any]) -> Conversation:
+        self._number = number
+        name = field_of(row, "conversation", reader(str))
+        turns = field_of(row, "turns", each_in(self._turn, list))
+        return Conversation(name, [turn for turn in turns if turn is not None])
+
+    def _turn(self, values: Any) -> Turn | None:
+        values = dict(expect(dict, values))
+        number = field_of(values, "answer", whole_number(0))
+        del values["answer"]
+        if number in self._lost or (number >= len(self._answers) and self._lines.broken):
+            self._besides[1] += 1
+            return None
+        if number >= len(self._answers):
+            raise UnfitError("is the number of no answer.").at("answer")
+        turn: Turn = _read_turn()({**values, "completion": self._answers[number]})
+        return turn
+
+
+@cache
+def _read_turn() -> Any:
+    return dataclass_reader(Turn, completion=lambda completion: completion)
+
+
+def _answer(row: dict[str, Any]) -> Completion:
+    try:
+        return read_completion(row)
+    except UnfitError as error:
+        raise error.at("answer") from None
+
+
+def _check_head(path: Path, head: Any) -> None:
+    """Raise an `InputError` unless the first line of a file is that of a history."""
+    kind = head.get(_KIND) if isinstance(head, dict) else None
+    if isinstance(kind, str) and kind != _HISTORY:
+        raise InputError(f"{path} is a {kind[:30]}, not a history.", _WRITES_ONE)
+    version = head.get("version") if isinstance(head, dict) else None
+    if kind != _HISTORY or not isinstance(version, int):
+        raise InputError(f"{path} holds no history of together_nb.", _WRITES_ONE)
+    if version > _VERSION:
+        raise InputError(
+            f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
+        )
 
 
 def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
@@ -163,26 +261,13 @@ def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conv
         yield {"conversation": talk.name, "turns": turns}
 
 
-def _conversation(row: dict[str, Any], answers: list[Completion]) -> Conversation:
-    turns = [Turn(turn["prompt"], answers[turn["answer"]], turn["system"], turn["cell"]) for turn in row["turns"]]
-    return Conversation(row["conversation"], turns)
+def _free(name: str, tried: dict[str, int]) -> str:
+    """`name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation.
 
-
-def _free(name: str) -> str:
-    """`name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation."""
-    number, free = 1, name
+    `tried` has the last number by name, since a file may hold thousands of one name.
+    """
+    free = name
     while free in conversations and conversations[free].turns:
-        number += 1
-        free = f"{name}-{number}"
+        tried[name] = tried.get(name, 1) + 1
+        free = f"{name}-{tried[name]}"
     return free
-
-
-def _without_key(lines: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    key = settings.api_key
-    return (line if key is None else key.blanked_within(line) for line in lines)
-
-
-def _path(path: str | Path) -> Path:
-    if not str(path).strip():
-        raise InputError("A file's name is missing.", "For example: %together save lesson.jsonl")
-    return Path(path).expanduser()

@@ -6,16 +6,29 @@ JSON Lines. The first line says what the file is; each further one is an exchang
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.values import (
+    UnfitError,
+    dataclass_reader,
+    each_in,
+    expect,
+    fixed_number,
+    name_in,
+    number,
+    whole_number,
+)
 
 KIND = "together_nb"
 RECORDING = "recording"
 VERSION = 1
 WHOLE, STOPPED, BROKEN = "whole", "stopped", "broken"
-_OK = 200
+LONGEST = 86_400.0
+"""Seconds that an exchange may take; a replay would wait as long."""
+_OK, _LAST_STATUS = 200, 599
 
 
 @dataclass(frozen=True)
@@ -102,23 +115,16 @@ class Entry:
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            It is none.
+        UnfitError
+            It is none; it says where.
         """
-        end = End(**values["end"])
-        if end.how not in (WHOLE, STOPPED, BROKEN):
-            raise ValueError(end.how)
-        return cls(
-            str(values["method"]),
-            str(values["path"]),
-            values["payload"],
-            bool(values["loopback"]),
-            int(values["status"]),
-            {str(name): str(value) for name, value in values["headers"].items()},
-            float(values["opened"]),
-            [(float(seconds), _text(text)) for seconds, text in values["pieces"]],
-            End(**{**asdict(end), "seconds": float(end.seconds)}),
-        )
+        entry: Entry = _reader()(values)
+        # Bytes do not come before those that came before them; who waits for a time that has passed does not wait.
+        latest = entry.opened
+        for place, (seconds, text) in enumerate(entry.pieces):
+            latest = max(latest, seconds)
+            entry.pieces[place] = latest, text
+        return replace(entry, end=replace(entry.end, seconds=max(latest, entry.end.seconds)))
 
     @property
     def is_whole(self) -> bool:
@@ -126,11 +132,25 @@ class Entry:
         return self.status == _OK and self.end.how == WHOLE
 
 
-def _text(text: Any) -> str:
-    if not isinstance(text, str):
-        raise TypeError(text)
-    text.encode(errors="surrogateescape")
-    return text
+@cache
+def _reader() -> Any:
+    """What reads an entry, as JSON has it."""
+    seconds = number(0, LONGEST)
+    return dataclass_reader(
+        Entry,
+        status=whole_number(0, _LAST_STATUS),
+        opened=seconds,
+        pieces=each_in(fixed_number([seconds, _text]), list),
+        end=dataclass_reader(End, how=name_in(WHOLE, STOPPED, BROKEN), seconds=seconds),
+    )
+
+
+def _text(value: Any) -> str:
+    try:
+        expect(str, value).encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise UnfitError("holds half a character, which stands for no byte.") from None
+    return str(value)
 
 
 def question(method: str, path: str, payload: Any) -> tuple[str, str, str]:

@@ -9,10 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from together_nb.values import UnfitError, each_in, expect, reader
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from together_nb.completion import Completion
+
+Messages = tuple[dict[str, Any], ...]
+MOST_MESSAGES = 10_000_000
+"""In all rows, written out: 80 MB. A conversation of 3,000 turns has nine million."""
 
 
 def thinned(completions: Iterable[Completion]) -> Iterator[dict[str, Any]]:
@@ -62,20 +68,43 @@ def whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
     Raises
     ------
-    ValueError
-        A row goes on from one that is not before it.
+    UnfitError
+        A row goes on from one that is not before it, or all of them are too long.
     """
-    messages: list[Any] = []
+    all_messages: list[Messages | None] = []
+    room = MOST_MESSAGES
     for row in rows:
-        request = dict(row["request"])
-        after = request.pop("after", None)
-        if after is not None:
-            request["messages"] = [*_at(messages, after), *request["messages"]]
-        messages.append(request.get("messages"))
+        request = row.get("request") if isinstance(row, dict) else None
+        if not isinstance(request, dict):
+            all_messages.append(None)
+            yield row  # whoever makes a completion of it says what is wrong
+            continue
+        request = dict(request)
+        own, after = request.get("messages"), request.pop("after", None)
+        try:
+            messages = None if own is None else read_messages(own)
+            if after is not None:
+                before = _at(all_messages, after, room)
+                room -= len(before)
+                messages = before + (messages or ())
+        except UnfitError as error:
+            raise error.at("messages").at("request") from None
+        all_messages.append(messages)
+        if messages is not None:
+            request["messages"] = messages
         yield {**row, "request": request}
 
 
-def _at(messages: list[Any], number: int) -> Any:
-    if not 0 <= number < len(messages):
-        raise ValueError(f"no answer {number} comes before")
-    return messages[number]
+def read_messages(values: Any) -> Any:
+    """The messages of a request, as JSON has them; those that `whole` gives have been read."""
+    been_read = isinstance(values, tuple) and all(isinstance(one, dict) for one in values)
+    return values if been_read else each_in(reader(dict[str, Any]), tuple)(values)
+
+
+def _at(all_messages: list[Messages | None], number: Any, room: int) -> Messages:
+    found: Messages | None = all_messages[number] if 0 <= expect(int, number) < len(all_messages) else None
+    if found is None:
+        raise UnfitError(f"go on from those of answer {number}, and none comes before.")
+    if len(found) > room:
+        raise UnfitError(f"are too many: {MOST_MESSAGES:,} are read at most, those of earlier turns with each.")
+    return found

@@ -1,0 +1,380 @@
+"""The files of this package, written and read: regular files only, whole or not at all, of a bounded size."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from together_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LARGEST_FILE = 256 * 2**20
+LONGEST_LINE = 64 * 2**20
+MOST_VALUES = 4_000_000
+"""In a line: each takes up to 100 bytes of memory, and as little as two of the file."""
+MOST_BROKEN = 1000  # lines
+_LOCKED_FOR = 5.0  # seconds that another process may hold the lock
+_TRIED_EVERY = 0.01  # seconds
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_NAMED = 10  # lines
+_SPLIT = "Make several smaller files."
+_NOT_OURS = "It was not written by together_nb."
+
+Identity = tuple[int, int]
+
+
+def place(path: Any, example: str) -> Path:
+    """The file that a user names.
+
+    Raises
+    ------
+    InputError
+        It names none.
+    """
+    hint = f"For example: {example}"
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        raise InputError("A file's name is missing.", hint)
+    try:
+        os.fsencode(str(path))
+        if "\0" not in str(path):
+            return Path(path).expanduser()
+    except (RuntimeError, ValueError):
+        pass  # no such user, or half a character
+    raise InputError(f"{str(path)!r} cannot be a file's name.", hint)
+
+
+def write(
+    path: Path, lines: Iterable[str], *, force: bool = False, hint: str, check: Callable[[Path], object] | None = None
+) -> Identity:
+    """Write a whole file; until it is whole, whatever was there is.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    lines
+        Its content, in UTF-8.
+    force
+        Replace the file that is there, which must be a regular one; its mode stays. Otherwise there must be none.
+    hint
+        What to do where there is one.
+    check
+        Reads the file once more under another name, and raises where it is not as it was meant.
+
+    Returns
+    -------
+    tuple of (int, int)
+        Device and number of the file, by which it is known again.
+
+    Raises
+    ------
+    InputError
+        The file exists, is no regular file, or cannot be written.
+    """
+    try:
+        before = _before(path, force=force, hint=hint)
+        partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+        file = os.open(
+            partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _FLAGS, 0o666 if before is None else 0o600
+        )
+        try:
+            with os.fdopen(file, "wb") as stream:
+                for line in lines:
+                    stream.write(line.encode())
+                stream.flush()
+                if before is not None:
+                    _take_over(stream.fileno(), before)
+                identity = _identity(os.fstat(stream.fileno()))
+            if check is not None:
+                _check(partial, path, check)
+            if force:
+                _before(path, force=True, hint=hint)  # once more, after what may have been long
+                os.replace(partial, path)  # noqa: PTH105  (replaces on Windows too, as Path.replace does)
+            else:
+                _put(partial, path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+    except FileExistsError:
+        raise InputError(f"{path} exists already.", hint) from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be written: what is in it is nested too deep.") from None
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be written as JSON: {error}.") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}.", "The folder must exist; check the name."
+        ) from None
+    return identity
+
+
+def _check(partial: Path, path: Path, check: Callable[[Path], object]) -> None:
+    try:
+        check(partial)
+    except InputError as error:
+        told = error.message.replace(str(partial), str(path))
+        raise InputError(f"It was not written, since it could not be read again: {told}", error.hint) from None
+
+
+def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
+    """What is known of the file that is there, if it may be replaced."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not force:
+        raise InputError(f"{path} exists already.", hint)
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is {_kind(found.st_mode)}, and is not replaced.", "Name a file.")
+    return found
+
+
+def _take_over(file: int, before: os.stat_result) -> None:
+    """Owner and mode of what is replaced; where the owner cannot be, nobody else may read it."""
+    if not hasattr(os, "fchmod"):
+        return
+    mode, now = stat.S_IMODE(before.st_mode) & 0o777, os.fstat(file)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        try:
+            os.fchown(file, before.st_uid, before.st_gid)
+        except OSError:
+            mode &= 0o700
+    os.fchmod(file, mode)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Give a file its name, which nobody else must have taken meanwhile."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without links
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS))
+        os.replace(partial, path)  # noqa: PTH105
+
+
+def append(path: Path, line: str, identity: Identity) -> None:
+    """Add a line to a file that `write` made, or nothing of it.
+
+    Parameters
+    ----------
+    path, identity
+        Of the file.
+    line
+        Without its end.
+
+    Raises
+    ------
+    OSError
+        It cannot be written, or another file stands there; the file is as it was.
+    """
+    data = f"{line}\n".encode()
+    file = os.open(path, os.O_RDWR | _NO_LINK | _FLAGS)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or _identity(found) != identity:
+            raise FileNotFoundError(0, "Another file has taken its place")
+        with _locked(file):
+            end = os.lseek(file, 0, os.SEEK_END)
+            if end + len(data) > LARGEST_FILE or len(data) > LONGEST_LINE:
+                raise OSError(0, "It would be too large to be read again")
+            try:
+                if end and os.lseek(file, end - 1, os.SEEK_SET) >= 0 and os.read(file, 1) != b"\n":
+                    data = b"\n" + data  # somebody was ended within a line
+                while data:
+                    data = data[os.write(file, data) :]
+            except BaseException:
+                os.ftruncate(file, end)
+                raise
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _locked(file: int) -> Iterator[None]:
+    """Keep other processes from writing; a file system may have no locks."""
+    lock, unlock = _locks(file)
+    until = time.monotonic() + _LOCKED_FOR
+    while True:
+        try:
+            lock()
+            break
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(_TRIED_EVERY)
+        except OSError:
+            unlock = None
+            break
+    try:
+        yield
+    finally:
+        # In so many words: a child that was forked meanwhile has the file open too, and closing it is not enough.
+        if unlock is not None:
+            unlock()
+
+
+def _locks(file: int) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
+    if fcntl is not None:
+        return (lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)), (lambda: fcntl.flock(file, fcntl.LOCK_UN))
+    import msvcrt
+
+    def at_the_end(mode: int) -> None:
+        os.lseek(file, LARGEST_FILE, os.SEEK_SET)  # where nothing is
+        msvcrt.locking(file, mode, 1)
+
+    return (lambda: at_the_end(msvcrt.LK_NBLCK)), (lambda: at_the_end(msvcrt.LK_UNLCK))
+
+
+class BrokenError(ValueError):
+    """It is no JSON."""
+
+
+class Lines:
+    """The lines of a file of JSON, one after the other.
+
+    Iterating gives the number of each line, from 1, and its value; blank lines are passed over.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, is no regular file, or is too large; a line is too long, or holds what none of ours does.
+
+    Attributes
+    ----------
+    broken : list of int
+        Numbers of the lines that are no JSON, which are left out.
+    cut : bool
+        Whether the last line is one of them: whoever wrote it was stopped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.broken: list[int] = []
+        self.cut = False
+
+    @property
+    def left_out(self) -> str:
+        """What could not be read, in a sentence or two; "" where all could."""
+        within = self.broken[: -1 if self.cut else None]
+        parts = []
+        if within:
+            numbers = ", ".join(map(str, within[:_NAMED])) + ", …" * (len(within) > _NAMED)
+            parts.append(
+                f"Line {numbers} is broken, and is left out."
+                if len(within) == 1
+                else f"Lines {numbers} are broken, and are left out."
+            )
+        if self.cut:
+            parts.append("Its last line was cut, and is left out.")
+        return " ".join(parts)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        with _opened(self.path) as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if not line.strip():
+                    continue
+                try:
+                    value = parsed(line, f"Line {number} of {self.path}")
+                except BrokenError:
+                    self.broken.append(number)
+                    if len(self.broken) > MOST_BROKEN:
+                        raise InputError(f"{self.path} has over {MOST_BROKEN} broken lines.", _NOT_OURS) from None
+                    self.cut = True
+                    continue
+                self.cut = False
+                yield number, value
+
+
+def document(path: Path) -> Any:
+    """The JSON in a file.
+
+    Raises
+    ------
+    InputError
+        As `Lines`.
+    BrokenError
+        It is none.
+    """
+    with _opened(path) as file:
+        return parsed(file.read(LARGEST_FILE + 1), str(path), LARGEST_FILE)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file to be read; what else bears its name is not waited for."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise InputError(f"{path} is {_kind(found.st_mode)}, and is not read.", "Name a file.")
+            if found.st_size > LARGEST_FILE:
+                raise InputError(f"{path} is too large: {LARGEST_FILE // 2**20} MB are read at most.", _SPLIT)
+            yield file
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the name.") from None
+
+
+def parsed(data: bytes, where: str, longest: int = LONGEST_LINE) -> Any:
+    """The JSON of `data`, whose size is looked at before it is read.
+
+    Raises
+    ------
+    InputError
+        It is too long, or holds too many values, or such as are not read; it is called `where`.
+    BrokenError
+        It is no JSON.
+    """
+    if len(data) > longest:
+        raise InputError(f"{where} is too long: {longest // 2**20} MB are read at most.", _SPLIT)
+    if _values(data) > MOST_VALUES < _values(_STRING.sub(b"", data)):
+        raise InputError(f"{where} holds too many values: {MOST_VALUES:,} are read at most.", _SPLIT)
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise BrokenError(where) from None
+    except RecursionError:
+        raise InputError(f"{where} is nested too deep.", _NOT_OURS) from None
+    except ValueError:  # of a number that has thousands of digits
+        raise InputError(f"{where} holds a number that is too long.", _NOT_OURS) from None
+
+
+def _values(data: bytes) -> int:
+    """How many values there may be in JSON, or more."""
+    return sum(map(data.count, (b"[", b"{", b",")))
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
+
+
+def _kind(mode: int) -> str:
+    """What bears a file's name, in words."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a link" if stat.S_ISLNK(mode) else "no regular file"
