@@ -151,7 +151,7 @@ def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
 
     def is_secret(value: Any) -> bool:
         hidden_kind = isinstance(value, (Key, CarriedKey, Hidden))
-        return hidden_kind or (isinstance(value, str) and any(key.stands_in(value) for key in keys))
+        return hidden_kind or (isinstance(value, str) and any(key.spans(value) for key in keys))
 
     own = {} if item is _NO_ITEM else names_of(item)
     return Filler(names, own, limit=settings.fill_limit, is_secret=is_secret)

@@ -355,7 +355,7 @@ class Settings(HasTraits):
         keys = list(self._keys.values())
         for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
             with suppress(InputError):  # what can be no key is told where it would be sent
-                keys += [Key(value, KEY_VARIABLE)] if value else []
+                keys += [_key_of(value)] if value else []
         return tuple(keys)
 
     def without_keys(self, text: str) -> str:
@@ -437,7 +437,12 @@ def own_servers() -> set[str]:
 
 def _environment_key() -> Key | None:
     value = _environment.environment.key
-    return Key(value, KEY_VARIABLE) if value else None
+    return _key_of(value) if value else None
+
+
+@lru_cache(4)  # looked for in all that is drawn
+def _key_of(value: str) -> Key:
+    return Key(value, KEY_VARIABLE)
 
 
 def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:

@@ -84,7 +84,7 @@ Pieces = list[tuple[float, str]]
 
 def keys_to_hide(sent: Key | None) -> list[Key]:
     """The key that goes with a request, and the one that is set: it may stand in a prompt to a server that needs none."""
-    return [key for key in dict.fromkeys((sent, settings.api_key)) if key is not None]
+    return [key for key in dict.fromkeys((sent, *settings.keys)) if key is not None]
 
 
 def without_keys(value: Any, sent: Key | None = None) -> Any:

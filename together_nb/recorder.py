@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import logging
-import os
 import threading
 from collections import deque
 from dataclasses import replace
@@ -18,6 +17,7 @@ from together_nb import storage
 from together_nb.completion import count, timestamp
 from together_nb.config import is_loopback
 from together_nb.errors import APIConnectionError
+from together_nb.fork import after_fork
 from together_nb.keyless import keys_to_hide, without_key, without_keys
 from together_nb.tape import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.transport import Exchange
@@ -126,8 +126,7 @@ def _forked() -> None:
         recorder.forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+after_fork(_forked)
 
 
 def _line(entry: Entry, sent: Key | None) -> str:
@@ -166,7 +165,6 @@ class Recorded(Exchange):
         super().__init__(asked[0], url, **options)
         self._recorder = recorder
         self._asked = asked
-        self._process = os.getpid()
         self._began: float | None = None
         self._opening = False
         self._finishing = False
@@ -211,7 +209,7 @@ class Recorded(Exchange):
         """As `Exchange.close`, and write it."""
         super().close()
         # Of an exchange that was under way when the process was forked the parent writes.
-        if self._began is None or self._opening or self._process != os.getpid():
+        if self._began is None or self._opening or self._is_of_another_process:
             return
         with self._lock:
             first, self._written = not self._written, True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from together_nb import storage
 from together_nb.completion import count
 from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL, TOGETHER_HOSTS, is_loopback, settings
 from together_nb.errors import InputError
+from together_nb.fork import after_fork
 from together_nb.keyless import without_keys
 from together_nb.recorder import Recorded, Recorder
 from together_nb.replaying import Replay, Replayed
@@ -216,8 +216,7 @@ def _forked() -> None:
         _current.forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+after_fork(_forked)
 
 
 def _host(url: str) -> str:

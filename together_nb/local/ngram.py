@@ -17,7 +17,6 @@ stand alone are no words.
 from __future__ import annotations
 
 import math
-import os
 import re
 import threading
 from collections import Counter
@@ -26,6 +25,7 @@ from importlib import resources
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from together_nb.fork import after_fork
 from together_nb.local import generation
 
 if TYPE_CHECKING:
@@ -392,6 +392,4 @@ def _new_lock() -> None:
     _training = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    # A lock that another thread held at the fork would stay locked in the child for good.
-    os.register_at_fork(after_in_child=_new_lock)
+after_fork(_new_lock)

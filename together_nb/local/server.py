@@ -21,6 +21,7 @@ from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from together_nb.documented import documented
+from together_nb.fork import after_fork
 from together_nb.local.handler import Handler
 from together_nb.local.ngram import NgramModel, default_model
 from together_nb.local.wire import Wire
@@ -348,5 +349,4 @@ def _after_fork() -> None:
         server.abandon()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Combobox, Text, Textarea
 
 from together_nb import config
+from together_nb.keyless import without_keys
 from together_nb.panel.parts import within
 
 if TYPE_CHECKING:
@@ -56,13 +56,14 @@ def _clean(widget: Any) -> bool:
     found = False
     for name in ("value", "description", "tooltip", "placeholder", "outputs"):
         shown = getattr(widget, name, None)
-        written = shown if isinstance(shown, str) else json.dumps(shown) if name == "outputs" else ""
-        without = config.settings.without_keys(written)
-        if without != written:
+        if name == "outputs" and isinstance(shown, tuple):
+            without: Any = tuple(without_keys(shown))
+        elif isinstance(shown, str):
+            without = config.settings.without_keys(shown)
+        else:
+            continue
+        if without != shown:
             found = True
-            if name == "outputs":
-                setattr(widget, name, tuple(json.loads(without)))
-            else:
-                # Of a number or of a model's name nothing is left that makes sense.
-                setattr(widget, name, "" if name == "value" and type(widget) in (Text, Combobox) else without)
+            # Of a number or of a model's name nothing is left that makes sense.
+            setattr(widget, name, "" if name == "value" and type(widget) in (Text, Combobox) else without)
     return found
