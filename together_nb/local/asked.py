@@ -30,6 +30,7 @@ CONTEXT_LENGTH = 131_072
 """The most tokens of a prompt and its answer together. The model itself knows no bound."""
 
 _MOST_TOKENS = 8 * CONTEXT_LENGTH  # of all the answers to one request, and of its prompt as often
+_MOST_CHARACTERS = 20 * _MOST_TOKENS
 _MOST_STOPS = 32
 _LONGEST_STOP = 1000
 _MOST_PARTS = 200_000  # commas and brackets of a body
@@ -165,6 +166,11 @@ def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None]
     sampling = _sampling(values)
     prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
     _check_length(prompt_tokens, sampling, form)
+    # A single word may be as long as a book.
+    if (sampling.n or 1) * len(prompt) > _MOST_CHARACTERS:
+        raise RequestError(
+            403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
+        )
     return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
 
 

@@ -28,6 +28,7 @@ _MOST_FORMS = 5000
 _DEEPEST = 100
 _LONGEST_TOKEN = 20  # characters of a word, for the least number of them in a text
 _LARGEST = 10**9
+_MOST_TOKENS = 131_072  # of the context
 # What a value is where its type is not said, by a keyword that says something about that type.
 _IMPLIED = {
     "properties": "object", "required": "object", "additionalProperties": "object", "items": "array",
@@ -135,6 +136,13 @@ class Grammar:
         self._lengths = [math.inf] * len(self.forms)
         self._lower(self._lengths, self._length)
         self.tokens = self._lengths[0]
+        if self.tokens > _MOST_TOKENS:
+            raise InputError(f"The shortest answer that fits the schema has more than {_MOST_TOKENS} tokens.")
+        # Nor is an alternative written that is as long, or an item that may be left out.
+        self.heights = [
+            math.inf if length > _MOST_TOKENS else height
+            for height, length in zip(self.heights, self._lengths, strict=True)
+        ]
 
     def _number(self, schema: Any) -> int:
         shape = self._schemas.shape(schema)

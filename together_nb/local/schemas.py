@@ -153,7 +153,7 @@ class Schemas:
         if depth > DEEPEST:
             raise InputError("The schema refers to itself without an end, or nests too deep.")
         own = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
-        self.step(2 + len(schema) + _extent(own))
+        self.step(8 + len(schema) + _extent(own))
         for key, value in own.items():
             _check(key, value)
         if "pattern" in own and own["pattern"] not in self._patterns:
@@ -217,7 +217,7 @@ class Schemas:
         InputError
             They ask something of which there is no one keyword for both.
         """
-        self.step(1 + _extent(one) + _extent(other))
+        self.step(4 + _extent(one) + _extent(other))
         result = {**other, **one}
         of_items = {"items", "prefixItems"}
         if (
