@@ -469,7 +469,7 @@ def test_a_child_does_not_write_what_its_parent_was_asking(tmp_path):
     path = tmp_path / "a.jsonl"
     recording.record(path)
     exchange = recording.exchange("POST", "http://127.0.0.1:9", "/x", {}, key=None, connect_timeout=1, timeout=1)
-    exchange._began = 0.0  # under way
+    exchange._began, exchange._process = 0.0, os.getpid()  # under way
     child = multiprocessing.get_context("fork").Process(target=exchange.close)
     child.start()
     child.join(60)
