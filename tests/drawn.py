@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
 from ipywidgets import Widget
 
+from tests.servers import PATIENCE
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Token
 from together_nb.dialects import DIALECTS
 from together_nb.formats import format_for
 from together_nb.panel.answer import AnswerTab
 from together_nb.params import SamplingParams
-from together_nb.views import compare, live
+from together_nb.views import compare, live, shared
 
 PIECE = 400  # characters that come between two repaints
 
@@ -62,7 +64,11 @@ def counted(monkeypatch):
         patch.setattr(Widget, "open", opened)
         for module in (live, compare):
             patch.setattr(module, "display", sent.display)
+        patch.setattr(shared, "_CLOSING_SECONDS", 0)
         yield sent
+        for thread in threading.enumerate():  # what is closed in time is closed before the next test
+            if thread.name == "together_nb closing":
+                thread.join(PATIENCE)
 
 
 def stream_of(api="chat", **sampling):

@@ -12,6 +12,7 @@ from together_nb.completion import Choice, Completion, CompletionRequest
 from together_nb.formats import FORMATS
 from together_nb.views.blocks import LONGEST
 from together_nb.views.growing import GrowingText
+from together_nb.views.shared import close_all
 
 LENGTH = 16_000  # characters; of one text, and of one twice as long
 MOST = 200  # bytes for each character, where 400 come between two repaints; 24 is what a tab takes, spelled out
@@ -99,6 +100,7 @@ def test_what_is_too_long_to_be_repeated_goes_on_to_the_letter_up_to_a_blank_lin
     made = [one.outputs[0]["data"]["text/markdown"] for one in growing.parts if one.outputs]
     assert "".join(made).count("a&#95;1") == 2000
     assert "**after**" in "".join(made)
+    close_all(growing.parts)
 
 
 # The answer that is left

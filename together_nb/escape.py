@@ -8,6 +8,7 @@ is shown instead.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda match: _code(match.group()), without_surrogates(text))
 
 
+@cache
 def _code(character: str) -> str:
     return f"\\x{ord(character):02x}" if character <= "\xff" else f"\\u{ord(character):04x}"
 
@@ -67,6 +69,7 @@ def literal(text: str) -> str:
     return _lines(text)
 
 
+@cache
 def _entities(characters: str) -> str:
     return "".join(entity(character) for character in characters)
 

@@ -37,6 +37,7 @@ _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 _DATA = b"data:"
 LONGEST = 16 * 2**20  # bytes of an event
+MOST_LINES = 100_000  # of an event, comments among them
 _MARGIN = 64  # bytes before the terminator on its line
 _LINES = 32  # that sseclient is given at once: it copies all that it has for each
 _GROUP_SECONDS = 0.05
@@ -179,9 +180,10 @@ def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> It
             del buffer[:end]
             lines.forget(end)
         searched = len(buffer)
-        if searched > LONGEST:
+        if searched > LONGEST or lines.count > MOST_LINES:
             raise StreamError(
-                f"The server sent an event of more than {LONGEST // 2**20} MiB.", "What came before it is kept."
+                f"The server sent an event of more than {LONGEST // 2**20} MiB or {MOST_LINES:,} lines.",
+                "What came before it is kept.",
             )
 
 
@@ -227,9 +229,15 @@ class _Lines:
     ----------
     buffer
         Holds what is not yet a whole event.
+
+    Attributes
+    ----------
+    count : int
+        Lines that have been looked at and are still in the buffer.
     """
 
     def __init__(self, buffer: bytearray) -> None:
+        self.count = 0
         self._buffer = buffer
         self._line = 0  # where the first line begins that has not been looked at
         self._closed = 0  # where the last line of data ends, if its JSON may end with it; else 0
@@ -257,9 +265,11 @@ class _Lines:
             if is_data:
                 self._closed = line_end + 1 if _closes(buffer[self._line : line_end]) else 0
             self._line = line_end + 1
+            self.count += 1
 
     def forget(self, end: int) -> None:
         """What ends there has been taken out of the buffer."""
+        self.count = 0
         self._line -= end
         self._closed = max(self._closed - end, 0)
 
