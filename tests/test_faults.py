@@ -60,7 +60,6 @@ def waits(monkeypatch, certificates):
     monkeypatch.setattr(Wait, "sit_out", hurried)
     monkeypatch.setattr(Accumulator, "add", added)
     settings.max_retries = MAX_RETRIES
-    settings.api_key = KEY
     return told
 
 
@@ -130,6 +129,8 @@ def check(fault: Fault, door: str, dialect: str, waits, capsys):
     for name, value in fault.settings.items():
         setattr(settings, name, value)
     with fault.met() as place:
+        settings.base_url = place.base_url
+        settings.api_key = KEY
         extra = (capsys,) if door == "the magic" else ()
         seen = DOORS[door](place, dialect, *extra)
         if place.server is not None:

@@ -203,7 +203,7 @@ LOOKS = """
 %whos
 settings, settings.api_key, stream("Tell"), stream("Tell").endpoint, history, told, vars(told)
 settings.api_key?
-vars(settings), vars(stream("Tell")), vars(stream("Tell")._exchange), settings.trait_values()
+vars(settings), vars(stream("Tell")), vars(stream("Tell")._reader.exchange), settings.trait_values()
 recipes.recipes(stream("Tell"), settings.sampling)
 kept = settings.api_key
 print(settings, settings.api_key, str(settings.api_key), f"{settings.api_key}")
@@ -407,9 +407,10 @@ def test_nothing_at_all_that_a_session_leaves_behind_holds_the_key(session):
 
 @pytest.fixture
 def server():
-    settings.api_key, settings.model, settings.max_retries = KEY, "test/chat", 0
+    settings.model, settings.max_retries = "test/chat", 0
     with ScriptedServer(by_prompt) as one:
         settings.base_url = one.base_url
+        settings.api_key = KEY
         yield one
         assert set(sent(one)) <= {f"Bearer {KEY}"}
 
@@ -624,12 +625,13 @@ ASKS = {"answer": lambda: complete("Tell", api="chat"), "models": models}
 @pytest.mark.parametrize("where", ["the same host", "another host", "plain http"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_carries_nothing_off(certificates, status, where, ask):
-    settings.api_key, settings.model = KEY, "test/chat"
+    settings.model = "test/chat"
     tls = None if where == "plain http" else certificates
     with ScriptedServer(answers(["a"]), tls=tls) as other, ScriptedServer(silent(), tls=certificates) as server:
         target = server if where == "the same host" else other
         server.script = server.models = replies(status, b"", location=f"{target.base_url}/elsewhere")
         settings.base_url = server.base_url
+        settings.api_key = KEY
         with pytest.raises(APIStatusError) as caught:
             ASKS[ask]()
         assert caught.value.message.endswith(
@@ -738,7 +740,8 @@ def test_this_machine_is_spoken_to_past_all_proxies(monkeypatch, host):
     with ScriptedServer(replies(200, b"")) as proxy, kind(answers(["The answer"])) as server:
         for name in PROXIES:
             monkeypatch.setenv(name, proxy.base_url)
-        settings.api_key, settings.model, settings.base_url = KEY, "test/chat", f"http://{host}:{server.port}"
+        settings.base_url, settings.model = f"http://{host}:{server.port}", "test/chat"
+        settings.api_key = KEY
         assert complete("Tell").text == "The answer"
         assert sent(server) == [f"Bearer {KEY}"] * 2
         assert proxy.connections == 0
@@ -753,7 +756,7 @@ def test_the_embedded_engine_is_spoken_to_past_all_proxies_and_without_the_key(m
             monkeypatch.setenv(name, proxy.base_url)
         with stream("Tell", model="local/ngram", max_tokens=3) as chunks:
             assert list(chunks)
-            assert chunks.endpoint.key is None
+            assert chunks.endpoint.key.reveal() != KEY
         assert proxy.connections == 0
 
 
@@ -788,7 +791,8 @@ def tunnel(port):
 @pytest.fixture
 def far():
     """A server that shows a certificate for another host's name."""
-    settings.api_key, settings.model, settings.base_url = KEY, "test/chat", f"https://{ELSEWHERE}/v1"
+    settings.base_url, settings.model = f"https://{ELSEWHERE}/v1", "test/chat"
+    settings.api_key = KEY
     with ScriptedServer(answers(["The", " answer"]), tls=authority()) as server:
         authority().issue_cert(ELSEWHERE).configure_cert(server._tls)
         yield server

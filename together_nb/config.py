@@ -246,6 +246,8 @@ class Settings(HasTraits):
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
         set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
         nowhere, and sent to no other server.
+    keys : tuple of Key
+        Each key that is known, for whatever server: what is drawn or written is shown without them.
     sampling : SamplingParams
         The sampling parameters that are set here.
     chosen_base_url : str or None
@@ -327,7 +329,13 @@ class Settings(HasTraits):
         self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
 
     def forget_key(self) -> None:
-        """Forget the key that was set for the server in use, and no other."""
+        """Forget the key that was set for the server in use, and no other.
+
+        Raises
+        ------
+        InputError
+            The base URL of the environment is none.
+        """
         self._keys.pop(server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL)), None)
         self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
 
@@ -343,6 +351,11 @@ class Settings(HasTraits):
         -------
         Key or None
             The one that was set for this scheme, host and port, or else that of the environment where it is for them.
+
+        Raises
+        ------
+        InputError
+            What the environment holds can be no key.
         """
         server = server_of(root)
         if server in self._keys or _environment_key() is None:
@@ -387,6 +400,11 @@ class Settings(HasTraits):
         -------
         str
             Whose key it is.
+
+        Raises
+        ------
+        InputError
+            What the environment holds can be no key.
         """
         if self.key_for(root) is not None or not self.keys:
             return ""
