@@ -11,7 +11,19 @@ from IPython.core.completer import provisionalcompleter
 
 from tests.servers import ScriptedServer, answers, replies
 from tests.test_magic import ipython
-from together_nb import compare, complete, environment, map_prompts, models, settings, stream
+from together_nb import (
+    compare,
+    complete,
+    conversations,
+    environment,
+    map_prompts,
+    models,
+    record,
+    recording,
+    save,
+    settings,
+    stream,
+)
 from together_nb.completer import model_names
 from together_nb.errors import AuthenticationError, MissingKeyError, TogetherError
 from together_nb.panel import Panel
@@ -154,9 +166,11 @@ def test_the_environment_is_read_when_the_package_is_imported():
 import os, together_nb
 os.environ["TOGETHER_API_KEY"] = "sk-late-0123456789abcdef"
 os.environ["TOGETHER_BASE_URL"] = "https://evil.example/v1"
-from together_nb import settings, complete
-from together_nb.errors import MissingKeyError
+settings = together_nb.settings
 print(settings.api_key, settings.chosen_base_url)
+del os.environ["TOGETHER_BASE_URL"]
+from together_nb import complete
+from together_nb.errors import MissingKeyError
 try:
     complete("Tell", model="a/model")
 except MissingKeyError as error:
@@ -297,3 +311,103 @@ def test_a_dry_run_knows_what_the_session_knows(shell, server, capsys):
     out = capsys.readouterr().out
     assert "/v1/completions" in out
     assert "unknown" not in out.lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example\\[api.together.xyz]",
+        "https://evil.example\\[::1]",
+        "http://127.0.0.1:9\\[::1]:8000",
+        "https://[api.together.xyz]",
+        "https://evil.example[api.together.xyz]",
+        "https://api.together.xyz[x]",
+        "https://[::1]evil.example",
+        "https://[::1%25lo]:1",
+        "https://evil.example\\@api.together.xyz",
+        "https://api.together.xyz\\.evil.example",
+        "https://evil%2eexample",
+    ],
+)
+def test_an_address_in_which_two_readers_might_find_two_hosts_is_none(url):
+    with pytest.raises(TogetherError):
+        settings.base_url = url
+    with pytest.raises(TogetherError):
+        complete("Tell", base_url=url, model="m", api="chat")
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://llm.example.edu:8443/v1", "https://bücher.example"])
+def test_ordinary_addresses_are_taken(url):
+    settings.base_url = url
+    assert settings.base_url == url
+
+
+def test_the_key_of_another_server_is_in_no_file_and_no_error(environ, tmp_path, server):
+    environ(TOGETHER_API_KEY=KEY)
+    script = replies(400, {"error": {"message": f"cannot do {KEY} nor {OTHER}"}})
+    with ScriptedServer(script) as echoing:
+        settings.base_url = "https://elsewhere.example"
+        settings.api_key = OTHER
+        settings.base_url = echoing.base_url
+        with pytest.raises(TogetherError) as told:
+            complete("Tell", model="m", api="chat")
+        results = map_prompts(["Tell"], model="m", api="chat", progress=False)
+        shown = f"{told.value} {results!r} {results[0]}"
+    settings.base_url = server.base_url
+    record(tmp_path / "a.jsonl")
+    complete(f"What are {KEY} and {OTHER}?", model="test/chat", api="chat")
+    recording.stop()
+    save(tmp_path / "b.jsonl")
+    written = (tmp_path / "a.jsonl").read_text() + (tmp_path / "b.jsonl").read_text()
+    assert "What are" in written
+    for key in (KEY, OTHER):
+        assert key not in shown + written
+
+
+def test_a_late_base_url_is_refused_rather_than_ignored(monkeypatch, server):
+    monkeypatch.setenv("TOGETHER_BASE_URL", server.base_url)
+    settings.api_key = KEY
+    with pytest.raises(TogetherError, match="TOGETHER_BASE_URL"):
+        complete("Tell", model="m", api="chat")
+    settings.base_url = server.base_url
+    assert complete("Tell", model="m", api="chat").text == "Once"
+
+
+def test_a_late_key_is_told_of(monkeypatch, shell, capsys):
+    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+    with pytest.raises(MissingKeyError) as told:
+        complete("Tell", model="a/model")
+    assert "imported" in told.value.hint
+    assert "not sent to" not in told.value.hint
+    shell.run_line_magic("together", "")
+    assert "imported" in capsys.readouterr().out
+    assert "imported" in complete("Tell", max_tokens=2).note
+
+
+def test_what_cannot_be_a_key_stands_in_the_way_of_no_other_server(environ, shell, server, monkeypatch):
+    environ(TOGETHER_API_KEY="my keyé with blank")
+    assert complete("Tell", model="m", api="chat", base_url=server.base_url).text == "Once"
+    assert complete("Tell", model="local/ngram", max_tokens=2).text
+    settings.base_url = server.base_url
+    monkeypatch.setattr("getpass.getpass", lambda _: KEY)
+    shell.run_line_magic("together", "login")
+    assert settings.api_key.reveal() == KEY
+
+
+def test_a_key_typed_for_one_server_is_kept_for_it_whatever_changes_meanwhile(shell, server, another, monkeypatch):
+    def typed(_):
+        settings.base_url = another.base_url
+        return KEY
+
+    monkeypatch.setattr("getpass.getpass", typed)
+    settings.base_url = server.base_url
+    shell.run_line_magic("together", "login")
+    assert keys(server) == [f"Bearer {KEY}"]
+    assert keys(another) == []
+    assert settings.key_for(another.base_url) is None
+
+
+def test_a_dry_run_begins_no_conversation(shell, server):
+    settings.base_url = server.base_url
+    shell.run_cell_magic("together", "--dry-run --chat lesson", "Tell")
+    assert "lesson" not in conversations

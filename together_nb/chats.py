@@ -29,6 +29,11 @@ def conversation_for(chat: str | Conversation) -> Conversation:
     return conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
 
 
+def known_or_new(chat: str | Conversation) -> Conversation:
+    """The conversation of that name; one that is new is not begun."""
+    return conversations.get(chat or DEFAULT_NAME) or Conversation() if isinstance(chat, str) else chat
+
+
 def known(name: str) -> Conversation:
     """The conversation of that name.
 
@@ -72,7 +77,7 @@ def next_turn(
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("The prompt is empty.", "Write what is said next.")
-    kept = conversation_for(chat)
+    kept = known_or_new(chat) if options.get("offline") else conversation_for(chat)
     before = kept.before(cell)
     standing = before.system if system is None else system
     opened = open_stream(messages=sent_with(before, prompt), system=standing, **options)

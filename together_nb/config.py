@@ -43,6 +43,7 @@ TIMEOUT = 300.0  # seconds: some models think long before their first token
 SILENCE_TIMEOUT = 120.0  # seconds
 MAX_RETRIES = 4
 MODEL_VARIABLE = "TOGETHER_MODEL"
+_NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]\\@:%\s]+)(?::[0-9]+)?")
 _USERINFO = re.compile(r"//[^\s/?#]*@")
 
 
@@ -183,10 +184,12 @@ def _server_root(base_url: str) -> str:
         raise not_one from None
     if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
         raise not_one
-    if not url.isprintable() or " " in url:
+    if not url.isprintable() or " " in url or "\\" in url:
         raise not_one
     if parts.username is not None or parts.password is not None:
         raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
+    if not _NETLOC.fullmatch(parts.netloc):  # other libraries might find another host in it than is found here
+        raise not_one
     if parts.scheme == "http" and not is_loopback(host):
         raise InputError(
             f"{url} is plain http to another host: anyone on the way could read what is sent.",
@@ -203,8 +206,10 @@ def server_of(root: str) -> str:
 
 
 def host_of(root: str) -> str:
-    """The host of a URL, with its port where it has one: for a message."""
-    return urlsplit(root).netloc
+    """The host of a URL, with its port where that is not the usual one: for a message."""
+    parts = urlsplit(root)
+    usual = ":443" if parts.scheme == "https" else ":80"
+    return parts.netloc.removesuffix(usual)
 
 
 def without_userinfo(text: str) -> str:
@@ -322,21 +327,29 @@ class Settings(HasTraits):
     def api_key(self, value: str | Key | None) -> None:
         if value is None:
             self._keys.clear()
+            self._tell_of_keys()
         else:
             key = value if isinstance(value, Key) else Key(value, "settings.api_key")
-            self._keys[server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL))] = key
-        # That it changed can be observed, as of a trait; the key itself is not told.
-        self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
+            self.set_key(key, server_root(self.chosen_base_url or DEFAULT_BASE_URL))
 
-    def forget_key(self) -> None:
-        """Forget the key that was set for the server in use, and no other.
+    def set_key(self, key: Key | None, root: str) -> None:
+        """Give a server its key, or take it away.
 
-        Raises
-        ------
-        InputError
-            The base URL of the environment is none.
+        Parameters
+        ----------
+        key : Key or None
+            The key; None forgets the one that was set for this server.
+        root : str
+            The server's base URL.
         """
-        self._keys.pop(server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL)), None)
+        if key is None:
+            self._keys.pop(server_of(root), None)
+        else:
+            self._keys[server_of(root)] = key
+        self._tell_of_keys()
+
+    def _tell_of_keys(self) -> None:
+        # That a key changed can be observed, as of a trait; the key itself is not told.
         self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
 
     def key_for(self, root: str) -> Key | None:
@@ -358,9 +371,9 @@ class Settings(HasTraits):
             What the environment holds can be no key.
         """
         server = server_of(root)
-        if server in self._keys or _environment_key() is None:
+        if server in self._keys or server not in own_servers():
             return self._keys.get(server)
-        return _environment_key() if server in own_servers() else None
+        return _environment_key()
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -406,11 +419,14 @@ class Settings(HasTraits):
         InputError
             What the environment holds can be no key.
         """
-        if self.key_for(root) is not None or not self.keys:
+        if self.key_for(root) is not None:
             return ""
-        owner = next(iter(self._keys), "")
-        server = host_of(owner) if owner else "Together"
-        return f"The key from {self.keys[0].source} is for {server} and is not sent to {host_of(root)}."
+        servers = {key.source: host_of(server) for server, key in self._keys.items()}
+        if _environment.environment.key:
+            servers.setdefault(KEY_VARIABLE, "Together")
+        for source, server in servers.items():
+            return f"The key from {source} is for {server} and is not sent to {host_of(root)}."
+        return ""
 
     @property
     def sampling(self) -> SamplingParams:

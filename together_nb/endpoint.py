@@ -17,6 +17,7 @@ from together_nb.config import (
     TOGETHER_HOSTS,
     own_servers,
     server_of,
+    settings,
     without_userinfo,
 )
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
@@ -64,7 +65,8 @@ class Endpoint:
         return urlsplit(self.root).hostname in TOGETHER_HOSTS
 
     def without_key(self, text: str) -> str:
-        """`text` without the key and without a URL's name and password: some servers repeat what they refuse."""
+        """`text` without any key and without a URL's name and password: some servers repeat what they refuse."""
+        text = settings.without_keys(text)
         return without_userinfo(text if self.key is None else self.key.blanked(text))
 
     def without_key_in(self, error: TogetherError) -> None:
@@ -92,7 +94,8 @@ _visited: set[str] = set()
 
 def visited(endpoint: Endpoint) -> None:
     """Note that a server has been asked for something."""
-    _visited.add(server_of(endpoint.root))
+    if recording.replayed() is None:
+        _visited.add(server_of(endpoint.root))
 
 
 def may_be_asked_unseen(endpoint: Endpoint) -> bool:

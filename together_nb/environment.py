@@ -35,7 +35,7 @@ class Environment:
 
     @property
     def late(self) -> str:
-        """A sentence about a variable that was set after the import, and so is not used; "" where there is none."""
+        """A sentence about the variables that changed after the import, and so are not used; "" where there are none."""
         now = Environment.read()
         names = [
             name
@@ -45,9 +45,7 @@ class Environment:
             )
             if value and value != used
         ]
-        if not names:
-            return ""
-        return f"{' and '.join(names)} changed after together_nb was imported; the change has no effect."
+        return f"{' and '.join(names)} changed after together_nb was imported, which has no effect." if names else ""
 
 
 environment = Environment.read()

@@ -19,24 +19,17 @@ _UNMERGED = 4096  # chunks
 
 
 def merged(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """`chunks` with those that follow each other in one answer made one; each answer's are in their order."""
-    groups: dict[int, list[list[Chunk]]] = {}
+    """`chunks` with those of each answer made one; the thinking comes before the text."""
+    answers: dict[int, list[Chunk]] = {}
     for chunk in chunks:
-        runs = groups.setdefault(chunk.index, [])
-        last = runs[-1][-1] if runs else None
-        # A chunk holds thinking before text, and its tokens are those of its text.
-        apart = last is None or (chunk.reasoning and last.text) or bool(chunk.tokens) != bool(last.tokens)
-        if apart:
-            runs.append([])
-        runs[-1].append(chunk)
-    for runs in groups.values():
-        for run in runs:
-            yield replace(
-                run[-1],
-                text="".join(chunk.text for chunk in run),
-                reasoning="".join(chunk.reasoning for chunk in run),
-                tokens=tuple(token for chunk in run for token in chunk.tokens),
-            )
+        answers.setdefault(chunk.index, []).append(chunk)
+    for theirs in answers.values():
+        yield replace(
+            theirs[-1],
+            text="".join(chunk.text for chunk in theirs),
+            reasoning="".join(chunk.reasoning for chunk in theirs),
+            tokens=tuple(token for chunk in theirs for token in chunk.tokens),
+        )
 
 
 class Pump(threading.Thread):

@@ -54,6 +54,7 @@ def check_status(exchange: Exchange, endpoint: Endpoint) -> None:
     title, hint = _STATUS.get(status, _STATUS_CLASS.get(status // 100, ("An unexpected answer", "")))
     kind = _KINDS.get(status, APIStatusError)
     if kind is AuthenticationError:
+        title = title if endpoint.key else "The server wants a key"
         hint = _key_hint(endpoint)
     elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
@@ -141,7 +142,7 @@ def page_title(page: str) -> str:
 
 def _key_hint(endpoint: Endpoint) -> str:
     if endpoint.key is None:
-        return f"It wants a key: `%together login`. {endpoint.withheld}".strip()
+        return f"`%together login` takes one. {endpoint.withheld}".strip()
     ending = f", ending in …{endpoint.key.ending}" if endpoint.key.ending else ""
     return f"The key came from {endpoint.key.source}{ending}. Give another one with `%together login`."
 

@@ -23,6 +23,7 @@ from together_nb.config import (
     settings,
 )
 from together_nb.endpoint import Endpoint, catalog, known_catalog, may_be_asked_unseen, place
+from together_nb.environment import BASE_URL_VARIABLE
 from together_nb.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -146,7 +147,7 @@ def _unsent(
 def _note(model: str, price: tuple[float, float] | None) -> str:
     """What the footer is to say of where the answer comes from."""
     if model == LOCAL_MODEL:
-        return LOCAL_NOTE
+        return " · ".join(filter(None, (LOCAL_NOTE, environment.environment.late)))
     unpriced = settings.budget is not None and price is None and recording.replayed() is None
     return UNPRICED_NOTE if unpriced else ""
 
@@ -254,12 +255,22 @@ def _named(
     base_url: str | None, api_key: str | None, timeout: float | None = None, chosen: Settings = settings
 ) -> Endpoint:
     """The server and the key that the arguments or else the settings name."""
+    late = environment.environment.late
+    if BASE_URL_VARIABLE in late and not (base_url or chosen.base_url):  # the prompt would go where nobody meant it to
+        raise InputError(late, "Set settings.base_url, or restart the kernel and set the variable before the import.")
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
-    key = settings.key_for(root) if api_key is None else Key(api_key, "the argument api_key")
+    withheld = ""
+    if api_key is not None:
+        key: Key | None = Key(api_key, "the argument api_key")
+    else:
+        try:
+            key, withheld = settings.key_for(root), settings.other_key(root)
+        except InputError as error:  # what the environment holds is none; the embedded engine does without
+            key, withheld = None, str(error)
     return Endpoint(
         root,
         key,
-        withheld=settings.other_key(root) if key is None else "",
+        withheld=withheld,
         connect_timeout=chosen.connect_timeout,
         timeout=_seconds(timeout, chosen.timeout),
         silence_timeout=_seconds(timeout, chosen.silence_timeout),

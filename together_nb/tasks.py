@@ -101,6 +101,7 @@ class Task:
 
     def without_key(self, text: str) -> str:
         """`text` without the key and without long pieces of it."""
+        text = settings.without_keys(text)
         return text if self.key is None else self.key.unwrapped().blanked(text)
 
 

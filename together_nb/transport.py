@@ -25,6 +25,7 @@ from urllib.request import getproxies
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.exceptions import InvalidSchema
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProtocolError
@@ -387,7 +388,7 @@ def _odd_proxy() -> str:
         try:
             parts = urlsplit(address if "://" in address else f"http://{address}")
             fit = bool(parts.hostname) and parts.port != 0 and address.isprintable() and " " not in address
-            fit = fit and "@" not in parts.path + parts.query + parts.fragment
+            fit = fit and "\\" not in address and "@" not in parts.path + parts.query + parts.fragment
         except ValueError:
             fit = False
         if not fit and name != "no":
@@ -445,7 +446,7 @@ class _Telling(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """As urllib3's, but the exchange is told before the socket connects, so that it can end that wait too."""
         try:
-            places = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+            places = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
             raise NewConnectionError(self, f"NameResolution: {error}") from error
         failed: OSError | None = None
@@ -517,8 +518,10 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        if urlsplit(proxy).scheme.lower().startswith("socks"):
+            raise InvalidSchema("a SOCKS proxy is set, and only HTTP proxies can be used")
+        manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager
 

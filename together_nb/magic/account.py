@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from together_nb import environment
@@ -25,12 +26,14 @@ def status(_: Cells, __: str) -> None:
     lines = {
         "server": server,
         "model": model,
-        "key": other or environment.environment.late or f"none; `%together login` takes one, or set {KEY_VARIABLE}"
+        "key": other or f"none; `%together login` takes one, or set {KEY_VARIABLE}"
         if key is None
         else f"from {key.source}{ending}",
         "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
         "answers so far": str(len(session.history)),
     }
+    if environment.environment.late:
+        lines["note"] = environment.environment.late
     width = max(map(len, lines))
     print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
 
@@ -46,7 +49,11 @@ def login(_: Cells, rest: str) -> None:
             "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
             "Run `%together login` alone. If that was a real key, withdraw it and make another.",
         )
-    host = host_of(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
+    root = server_root(settings.chosen_base_url or DEFAULT_BASE_URL)
+    host = host_of(root)
+    before = None
+    with suppress(InputError):  # what the environment holds may be no key
+        before = settings.key_for(root)
     try:
         # Looked up now: a kernel puts its own in that place while a cell runs. The text itself is given no
         # name here, since tracebacks show what has one.
@@ -55,15 +62,11 @@ def login(_: Cells, rest: str) -> None:
         raise InputError(
             "Nobody can be asked for a key here.", f"Set {KEY_VARIABLE} in the environment instead."
         ) from None
-    before = settings.api_key
-    settings.api_key = key
+    settings.set_key(key, root)
     try:
-        found = [row for row in session.models(fresh=True) if row.writes_text]
+        found = [row for row in session.models(fresh=True, base_url=root) if row.writes_text]
     except AuthenticationError:
-        if before is None or before.source == KEY_VARIABLE:
-            settings.forget_key()
-        else:
-            settings.api_key = before
+        settings.set_key(None if before is None or before.source == KEY_VARIABLE else before, root)
         raise
     except TogetherError as error:
         print(f"The key for {host} is kept until the kernel ends; it could not be tried out: {error.message}")  # noqa: T201
