@@ -227,9 +227,9 @@ def test_the_dialect_is_not_guessed_while_the_list_may_yet_come(told):
     assert request.path == "/v1/completions"
 
 
-def test_tab_asks_for_the_list_once(told):
+def test_tab_asks_for_the_list_once(told, environ):
     with ScriptedServer(silent(), models=replies(503, b"")) as server:
-        settings.base_url = server.base_url
+        environ(TOGETHER_BASE_URL=server.base_url)
         assert model_names()
         assert (server.lists, told) == (1, [])
 

@@ -28,7 +28,7 @@ from requests.auth import AuthBase
 from requests.exceptions import InvalidSchema
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from together_nb.chunked import Dechunker
 from together_nb.config import Hidden, is_loopback, without_userinfo
@@ -48,6 +48,16 @@ _LAST_PIECES = 8
 _LONGEST = 1e6  # seconds; sockets take no infinity
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
+# TypeError, AttributeError: of odd proxies, and of a connection that was closed under a read.
+_OF_THE_LIBRARIES = (
+    requests.RequestException,
+    HTTPError,
+    HTTPException,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 _this_thread = threading.local()
 
 
@@ -130,7 +140,7 @@ class Exchange:
                 allow_redirects=False,
                 proxies={"no_proxy": host} if is_loopback(host) else None,
             )
-        except Exception as error:  # noqa: BLE001  (requests and urllib3 raise TypeError and more for odd proxies)
+        except _OF_THE_LIBRARIES as error:
             self.close()
             raise self._explained(error) from None
         except BaseException:
@@ -160,7 +170,7 @@ class Exchange:
                 )
             try:
                 piece = raw.read1(_READ_SIZE, decode_content=True)
-            except Exception as error:  # noqa: BLE001  (AttributeError, ValueError: it was closed under the read)
+            except _OF_THE_LIBRARIES as error:
                 raise self._explained(error) from None
             if not piece:
                 self._drained = not self.cancelled

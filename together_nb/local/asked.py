@@ -190,11 +190,10 @@ def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | 
             "tokens in all. Lower n or max_tokens, or shorten the prompt.",
             "n",
         )
-    if form is not None and form.tokens > length:
+    if form is not None and sampling.max_tokens is None and form.tokens > length:  # one that is chosen cuts the answer
         raise RequestError(
             400,
-            f"The shortest answer that fits the schema has more than {length} tokens, which is the most here. Ask for "
-            "less, or raise max_tokens.",
+            f"The shortest answer that fits the schema has more than {length} tokens. Ask for less, or set max_tokens.",
             "response_format",
         )
 
