@@ -35,6 +35,7 @@ def _isolated(monkeypatch):
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
     settings.api_key = None
+    settings._known.clear()
     environment.environment = environment.Environment.read()
     recording.stop()
     settings.max_retries = 0  # an error is seen at once; retries have tests of their own

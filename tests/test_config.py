@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from decimal import Decimal
 
 import pytest
 from traitlets import TraitError
@@ -173,3 +174,18 @@ def test_a_mirror_shows_changes_both_ways_and_takes_over_configuration():
     with pytest.raises(InputError):
         door.max_tokens = "many"
     assert settings.max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["budget", "timeout", "connect_timeout", "local_tokens_per_second", "max_retries", "fill_limit"]
+)
+@pytest.mark.parametrize(
+    "value", [10**5000, -(10**5000), 1e300, Decimal("1e999999"), Decimal("NaN")], ids=lambda one: type(one).__name__
+)
+def test_a_number_beyond_all_measure_is_refused_in_few_words(name, value):
+    before = getattr(settings, name)
+    with pytest.raises((InputError, TraitError)) as told:
+        setattr(settings, name, value)
+    assert len(str(told.value)) < 400
+    assert getattr(settings, name) == before
+    assert repr(settings)

@@ -193,6 +193,7 @@ def test_a_name_that_is_all_of_a_piece_of_code_is_filled_in(typed, sent):
         "`f({user})`", "``{user} ` {user}``", "`a\nb {user}`", "> `a\n> {user}`", "# `a {user}`", "\\\\`f({user})`", "`\\` and `f({user})`",
         '"postgresql://{user}:{password}@{host}".format(user=me)', '"""\n{password}\n""".format(**locals())', "('{user}'\n).format_map(d)",
         'f"postgresql://{user}:{password}@{host}"', "x = F'{user}' + rf\"{user}\" + fR'{user}'", 'f"""\n{user}\n\n{password}"""',
+        'print("a", f"{user}")', 'd["k"] = f"{user}"', '{"k": f"{user}"}', '"a" + f"{user}"', "x['a'], f'{user}'", '"a"f"{user}"', "x = f' {user}'",
         'print(f"{d["k"]} {user}")', "f'{d['k']} {user}'", r'f"\"{user}"', "f'{user}'f'{password}'", "t'{user}'", 'lambda: f"`{user}`"',
     ],
 )  # fmt: skip
@@ -207,6 +208,8 @@ def test_other_braces_in_code_stay_as_typed(code):
         ("Say \"{user}\", '{user}' and ({user}).", "Say \"ada\", 'ada' and (ada)."),
         ("It's {user}'s, isn't it, \"{user}\"?", "It's ada's, isn't it, \"ada\"?"),
         ("If f'(x) = {user} and g'(x) = {host}", "If f'(x) = ada and g'(x) = db"),
+        ("If f' = {user} and g' = {host}, then", "If f' = ada and g' = db, then"),
+        ("rotate t' by {user} and x' by {host}", "rotate t' by ada and x' by db"),
         ('Name a word with "f" and {user}, as "fun".', 'Name a word with "f" and ada, as "fun".'),
         ("```\na\n```\n{user}", "```\na\n```\nada"),
         ("> ```\n> a\n{user}", "> ```\n> a\nada"),

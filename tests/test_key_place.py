@@ -411,3 +411,14 @@ def test_a_dry_run_begins_no_conversation(shell, server):
     settings.base_url = server.base_url
     shell.run_cell_magic("together", "--dry-run --chat lesson", "Tell")
     assert "lesson" not in conversations
+
+
+@pytest.mark.parametrize("how", ["argument", "replaced", "forgotten"])
+def test_a_key_that_was_in_use_earlier_is_in_no_file(tmp_path, server, how):
+    settings.base_url = server.base_url
+    settings.api_key = None if how == "argument" else KEY
+    complete(f"My key is {KEY}", model="test/chat", api="chat", **({"api_key": KEY} if how == "argument" else {}))
+    settings.api_key = OTHER if how == "replaced" else None
+    save(tmp_path / "a.jsonl")
+    assert "My key is" in (tmp_path / "a.jsonl").read_text()
+    assert KEY not in (tmp_path / "a.jsonl").read_text()

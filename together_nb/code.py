@@ -111,9 +111,13 @@ _FORMAT = re.compile(r"[\s)]*\.format(?:_map)?\(")
 _NO_END = re.compile(r"""(?![bfrtu]{1,2}['"])[\w(']""", re.IGNORECASE)  # f'(x) is a derivative
 
 
+_BEFORE = tuple("=(,+[{:%")
+
+
 def _literals(text: str, code: list[Code]) -> Iterator[Code]:
     """Python's f-strings, and what ``.format`` fills in, outside of `code`."""
     at = number = last = 0
+    unended: dict[str, int] = {}  # the same for an f-string, which any other literal may stand before
     seen: dict[str, int] = {}  # how far was looked for the end of a literal, by its quotation mark
     while opening := _OPENING.search(text, at):
         start, at = opening.span()
@@ -123,12 +127,19 @@ def _literals(text: str, code: list[Code]) -> Iterator[Code]:
             at = code[number].end
             continue
         quote = opening["quote"]
-        if start < seen.get(quote, 0):
+        if start < (seen if opening["prefix"] is None else unended).get(quote, 0):
             continue
         # The second mark of "f" ends a literal.
-        is_f = opening["prefix"] is not None and (start == last or text[start - 1 : start] != quote[0])
+        is_f = opening["prefix"] is not None and (
+            start == last or text[start - 1 : start] != quote[0] or text[at : at + 1] == "{"
+        )
+        # f' = 1 is a derivative.
+        if is_f and quote == "'" and text[at : at + 1].isspace() and text[:start].rstrip(" ")[-1:] not in _BEFORE:
+            is_f = False
         end = _end_of_literal(text, quote, at, _PARTS_OF_F if is_f else _PARTS)
         seen[quote] = abs(end) - len(quote)
+        if is_f and end < 0:
+            unended[quote] = -end
         if end > 0 and ((is_f and not (quote == "'" and _NO_END.match(text, end))) or _FORMAT.match(text, end)):
             yield Code(start, end)
             at = last = end

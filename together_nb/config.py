@@ -14,6 +14,7 @@ import re
 import secrets
 from contextlib import suppress
 from copy import copy
+from decimal import Decimal
 from functools import lru_cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -43,6 +44,7 @@ TIMEOUT = 300.0  # seconds: some models think long before their first token
 SILENCE_TIMEOUT = 120.0  # seconds
 MAX_RETRIES = 4
 MODEL_VARIABLE = "TOGETHER_MODEL"
+_BEYOND = 10**12
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]\\@:%\s]+)(?::[0-9]+)?")
 _USERINFO = re.compile(r"//[^\s/?#]*@")
 
@@ -238,6 +240,31 @@ class _ParameterTrait(TraitType[Any, Any]):
         return self._parameter.validate(value)
 
 
+class _Number(Float):  # type: ignore[type-arg]
+    """A number that may be typed by anyone: one that no float holds is refused in a few words."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
+
+
+class _Whole(Int):  # type: ignore[type-arg]
+    """The same for a whole number."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
+
+
+def _is_measured(value: Any) -> bool:
+    try:
+        return not isinstance(value, (int, float, Decimal)) or -_BEYOND < value < _BEYOND
+    except ArithmeticError:  # a Decimal that is no number
+        return False
+
+
+def _beyond(name: str | None) -> NoReturn:
+    raise InputError(f"{name} is not a number that can be used.", f"Give one below {_BEYOND:,}.")
+
+
 class Settings(HasTraits):
     """What holds for every request that does not say otherwise: ``settings.temperature = 0.7``.
 
@@ -252,7 +279,7 @@ class Settings(HasTraits):
         set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
         nowhere, and sent to no other server.
     keys : tuple of Key
-        Each key that is known, for whatever server: what is drawn or written is shown without them.
+        Each key that is or was in use, for whatever server: what is drawn or written is shown without them.
     sampling : SamplingParams
         The sampling parameters that are set here.
     chosen_base_url : str or None
@@ -284,15 +311,17 @@ class Settings(HasTraits):
         allow_none=True,
         help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
     )
-    connect_timeout = Float(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
-    timeout = Float(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
-    silence_timeout = Float(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
-    max_retries = Int(
+    connect_timeout = _Number(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
+    timeout = _Number(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
+    silence_timeout = _Number(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
+    max_retries = _Whole(
         MAX_RETRIES, min=0, max=10, help="How often a request that fails is sent again, before its first token"
     )
-    budget = Float(None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused")
-    fill_limit = Int(100_000, min=1, help="The most characters that names may add to a prompt")
-    local_tokens_per_second = Float(
+    budget = _Number(
+        None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused"
+    )
+    fill_limit = _Whole(100_000, min=1, help="The most characters that names may add to a prompt")
+    local_tokens_per_second = _Number(
         40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as it can"
     )
 
@@ -301,6 +330,7 @@ class Settings(HasTraits):
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
         self._keys: dict[str, Key] = {}  # by the server that each was given for
+        self._known: dict[str, Key] = {}  # whatever was a key once, to be kept out of files
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -345,8 +375,24 @@ class Settings(HasTraits):
         if key is None:
             self._keys.pop(server_of(root), None)
         else:
-            self._keys[server_of(root)] = key
+            self._keys[server_of(root)] = self.remember(key)
         self._tell_of_keys()
+
+    def remember(self, key: Key) -> Key:
+        """Keep a key out of all that is drawn or written from now on, be it used again or not.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+
+        Returns
+        -------
+        Key
+            The same.
+        """
+        self._known[key.reveal()] = key
+        return key
 
     def _tell_of_keys(self) -> None:
         # That a key changed can be observed, as of a trait; the key itself is not told.
@@ -377,8 +423,8 @@ class Settings(HasTraits):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Each key that is known, for whatever server: what is drawn or written is shown without them."""
-        keys = list(self._keys.values())
+        """Each key that is or was in use, for whatever server: what is drawn or written is shown without them."""
+        keys = list(self._known.values())
         for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
             with suppress(InputError):  # what can be no key is told where it would be sent
                 keys += [_key_of(value)] if value else []
@@ -501,7 +547,7 @@ def mirror(source: HasTraits, target: Configurable) -> None:
 
 def _traits() -> Iterator[str]:
     """Of each trait what a docstring says of it, from its declaration."""
-    kinds = {Unicode: "str", Float: "float", Int: "int"}
+    kinds = {Unicode: "str", _Number: "float", _Whole: "int"}
     for name, trait in vars(Settings).items():
         if not isinstance(trait, TraitType):
             continue

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from together_nb.completion import CompletionRequest
 
+_MOST_CHOICES = 1_000_000
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
 _MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
 LONGEST_WORDS = 300  # characters of what a server says went wrong
@@ -113,7 +114,7 @@ class Dialect:
             logprobs = choice.get("logprobs")
             yield Chunk(
                 text,
-                position if choice.get("index") is None else int(choice["index"]),
+                _index(choice.get("index"), position),
                 _clean(thought),
                 () if logprobs is None or not text else _tokens_or_none(choice, logprobs, text),
                 None if reason is None else _clean(reason)[:_LONGEST_NAME],
@@ -126,6 +127,13 @@ class Dialect:
                 raise _stream_error(choice["error"])
             if reason == "error":
                 raise _stream_error(None)
+
+
+def _index(index: Any, position: int) -> int:
+    """Which answer a choice belongs to; where it says nothing that can be, its place tells."""
+    if index is None or (isinstance(index, (int, float)) and not 0 <= index < _MOST_CHOICES):
+        return position
+    return int(index)
 
 
 def _messages(request: CompletionRequest) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def fields_of(item: Any) -> dict[str, Any]:
     """The keys of a mapping that are texts, or the fields of a named tuple; of anything else none."""
     if isinstance(item, Mapping):
         return {key: value for key, value in item.items() if isinstance(key, str)}
-    fields = getattr(item, "_fields", None)
+    fields = getattr(item, "_fields", None) if isinstance(item, tuple) else None
     return dict(zip(fields, item, strict=True)) if isinstance(item, tuple) and fields else {}
 
 

@@ -261,7 +261,7 @@ def _named(
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     withheld = ""
     if api_key is not None:
-        key: Key | None = Key(api_key, "the argument api_key")
+        key: Key | None = settings.remember(Key(api_key, "the argument api_key"))
     else:
         try:
             key, withheld = settings.key_for(root), settings.other_key(root)

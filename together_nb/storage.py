@@ -26,12 +26,13 @@ LARGEST_FILE = 256 * 2**20
 LONGEST_LINE = 64 * 2**20
 MOST_VALUES = 4_000_000
 """In a line: each takes up to 100 bytes of memory, and as little as two of the file."""
+MOST_IN_ALL = 12_000_000  # values in a file
 MOST_BROKEN = 1000  # lines
 _LOCKED_FOR = 5.0  # seconds that another process may hold the lock
 _TRIED_EVERY = 0.01  # seconds
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')  # one without an end is taken for one too: else this is quadratic
 _NAMED = 10  # lines
 _SPLIT = "Make several smaller files."
 _NOT_OURS = "It was not written by together_nb."
@@ -144,6 +145,8 @@ def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
         raise InputError(f"{path} exists already.", hint)
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path} is {_kind(found.st_mode)}, and is not replaced.", "Name a file.")
+    if not os.access(path, os.W_OK):
+        raise InputError(f"{path} is read-only, and is not replaced.", "Take another name.")
     return found
 
 
@@ -294,11 +297,14 @@ class Lines:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         with _opened(self.path) as file:
-            number = 0
+            number = values = 0
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 if not line.strip():
                     continue
+                values += _values(line)
+                if values > MOST_IN_ALL:
+                    raise InputError(f"{self.path} holds too many values: {MOST_IN_ALL:,} are read at most.", _SPLIT)
                 try:
                     value = parsed(line, f"Line {number} of {self.path}")
                 except BrokenError:

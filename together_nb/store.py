@@ -65,7 +65,8 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     """
     file = storage.place(path, _EXAMPLE)
     answers = list(session.history)
-    talks = list(conversations.values())
+    # As they are now: an answer in the background may add a turn meanwhile.
+    talks = [Conversation(talk.name, list(talk)) for talk in list(conversations.values())]
     kept = set(map(id, answers))
     beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
     counts = len(answers), len(talks)

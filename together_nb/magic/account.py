@@ -78,8 +78,8 @@ def login(_: Cells, rest: str) -> None:
 def logout(_: Cells, __: str) -> None:
     """Forget the key."""
     settings.api_key = None
-    left = [key.source for key in settings.keys]
-    print(f"Forgotten; the key from {left[0]} is still there." if left else "The key is forgotten.")  # noqa: T201
+    left = environment.environment.key
+    print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
 def models(cells: Cells, rest: str) -> None:
