@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.servers import ScriptedServer, answers
-from together_nb import Conversation, complete, conversations, history, load, recording, save, settings
+from together_nb import Conversation, complete, conversations, history, load, record, recording, replay, save, settings
 from together_nb.config import Key
 from together_nb.errors import TogetherError
 from together_nb.keyless import without_key, without_keys
@@ -161,3 +161,37 @@ def test_a_recording_of_values_that_no_file_holds_costs_no_answer(tmp_path, capl
     assert "lacks an answer" in caplog.text
     with pytest.raises(TogetherError, match="holds no exchange"):
         recording.replay(tmp_path / "lesson.jsonl")
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_tokens_that_spell_the_key_are_in_no_file(tmp_path, api):
+    key = "tgp_v1_8Q2xWd9vKf3Lm5tRt8Yb2nNc"
+    texts = [key[start : start + 4] for start in range(0, len(key), 4)]
+
+    def script(exchange):
+        exchange.chunked()
+        for text in ("It is ", *texts, "."):
+            payload = exchange.payload(text)
+            payload["choices"][0]["logprobs"] = {
+                "tokens": [text], "token_logprobs": [-0.1], "top_logprobs": [{text: -0.1}],
+                "content": [{"token": text, "logprob": -0.1, "bytes": list(text.encode()), "top_logprobs": []}],
+            }  # fmt: skip
+            exchange.event(payload)
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(script) as server:
+        settings.base_url = server.base_url
+        settings.api_key = key
+        record(tmp_path / "a.jsonl")
+        answer = complete("Tell", model="test/chat", api=api, logprobs=1)
+        recording.stop()
+        save(tmp_path / "b.jsonl")
+    assert answer.tokens
+    for name in "ab":
+        assert not any(f'"{text}"' in (tmp_path / f"{name}.jsonl").read_text().replace("\\", "") for text in texts)
+    replay(tmp_path / "a.jsonl", speed=0)
+    assert complete("Tell", model="test/chat", api=api, logprobs=1).text.startswith("It is ")
+    recording.stop()
+    history.clear()
+    assert load(tmp_path / "b.jsonl") == (1, 0)

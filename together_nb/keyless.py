@@ -22,7 +22,7 @@ from together_nb.request import CompletionRequest
 from together_nb.tape import End, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from together_nb.config import Key
 
@@ -79,6 +79,8 @@ _SPELLED = re.compile(
 )
 _CHOICE = re.compile(r'"index"\s*:\s*(\d+)')
 
+_GONE_TOKEN: dict[str, Any] = {"text": GONE, "logprob": None, "id": None, "top": []}
+
 Pieces = list[tuple[float, str]]
 
 
@@ -98,7 +100,8 @@ def _without(value: Any, key: Key, name: str = "") -> Any:
     if isinstance(value, str):
         return value if value in _FIXED.get(name, ()) else key.blanked(value)
     if isinstance(value, (list, tuple)):
-        return [_without(one, key) for one in value]
+        spelled = _spelling(value, key) if name == "tokens" else frozenset()
+        return [_GONE_TOKEN if number in spelled else _without(one, key) for number, one in enumerate(value)]
     if not isinstance(value, dict):
         return value
     out: dict[Any, Any] = {}
@@ -108,6 +111,37 @@ def _without(value: Any, key: Key, name: str = "") -> Any:
             shown += GONE
         out[shown] = _without(one, key, called)
     return out
+
+
+def _spelling(tokens: Sequence[Any], key: Key) -> frozenset[int]:
+    """Which of an answer's tokens spell the key out together."""
+    texts = [str(one.get("text") or "") if isinstance(one, dict) else "" for one in tokens]
+    ends = list(accumulate(map(len, texts)))
+    spelled: set[int] = set()
+    for start, end in key.spans("".join(texts)):
+        spelled.update(range(bisect_right(ends, start), bisect_right(ends, end - 1) + 1))
+    return frozenset(spelled)
+
+
+def without_logprobs(pieces: Pieces) -> Pieces:
+    """`pieces` of a reply without log-probabilities, which may spell out what was taken from its text; all in one piece."""
+    whole = "".join(text for _, text in pieces)
+    if "logprobs" not in whole:
+        return pieces
+    lines = whole.split("\n")
+    for number, line in enumerate(lines):
+        head, brace, rest = line.partition("{")
+        try:
+            event = json.loads(brace + rest)
+        except (ValueError, RecursionError):
+            continue
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                choice.pop("logprobs", None)
+                choice.pop("top_logprobs", None)
+        lines[number] = head + json.dumps(event)
+    return [(pieces[-1][0], "\n".join(lines))]
 
 
 class _Edit(NamedTuple):

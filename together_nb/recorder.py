@@ -18,7 +18,7 @@ from together_nb.completion import count, timestamp
 from together_nb.config import is_loopback
 from together_nb.errors import APIConnectionError
 from together_nb.fork import after_fork
-from together_nb.keyless import keys_to_hide, without_key, without_keys
+from together_nb.keyless import keys_to_hide, without_key, without_keys, without_logprobs
 from together_nb.tape import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.transport import Exchange
 
@@ -140,6 +140,8 @@ def _line(entry: Entry, sent: Key | None) -> str:
     pieces = entry.pieces
     for key in keys_to_hide(sent):
         pieces = without_key(pieces, key)
+    if pieces != entry.pieces:
+        pieces = without_logprobs(pieces)
     values = {**without_keys(replace(entry, pieces=[]).to_dict(), sent), "pieces": pieces}
     line = json.dumps(values)
     back = Entry.from_dict(storage.parsed(line.encode(), "It"))
