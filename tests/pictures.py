@@ -42,7 +42,7 @@ class Held(server.Pace):
         if self.tokens == {_HELD}:
             embedded.tokens_per_second = 1e-9
 embedded = server.running_server()
-embedded.pace = lambda: Held(embedded)"""
+embedded.pace = lambda look: Held(embedded, look)"""
 _PANEL = """from together_nb import Panel
 Panel(prompt="The robot", temperature=0.6, top_p=0.9, max_tokens=120, seed=18, logprobs=8)"""
 _BEFORE = "was"  # the token after it is the one whose alternatives are shown: not the likeliest was taken
