@@ -7,18 +7,21 @@ of processor time. It may not take more than `LIMIT` seconds of those for one: t
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from time import process_time
 
 from together_nb.accumulate import Accumulator
 from together_nb.chunk import Chunk, Token
-from together_nb.completion import CompletionRequest
+from together_nb.completion import CompletionRequest, Timings
+from together_nb.dialects import DIALECTS
 from together_nb.errors import StreamError
 from together_nb.escape import open_fence
 from together_nb.formats import fenced_blocks, one_block
 from together_nb.harmless import harmless
 from together_nb.probabilities import aligned, chances
 from together_nb.refusals import page_title
+from together_nb.schema import schema_of
 from together_nb.sse import Payloads
 from together_nb.views.blocks import Blocks
 from together_nb.wiretap import Wiretap
@@ -64,7 +67,27 @@ def ended(choices):
 
 
 # Name → what is made of a text, which is made first.
+def unasked(count):
+    def read():
+        accumulator = Accumulator(CompletionRequest("Tell"))
+        for chunk in DIALECTS["chat"].chunks({"choices": [{}] * count}):
+            accumulator.add(chunk)
+        for index in range(count):
+            accumulator.add(Chunk("a", index=index))
+        assert len(accumulator.completion(Timings(None, 0.0)).choices) <= 1024
+
+    return read
+
+
+def parsed_unique(count):
+    items = schema_of({"type": "array", "uniqueItems": True, "items": {"type": "object"}}, "items")
+    return lambda: items.parse(json.dumps([{"a": number} for number in range(count)]))
+
+
 ROWS = {
+    "a table's rule that has no end": lambda: Blocks(markdown=True).add("a\n|-" + " " * 80_000 + "x\n" + "word\n" * 5),
+    "items that are to be unique": parsed_unique(8_000),
+    "answers that nobody asked for": unasked(700_000),
     "the title of a page of open title tags": lambda: page_title("<title" * 200_000),
     "the title of a page of titles with attributes": lambda: page_title("<title x" * 200_000),
     "one event full of terminators": payloads(b'data: {"a": "' + b"x[DONE]" * 200_000 + b'"}\n\n', 65536),

@@ -7,6 +7,7 @@ from typing import Any
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Timings, Token, Usage
 
 _COMPACT_SHARE = 64
+_MOST_CHOICES = 1024  # answers that are kept; `n` is 128 at most, and a server may send what nobody asked for
 _COMPACT_AFTER = 4096  # parts of text kept apart before they are joined: a str of 4 letters takes 53 bytes
 
 
@@ -43,6 +44,8 @@ class Accumulator:
     def add(self, chunk: Chunk) -> None:
         """Take one chunk."""
         parts = self._choices.get(chunk.index)
+        if parts is None and len(self._choices) >= _MOST_CHOICES:
+            return
         if parts is None:
             parts = self._choices[chunk.index] = _Parts()
         if chunk.finish_reason and not parts.finish_reason:

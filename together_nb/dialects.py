@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from together_nb.completion import CompletionRequest
 
-_MOST_CHOICES = 1_000_000
+_MOST_CHOICES = 1024  # in an event, of which each is an answer; `n` is 128 at most
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
 _MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
 LONGEST_WORDS = 300  # characters of what a server says went wrong
@@ -107,7 +107,7 @@ class Dialect:
         if not choices:
             yield Chunk(usage=usage, model=model, id=identifier)
             return
-        for position, choice in enumerate(choices):
+        for position, choice in enumerate(choices[:_MOST_CHOICES]):
             said, thought = self.text_of(choice)
             text = _clean(said)
             reason = choice.get("finish_reason")

@@ -11,10 +11,13 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from together_nb.errors import InputError
 from together_nb.formats import one_block
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_NAME = 64  # as OpenAI's API has it
@@ -115,7 +118,7 @@ class Schema:
                 f"{self.name or 'The schema'} is no JSON Schema: {_place(error.absolute_path)}{error.message}.",
                 'One looks like {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}.',
             ) from None
-        return kind(self.definition)
+        return jsonschema.validators.extend(kind, {"uniqueItems": _unique})(self.definition)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self.name, "definition": self.definition, "model": self.model}
@@ -165,6 +168,22 @@ def schema_of(value: Any, name: str = "") -> Schema:
     schema = Schema(name or str(value.get("title") or ""), value)
     _ = schema._validator  # noqa: SLF001  (an invalid one is refused before it is sent)
     return schema
+
+
+def _unique(validator: Any, wanted: Any, value: Any, _: Any) -> Iterator[Any]:
+    """As jsonschema's check of ``uniqueItems``, which compares each item with each."""
+    if not wanted or not validator.is_type(value, "array"):
+        return
+    from jsonschema import ValidationError
+
+    found = {json.dumps(json.loads(json.dumps(one), parse_float=_number), sort_keys=True) for one in value}
+    if len(found) < len(value):
+        yield ValidationError("it has items that are not unique")
+
+
+def _number(digits: str) -> float:
+    number = float(digits)  # 1 and 1.0 are one item
+    return int(number) if number.is_integer() else number
 
 
 def _worst(validator: Any, value: Any) -> str | None:

@@ -13,9 +13,8 @@ from together_nb.escape import closing, open_fence, open_fences
 
 SEAL_AFTER = 1200  # characters of tail from which a good place to cut is looked for
 LONGEST = 4000  # characters of tail at which it is cut at a place that is not so good
-_LONGEST_HEAD = SEAL_AFTER // 2  # characters that a part repeats of what it goes on with: most of it is new
 _GAP = "\n\n"
-_TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*){0,2000}\|?[ ]*")
+_TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*){0,2000}(?:\|[ ]*)?")
 
 
 class Plain(str):
@@ -80,7 +79,7 @@ class Blocks:
         if self._markdown and kind is not Plain:
             opened = open_fence(sealed)
             head = f"{opened.lstrip()}\n" if opened else _table_head(sealed)
-            if len(opened or head) > _LONGEST_HEAD:
+            if len(opened or head) > min(LONGEST // 2, len(sealed) // 2):
                 kind = Plain
             else:
                 sealed, rest = f"{sealed}\n{closing(opened)}" if opened else sealed, head + rest
