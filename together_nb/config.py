@@ -178,26 +178,30 @@ def _server_root(base_url: str) -> str:
     url = base_url.strip()
     # What stands before an @, behind a ? or a # may be a key or a password, so it is not repeated.
     harmless = re.split("[?#]", url)[0].rpartition("@")[2]
-    not_one = InputError(f"{harmless!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise not_one from None
+        raise _no_url(harmless) from None
     if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
-        raise not_one
+        raise _no_url(harmless)
     if not url.isprintable() or " " in url or "\\" in url:
-        raise not_one
+        raise _no_url(harmless)
     if parts.username is not None or parts.password is not None:
         raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
     if not _NETLOC.fullmatch(parts.netloc):  # other libraries might find another host in it than is found here
-        raise not_one
+        raise _no_url(harmless)
     if parts.scheme == "http" and not is_loopback(host):
         raise InputError(
             f"{url} is plain http to another host: anyone on the way could read what is sent.",
             f"Use https://{host}{'' if port is None else f':{port}'}{parts.path}, or a tunnel to a port on localhost.",
         )
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _no_url(harmless: str) -> InputError:
+    # Made where it is raised: held by a name, an error and the frame would keep each other, and all callers.
+    return InputError(f"{harmless!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
 
 
 def server_of(root: str) -> str:
@@ -507,12 +511,18 @@ class Settings(HasTraits):
         return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
 
 
-def own_servers() -> set[str]:
+def own_servers() -> frozenset[str]:
     """The servers that no cell has named: Together's, and that of ``TOGETHER_BASE_URL``."""
+    return _own_servers(_environment.environment.base_url)
+
+
+@lru_cache(4)  # each request asks
+def _own_servers(base_url: str) -> frozenset[str]:
     servers = {server_of(f"https://{host}") for host in TOGETHER_HOSTS}
-    with suppress(InputError):  # what is no URL is no server either
-        servers.add(server_of(server_root(_environment.environment.base_url)))
-    return servers
+    if base_url:
+        with suppress(InputError):  # what is no URL is no server either
+            servers.add(server_of(server_root(base_url)))
+    return frozenset(servers)
 
 
 def _environment_key() -> Key | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from together_nb.completion import CompletionRequest
 
+_MOST_INDEX = 1_000_000
 _MOST_CHOICES = 1024  # in an event, of which each is an answer; `n` is 128 at most
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
 _MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
@@ -130,10 +131,11 @@ class Dialect:
 
 
 def _index(index: Any, position: int) -> int:
-    """Which answer a choice belongs to; where it says nothing that can be, its place tells."""
-    if index is None or (isinstance(index, (int, float)) and not 0 <= index < _MOST_CHOICES):
-        return position
-    return int(index)
+    """Which answer a choice belongs to; where it does not say, its place tells."""
+    number = position if index is None else int(index)
+    if number >= _MOST_INDEX:
+        raise ValueError("a choice's index is too large")
+    return max(number, 0)
 
 
 def _messages(request: CompletionRequest) -> list[dict[str, Any]]:
