@@ -677,3 +677,26 @@ def test_a_client_that_leaves_ends_the_work_whatever_it_has_sent_ahead(own, capf
     assert model.given_up.wait(60)
     eventually(lambda: not running._http._wires)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(" * 40 + ")*" * 40,
+        "(" * 40 + "^" + ")*" * 40,
+        "(" * 40 + "){9}" * 40,
+        "((((){0,20000}){0,20000}){0,20000}){0,20000}",
+        "((()+)+){1000}x",
+    ],
+)
+def test_repetitions_of_nothing_take_no_time(pattern):
+    code = f"""
+from together_nb import complete, settings
+from together_nb.errors import TogetherError
+settings.local_tokens_per_second = 0
+try:
+    complete("hi", model="local/ngram", schema={{"type": "string", "pattern": {pattern!r}}})
+except TogetherError:
+    pass
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

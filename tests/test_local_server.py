@@ -23,6 +23,7 @@ import sseclient
 import together
 
 from together_nb.local import server as server_module
+from together_nb.local.handler import MAX_BODY
 from together_nb.local.ngram import train
 from together_nb.local.server import LocalServer, running_server
 from together_nb.params import PARAMETERS
@@ -560,7 +561,7 @@ def test_a_body_beyond_the_bound_is_413_and_the_client_sees_it(server):
     connection.request("POST", "/v1/completions", b"x" * 30_000_000)  # raises if it is cut off while it sends
     response = connection.getresponse()
     assert response.status == 413
-    assert b"10000000" in response.read()
+    assert str(MAX_BODY).encode() in response.read()
     connection.close()
 
 

@@ -334,7 +334,7 @@ class Settings(HasTraits):
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
         self._keys: dict[str, Key] = {}  # by the server that each was given for
-        self._known: dict[str, Key] = {}  # whatever was a key once, to be kept out of files
+        self._known: list[Key] = []  # whatever was a key once, to be kept out of files
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -395,7 +395,8 @@ class Settings(HasTraits):
         Key
             The same.
         """
-        self._known[key.reveal()] = key
+        if all(key.reveal() != known.reveal() for known in self._known):
+            self._known.append(key)
         return key
 
     def _tell_of_keys(self) -> None:
@@ -428,7 +429,7 @@ class Settings(HasTraits):
     @property
     def keys(self) -> tuple[Key, ...]:
         """Each key that is or was in use, for whatever server: what is drawn or written is shown without them."""
-        keys = list(self._known.values())
+        keys = list(self._known)
         for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
             with suppress(InputError):  # what can be no key is told where it would be sent
                 keys += [_key_of(value)] if value else []

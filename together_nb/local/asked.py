@@ -216,7 +216,7 @@ def _check_size(text: str) -> None:
     if bare.count('"') > 2 * _MOST_PARTS:
         raise ValueError("it has too many parts")
     bare = _STRING.sub("", bare)
-    if sum(map(bare.count, ",[{")) > _MOST_PARTS:
+    if sum(map(bare.count, ",[{")) > _MOST_PARTS or sum(map(bare.count, "]}")) > _MOST_PARTS:
         raise ValueError("it has too many parts")
     if max(accumulate(_LEVEL[each] for each in _BRACKET.findall(bare)), default=0) > _DEEPEST:
         raise ValueError("it nests too deep")
@@ -324,7 +324,7 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
             raise RequestError(
                 400,
                 f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
-                name,
+                name[:80],
             )
     asked = {name: values[name] for name in _HONOURED if name in values}
     if "max_completion_tokens" in asked:

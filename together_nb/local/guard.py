@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]*:[0-9a-f:.]*)\]|([a-z0-9.-]+))(?::[0-9]{0,5})?")
 _ORIGIN = re.compile(r"https?://([^/]+)")
-_ABSOLUTE = re.compile(r"http://([^/?#]*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _JSON = re.compile(r"text/json|application/([\w.-]+\+)?json")
 # What a browser says of a page's own requests, of its neighbours' and of those that somebody typed.
 _NEAR = {"same-origin", "same-site", "none"}

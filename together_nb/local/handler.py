@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from together_nb.local.generation import Generated
     from together_nb.local.server import ConnectionServer, LocalServer
 
-MAX_BODY = 10_000_000
+MAX_BODY = 4_000_000
 """The most bytes of a request's body."""
 
 _DIALECTS = {
@@ -31,7 +31,7 @@ _DIALECTS = {
     "/chat/completions": asked.CHAT,
 }
 # Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
-_MOST_HELD = 300_000
+_MOST_HELD = 50_000
 # How long an event of an answer that is not paced may wait for others.
 _UNPACED_SECONDS = 0.02
 
@@ -149,6 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         if path not in _DIALECTS:
             raise self._unknown_path()
         request = asked.read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
+        del body  # a long one is not held while the answer is written
         answers = request.generate(self.owner.model)
         if request.stream:
             self._send_events(request, answers)

@@ -423,5 +423,7 @@ class _Parser:
             self._at += 1
         if limit is not None:
             more = min(limit - least, _LONGEST_COUNT)
-        more = min(more, _LONGEST_TEXT // max(part.longest, 1))  # repetitions of repetitions are held short
+        if not part.longest:  # nothing, however often, is nothing
+            return _Repeated(part, min(least, 1), min(least, 1), 1 if limit is None else min(limit, 1))
+        more = min(more, _LONGEST_TEXT // part.longest)  # repetitions of repetitions are held short
         return _Repeated(part, least, least + more, limit)

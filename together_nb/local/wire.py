@@ -151,8 +151,8 @@ class Wire(io.RawIOBase):
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        if len(self._ahead) > MAX_HEAD:
-            return
+        if len(self._ahead) > MAX_HEAD:  # its end could not be seen
+            raise ConnectionAbortedError
         self._socket.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             ahead = self._socket.recv(_PIECE)
