@@ -457,9 +457,9 @@ def test_a_refusal_is_shown_with_its_hint():
         rest()
         shown = words(page(panel, "Answer"))
         assert (state(panel), enabled(panel)) == (State.FAILED, {"Generate", "Clear"})
-        assert "The server did not accept the key (HTTP 401)." in shown
+        assert "The server wants a key (HTTP 401)." in shown
         assert "Invalid <b>API</b> key <img src=x onerror=alert(1)>" in shown
-        assert "It wants a key: `%together login`." in shown
+        assert "`%together login` takes one." in shown
         assert "<img" not in markup(page(panel, "Answer"))
         click(panel, "Generate")
         rest()

@@ -437,6 +437,7 @@ def test_the_key_stays_in_no_box(environ, panel, name, order):
         assert KEY not in repr(settings)
         assert TOLD in words(page(panel, "Answer"))
         settings.api_key = None
+        settings._known.clear()
 
 
 def test_the_rest_of_a_prompt_that_held_the_key_stays(panel):

@@ -258,5 +258,5 @@ def test_a_model_that_the_list_does_not_have_is_answered_with_its_neighbours():
 
 
 def test_every_recording_has_a_test():
-    names = {path.stem for path in Path(FOLDER).glob("*.json")}
+    names = {path.stem for path in Path(FOLDER).glob("*.json")} - {"cases"}  # situations, which are no recorded replies
     assert names == {*ANSWERS, *ERRORS, "chat-error-midstream", "models"}

@@ -113,7 +113,7 @@ def test_a_refused_key_is_told_by_where_it_came_from_and_its_last_letters():
         hint = refused(server, key="tooshort").hint
         assert hint == "The key came from a test. Give another one with `%together login`."
     with ScriptedServer(replies(401, {"error": "no"})) as server:
-        assert refused(server, key=None).hint == "It wants a key: `%together login`."
+        assert refused(server, key=None).hint == "`%together login` takes one."
 
 
 def test_a_server_that_repeats_the_key_does_not_make_the_error_show_it():
