@@ -700,3 +700,18 @@ except TogetherError:
     pass
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_what_requests_hold_together_is_bounded_and_given_back():
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3900000\r\n\r\n"
+    with LocalServer() as server, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", int(server.base_url.rsplit(":", 1)[1]))
+        for number in range(1, 11):  # with bodies that are still to come
+            stack.enter_context(socket.create_connection(address, timeout=60)).sendall(head)
+            eventually(lambda number=number: server._http._reserved == number * 39_000_000)
+        one_more = stack.enter_context(socket.create_connection(address, timeout=60))
+        one_more.sendall(head)
+        assert one_more.recv(12) == b"HTTP/1.1 503"
+        stack.close()
+        eventually(lambda: server._http._reserved == 0)
+        assert status(raw(server, message(completion(), b"Connection: close"))) == 200

@@ -32,6 +32,9 @@ _DIALECTS = {
 }
 # Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
 _MOST_HELD = 50_000
+_BYTES_HELD = 1000  # for each of them, with its JSON
+_HELD_AT_ONCE = 100
+_COPIES = 10  # bytes of memory for each of a body: its text, which may take four, the values in it, the prompt
 # How long an event of an answer that is not paced may wait for others.
 _UNPACED_SECONDS = 0.02
 
@@ -88,8 +91,28 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: Callable[[str, bytes], None]) -> None:
         # A client that has gone raises ConnectionError out of here; the server then closes in silence.
+        self._held = 0
+        try:
+            self._answer_within_bounds(method)
+        finally:
+            self.server.reserve(-self._held)
+
+    def _hold(self, size: int) -> None:
+        """Take memory for this request until it is answered.
+
+        Raises
+        ------
+        RequestError
+            Others have taken too much (503).
+        """
+        if not self.server.reserve(size):
+            raise RequestError(503, "The server holds as much for other requests as it can. Try again in a moment.")
+        self._held += size
+
+    def _answer_within_bounds(self, method: Callable[[str, bytes], None]) -> None:
         try:
             length = self._admitted()
+            self._hold(_COPIES * length)
         except RequestError as error:
             self._lingers = self.close_connection = True  # its body is not read
             self._send_json(error.status, bodies.error_body(error))
@@ -216,11 +239,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_whole(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
         pieces: list[list[Generated]] = [[] for _ in answers]
-        weight = 0
+        weight = held = 0
         for batch in self._paced(request, answers):
             for index, piece in batch:
                 pieces[index].append(piece)
                 weight += 1 + len(piece.top) + len(piece.text) // 20
+            if weight > held:
+                self._hold(_HELD_AT_ONCE * _BYTES_HELD)
+                held += _HELD_AT_ONCE
             if weight > _MOST_HELD:
                 raise RequestError(
                     400,

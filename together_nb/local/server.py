@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 
+MOST_BYTES = 400_000_000  # that requests and whole answers may take in memory together
 MOST_ANSWERS = 128
 """The most requests that are answered at once."""
 MOST_CONNECTIONS = MOST_ANSWERS + 32
@@ -250,6 +251,7 @@ class ConnectionServer(ThreadingHTTPServer):
         self._verbose = handler.owner.verbose
         self._wires: dict[socket.socket, Wire] = {}
         self._left = threading.Condition()
+        self._reserved = 0
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -285,6 +287,13 @@ class ConnectionServer(ThreadingHTTPServer):
     def wire_of(self, request: Any) -> Wire:
         """The wire of a connection."""
         return self._wires[request]
+
+    def reserve(self, size: int) -> bool:
+        """Whether so many bytes more may be held for requests; less than 0 gives them back."""
+        with self._left:
+            fits = self._reserved + size <= MOST_BYTES
+            self._reserved += size if fits else 0
+        return fits
 
     def has_room(self, wire: Wire) -> bool:
         """Whether one request more may be answered; it is that of `wire` then."""
