@@ -77,8 +77,9 @@ class Dask:
         from distributed import LocalCluster
 
         self.folder = folder
+        # Any free port: with `None` it still takes 8787, and warns where that is in use.
         self.cluster = LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder)
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", local_directory=str(folder)
         )
         self.client = self.cluster.get_client()
         self.executor = self.client.get_executor()
