@@ -16,6 +16,7 @@ from tests.benchmarks.figures import RESULTS, Check, Row, Series, table
 from tests.benchmarks.run import FIGURES
 from tests.benchmarks.server import Feed
 from tests.benchmarks.texts import KINDS, tokens
+from tests.benchmarks.traces import Task, Trace
 from tests.readme import README, shown
 
 ROOT = README.parent
@@ -165,3 +166,11 @@ def test_the_readmes_table_is_of_one_whole_run_with_date_and_versions():
     for row in shown(told["rows"]):
         assert row["cells"][0] in text
     assert told["date"] in text
+
+
+def test_a_task_whose_processor_time_the_browser_left_out_counts_with_its_length():
+    page = {"pid": 1, "tid": 1}
+    marks = [{"cat": "blink.user_timing", "name": name, "ts": at} | page for name, at in (("run", 0), ("end", 9000))]
+    task = {"cat": "timeline", "name": "RunTask", "ph": "X"} | page
+    trace = Trace([*marks, task | {"ts": 1000, "dur": 4000, "tdur": 3000}, task | {"ts": 6000, "dur": 1}])
+    assert trace.tasks("run") == [Task(1, 4, 3), Task(6, 0.001, 0.001)]

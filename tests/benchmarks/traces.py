@@ -42,8 +42,9 @@ class Trace:
         marks = [one for one in events if "blink.user_timing" in one["cat"].split(",") and one["name"] in _MARKS]
         (page,) = {(one["pid"], one["tid"]) for one in marks}
         self._marks = {one["name"]: one["ts"] / 1000 for one in marks}
+        # The browser leaves out the processor time of tasks of a microsecond or two; it is no more than their length.
         self._tasks = [
-            Task(one["ts"] / 1000, one["dur"] / 1000, one["tdur"] / 1000)
+            Task(one["ts"] / 1000, one["dur"] / 1000, one.get("tdur", one["dur"]) / 1000)
             for one in events
             if one["name"] == "RunTask" and (one["pid"], one["tid"]) == page and "dur" in one
         ]
