@@ -6,7 +6,9 @@ import json
 import os
 import pickle
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -291,11 +293,23 @@ def test_leaving_the_block_while_another_thread_iterates_ends_that_too():
 
 
 def test_ctrl_c_in_the_iteration_keeps_the_part_and_closes():
-    with ScriptedServer(silent_after(["Once"])) as server:
+    def script(exchange):
+        exchange.text_events(["Once"])
+        while True:  # a signal that comes just before a read is seen when the read returns
+            exchange.send(b": ping\n\n")
+            exchange.wait(0.02)
+
+    main = threading.get_ident()
+
+    def interrupt():
+        while sys._current_frames()[main].f_code.co_name != "readinto":
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ScriptedServer(script) as server:
         answer = opened(server, timeout=300)
         assert next(answer).text == "Once"
-        # No event tells that the main thread is inside the read; before it, Ctrl-C does the same.
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt), answer:
             next(answer)
         assert answer.completion.cancelled

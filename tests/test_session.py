@@ -11,6 +11,7 @@ import pytest
 import together_nb
 from tests.servers import ScriptedServer, answers, replies, silent, silent_after
 from together_nb import complete, history, models, stream
+from together_nb.accumulate import Accumulator
 from together_nb.completion import CompletionRequest, Usage
 from together_nb.config import settings
 from together_nb.errors import (
@@ -86,21 +87,15 @@ def test_the_part_of_a_failed_answer_is_in_the_error_and_in_the_history():
     assert [(answer.text, answer.error) for answer in history] == [("Once upon", "connection lost")]
 
 
-def test_ctrl_c_keeps_the_part_marks_it_and_closes_the_connection():
-    came = threading.Event()
+def test_ctrl_c_keeps_the_part_marks_it_and_closes_the_connection(monkeypatch):
+    usual = Accumulator.add
 
-    def script(exchange):
-        exchange.text_events(["Once"])
-        came.set()
-        exchange.await_close()
+    def add(accumulator, chunk):
+        usual(accumulator, chunk)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    def interrupt():
-        came.wait(20)
-        # No event tells that the token was taken and that the main thread waits for the next.
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    with ScriptedServer(script) as server:
-        threading.Thread(target=interrupt).start()
+    monkeypatch.setattr(Accumulator, "add", add)
+    with ScriptedServer(silent_after(["Once"])) as server:
         with pytest.raises(KeyboardInterrupt):
             complete("Tell me", base_url=server.base_url, model="test/chat")
         assert server.closed.wait(20)
