@@ -64,9 +64,9 @@ def paced(exchange) -> None:
 
 
 @contextmanager
-def heard(folder: Path):
+def heard(runtime: Path):
     """Times and sizes of the messages on the IOPub of the one kernel."""
-    (connection,) = (folder / ".runtime").glob("kernel-*.json")
+    (connection,) = runtime.glob("kernel-*.json")
     client = BlockingKernelClient(connection_file=str(connection))
     client.load_connection_file()
     client.iopub_channel.start()
@@ -91,10 +91,10 @@ ENDED = """n => { const columns = [...document.querySelectorAll('.tnb-column')];
     return columns.length === n && columns.every(column => column.querySelector('button').disabled); }"""
 
 
-def streamed(page, compare, folder: Path) -> None:
+def streamed(page, compare, runtime: Path) -> None:
     """Let all columns stream to their end, and print what it cost."""
     page.evaluate(LONG_TASKS)
-    with heard(folder) as messages:
+    with heard(runtime) as messages:
         begun = time.perf_counter()
         compare.click()
         page.wait_for_function("n => document.querySelectorAll('.tnb-column').length === n", arg=COLUMNS)
@@ -150,7 +150,7 @@ def main() -> None:
             compare = panel.locator(".tnb-compare-head").get_by_role("button", name="Compare")
             stop = panel.get_by_role("button", name="Stop all")
             page.evaluate("document.addEventListener('click', event => { window.pressed = event.timeStamp; }, true)")
-            streamed(page, compare, folder)
+            streamed(page, compare, lab.runtime)
             times = [stopped(page, compare, stop, server) for _ in range(5)]
             print("Stop all, click to the last connection closed, ms:", ", ".join(f"{one:.0f}" for one in times))
             browser.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,9 @@ class Kernel:
     """A Python kernel in a process of its own, with the extension loaded, or as the folder's profile has it."""
 
     def __init__(self, folder: Any, *, loaded: bool = True, **environment: str):
-        self.manager = KernelManager()
+        # Sockets with names: ports that are free when they are picked can be another's when the kernel binds them.
+        self._sockets = tempfile.TemporaryDirectory(prefix="tnb")  # a short path: a socket's name has 107 bytes
+        self.manager = KernelManager(transport="ipc", ip=f"{self._sockets.name}/k")
         kept = environment_without("TOGETHER_")
         self.manager.start_kernel(env={**kept, "IPYTHONDIR": str(folder), **environment}, cwd=str(folder))
         self.client = self.manager.client()
@@ -138,3 +141,4 @@ class Kernel:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self._sockets.cleanup()

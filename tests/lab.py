@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -63,41 +65,50 @@ class Server:
         python: str | Path = sys.executable,
     ):
         self.folder = folder
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self._log = (folder / ".server.log").open("w")
+        self.runtime = Path(tempfile.mkdtemp(prefix="tnb"))  # a short path: a socket's name has 107 bytes
+        self._log = (folder / ".server.log").open("a")
+        self._command = [python, *command, "--no-browser", "--ServerApp.port_retries=0", "--Voila.port_retries=0"]
+        self._environment = {
+            **os.environ,
+            **(environment or {}),
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / ".lab-settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".lab-workspaces"),
+            "JUPYTER_CONFIG_DIR": str(folder / ".jupyter"),
+            "JUPYTER_RUNTIME_DIR": str(self.runtime),
+            "IPYTHONDIR": str(folder / ".ipython"),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+        }
+        while not self._started():  # a port that was free when it was picked can be another's now
+            log = (folder / ".server.log").read_text()
+            if not re.search("no available port|is not available", log):
+                self.stop()
+                raise RuntimeError(f"it did not start:\n{log[-3000:]}")
+            self._log.truncate(0)
+
+    def _started(self) -> bool:
+        """Start it at a port that is free, and wait for its answer; False where it ended, or gives none."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [python, *command, "--no-browser", f"--port={self.url.rsplit(':', 1)[1]}"],
-            cwd=folder,
+            [*self._command, f"--port={port}"],
+            cwd=self.folder,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                **(environment or {}),
-                "JUPYTERLAB_SETTINGS_DIR": str(folder / ".lab-settings"),
-                "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".lab-workspaces"),
-                "JUPYTER_CONFIG_DIR": str(folder / ".jupyter"),
-                "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
-                "IPYTHONDIR": str(folder / ".ipython"),
-                "JUPYTER_PREFER_ENV_PATH": "1",
-            },
+            env=self._environment,
         )
-        self._await_answer()
-
-    def _await_answer(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError, LookupError):  # the last two: another one has the port
                 self._ask()
-                return
+                return True
             time.sleep(0.1)
-        self.stop()
-        raise RuntimeError("it did not start:\n" + (self.folder / ".server.log").read_text()[-3000:])
+        return False
 
     def _ask(self) -> None:
-        """Raise OSError while it does not answer."""
+        """Raise an error while it does not answer."""
         request = urllib.request.Request(f"{self.url}/api/status?token={TOKEN}")
-        with urllib.request.urlopen(request, timeout=START_SECONDS):
-            pass
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as reply:
+            json.load(reply)["kernels"]
 
     def stop(self) -> None:
         self.process.terminate()
@@ -107,6 +118,7 @@ class Server:
             self.process.kill()
             self.process.wait()
         self._log.close()
+        shutil.rmtree(self.runtime)
 
 
 class Lab(Server):
@@ -137,7 +149,10 @@ class Lab(Server):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
         token = f"--IdentityProvider.token={TOKEN}"
-        super().__init__(folder, "-m", module, "--allow-root", "--ip=127.0.0.1", token, environment=environment)
+        sockets = "--KernelManager.transport=ipc"  # as in `Kernel`
+        super().__init__(
+            folder, "-m", module, "--allow-root", "--ip=127.0.0.1", token, sockets, environment=environment
+        )
 
     def _kernels(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
@@ -171,6 +186,7 @@ class Notebook:
 
     def __init__(self, page: Any, lab: Lab, name: str):
         self.page = page
+        self.lab = lab
         self.path = lab.folder / name
         page.goto(f"{lab.url}/{lab.page}/{name}?token={TOKEN}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)

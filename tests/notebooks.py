@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 from tests.kernels import WIDGET, environment_without
 
@@ -57,7 +58,9 @@ def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
             cell.outputs, cell.execution_count = [], None
     kept = environment_without("TOGETHER_")
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": folder}})
+        # Sockets with names, as in `Kernel`.
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})
+        client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": folder}}, config=config)
         asyncio.run(client.async_execute(env={**kept, "IPYTHONDIR": folder, **environment}))
     return notebook
 

@@ -24,7 +24,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trustme
 
@@ -290,6 +292,7 @@ class Exchange:
         self._begun = False
         self._keep = False
         self._cut = False
+        self._over = False
 
     @property
     def dialect(self) -> str:
@@ -376,9 +379,14 @@ class Exchange:
             body["usage"] = usage
         return body
 
-    def done(self) -> None:
-        """Send the terminator."""
-        self.send(b"data: [DONE]\n\n")
+    def done(self, *, last: bool = False) -> None:
+        """Send the terminator; with `last` the end of the body comes in the same packet, so that no pause falls between."""
+        terminator = b"data: [DONE]\n\n"
+        if last and self._begun and self._chunked and self._zip is None:
+            self._over = True
+            self.raw(b"%x\r\n%b\r\n0\r\n\r\n" % (len(terminator), terminator))
+        else:
+            self.send(terminator)
 
     def reply(self, status: int, body: Any, **headers: Any) -> None:
         """A whole reply with its length: bytes as they are, anything else as JSON."""
@@ -421,7 +429,7 @@ class Exchange:
         if self._zip is not None:
             self._send(self._zip.flush())
             self._zip = None
-        if self._chunked:
+        if self._chunked and not self._over:
             self.raw(b"0\r\n\r\n")
         return self._keep
 
@@ -444,7 +452,7 @@ def answers(
             told = counted if usage is True else usage or None
             exchange.event(exchange.payload("", dialect=dialect, finish=finish, usage=told))
         if done:
-            exchange.done()
+            exchange.done(last=True)
 
     return script
 
@@ -490,11 +498,26 @@ def full_listener() -> Iterator[str]:
         listener = stack.enter_context(socket.socket())
         listener.bind((HOST, 0))
         listener.listen(0)
-        for _ in range(3):
+        for number in range(3):
             filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
+            filler.setblocking(number == 0)  # the first one is taken
             filler.connect_ex(listener.getsockname())
         yield f"http://{HOST}:{listener.getsockname()[1]}"
+
+
+def connecting(address: str) -> int:
+    """How many connections to an address are being made; the system's table tells, and no event."""
+    place = f":{urlsplit(address).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(place) and row[3] == "02" for row in rows)
+
+
+def await_connecting(address: str, number: int) -> None:
+    """Until so many connections to an address are being made."""
+    deadline = time.monotonic() + PATIENCE
+    while connecting(address) != number:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 @cache

@@ -414,7 +414,7 @@ def test_a_refusal_slows_all_down_together(monkeypatch):
                 all_there.set()
         if first:
             exchange.pause(all_there)
-            busy(1)(exchange)
+            busy(3)(exchange)
         else:
             echo(exchange)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import PATIENCE, ScriptedServer, answers, replies
+from tests.servers import ScriptedServer, answers, replies
 from tests.test_key import CANARY, KEY, clean, seen
 from together_nb import history, recording
 from together_nb.batch import map_prompts
@@ -25,7 +25,11 @@ from together_nb.resolve import open_stream
 from together_nb.spending import ledger
 from together_nb.tasks import Task, answer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:Creating scratch directories"),  # Dask's, where the disk is slow
+]
+PATIENCE = 120.0  # seconds; a process starts, imports the package and trains a model
 
 
 def asked(exchange):
@@ -105,7 +109,12 @@ class Engines:
 
         self.folder = folder
         self.cluster = ipyparallel.Cluster(
-            n=2, profile_dir=str(folder / "profile"), log_level=40, cluster_id="", send_engines_connection_env=True
+            n=2,
+            profile_dir=str(folder / "profile"),
+            log_level=40,
+            cluster_id="",
+            send_engines_connection_env=True,
+            engine_timeout=240,
         )
         self.client = self.cluster.start_and_connect_sync(activate=False)
         self.executor = self.client.load_balanced_view().executor

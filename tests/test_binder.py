@@ -254,7 +254,7 @@ def test_the_first_link_opens_the_quickstart_in_jupyterlab_and_it_streams(visite
         if kinds[number][0] == "code":
             notebook.run(number)
             notebook.wait_run(number)
-    assert "local/ngram · " in notebook.output(asks).inner_text()
+    notebook.output(asks).get_by_text("local/ngram · ").wait_for()
     pictures(page, "binder-quickstart-run", of=notebook.output(asks))
     config = json.loads(page.locator("#jupyter-config-data").text_content())
     assert NEWS in config["disabledExtensions"]
@@ -307,7 +307,7 @@ def test_the_playground_asks_with_the_key_of_the_servers_environment_and_never_s
         }
         voila = Voila(tmp_path, "playground.ipynb", environment=environment)
         try:
-            page.goto(voila.url)
+            page.goto(voila.url, timeout=120_000)  # it starts a kernel first
             panel = PanelPage(page)
             panel.wait("Ready")
             panel.click("Generate")

@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from tests.servers import DIALECTS, ScriptedServer, answers, endless, replies, silent, silent_after
+from tests.servers import DIALECTS, PATIENCE, ScriptedServer, answers, endless, replies, silent, silent_after
 from tests.test_transport import KINDS
 from together_nb import complete, stream
 from together_nb.completion import Usage
+from together_nb.config import settings
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
@@ -52,6 +53,7 @@ def failed(server, kind, **options):
     assert not answer.cancelled
     assert KEY not in f"{error!r} {error} {error._render_traceback_()} {error.completion!r}"
     assert KEY.encode() not in pickle.dumps(error)
+    assert server.arrived.wait(PATIENCE)
     assert len(server.requests) == 1
     return error
 
@@ -434,7 +436,8 @@ def test_a_server_that_holds_the_connection_after_the_terminator_does_not_hold_t
     finished = threading.Event()
 
     def script(exchange):
-        answers(TEXTS)(exchange)
+        answers(TEXTS, done=False)(exchange)
+        exchange.done()
         exchange.pause(finished)
 
     with ScriptedServer(script) as server:
@@ -516,8 +519,9 @@ def test_silence_before_the_answer_is_a_time_out():
 
 
 def test_silence_in_mid_stream_is_a_lost_connection_that_says_so():
+    settings.silence_timeout = 0.3
     with ScriptedServer(silent_after(["Once"])) as server:
-        error = failed(server, ConnectionLostError, timeout=0.3)
+        error = failed(server, ConnectionLostError, timeout=None)
         assert error.message.endswith(f"{server.base_url} was silent for 0.3 s in mid-answer.")
         assert error.hint == "What came is kept. Set settings.silence_timeout higher if it needs such pauses."
         assert error.completion.text == "Once"

@@ -130,8 +130,7 @@ def test_a_wait_is_told_in_its_column(ask, kernel):
         run = ask(server, CALL.format([1, 2], 2)).wait()
     kernel.run("together_nb.settings.max_retries = 0").wait()
     assert any(
-        state_of(one).get("value", "").startswith("the server is overloaded; trying again in 1 s")
-        for one in run.messages
+        state_of(one).get("value", "").startswith("the server is overloaded; trying again ") for one in run.messages
     )
     assert run.of("stream") == []
     assert run.display["data"]["text/plain"].count("to the end") == 2

@@ -183,7 +183,10 @@ def test_a_view_that_fails_leaves_no_stream_open_and_loses_nothing(columns, monk
     assert all(stream.cancelled or stream.completion.finish_reason for stream in opened)
     assert len(kept) == 3
     assert session.drawn == set()
-    assert not [thread for thread in threading.enumerate() if thread.name == "together_nb stream"]
+    for thread in threading.enumerate():
+        if thread.name == "together_nb stream":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 def test_an_error_that_is_no_error_of_ours_is_one_columns_failure_too(columns, monkeypatch):

@@ -11,8 +11,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from itertools import count
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,6 +20,8 @@ from tests.servers import (
     ScriptedServer,
     answers,
     authority,
+    await_connecting,
+    connecting,
     endless,
     full_listener,
     replies,
@@ -244,20 +244,6 @@ class Watched:
             self._script(exchange)
         finally:
             self.gone.set()
-
-
-def connecting(address):
-    """How many connections to an address are being made; the system's table tells, and no event."""
-    place = f":{urlsplit(address).port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[2].endswith(place) and row[3] == "02" for row in rows)
-
-
-def await_connecting(address, number):
-    deadline = time.monotonic() + PATIENCE
-    while connecting(address) != number:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")

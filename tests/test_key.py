@@ -910,6 +910,6 @@ def test_a_notebook_that_was_saved_with_its_widgets_and_all_around_it_hold_no_ke
     for where in (saved, shown, "".join(console), stored):
         assert clean(where)
     assert b"[D " in (tmp_path / ".server.log").read_bytes()
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for folder in (tmp_path, notebook.lab.runtime) for path in folder.rglob("*") if path.is_file()]
     assert {"history.sqlite", "lesson-checkpoint.ipynb"} <= {path.name for path in files}
     assert clean(b"\n".join(path.read_bytes() for path in files))

@@ -295,7 +295,7 @@ def test_a_thousand_half_requests_neither_lock_anyone_out_nor_are_a_thousand_thr
             with contextlib.suppress(ConnectionError):
                 sock.sendall(HALF[: number % len(HALF)])
             if number % 100 == 99:
-                assert threading.active_count() - before <= server_module.MOST_CONNECTIONS + 5
+                eventually(lambda: threading.active_count() - before <= server_module.MOST_CONNECTIONS + 5)
                 assert requests.post(running.base_url + "/v1/completions", json=completion(), timeout=60).ok
         known.request("GET", "/v1/models")  # the connection of one who has asked before is not the first to go
         assert known.getresponse().status == 200
@@ -355,7 +355,7 @@ def test_more_requests_than_can_be_answered_at_once_are_503(own, monkeypatch):
 
 def test_who_reads_nothing_makes_room_for_others(own, monkeypatch):
     monkeypatch.setattr(server_module, "MOST_ANSWERS", 1)
-    monkeypatch.setattr(wire, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "STALLED_SECONDS", 1.0)
     running = own()
     with connected(running) as sock:
         sock.sendall(message(completion(stream=True, max_tokens=100_000, logprobs=20, logit_bias={"0": -1000})))
@@ -546,11 +546,12 @@ thread.join()
 """
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(os.name != "posix", reason="memory is measured as POSIX does")
 def test_no_schema_takes_much_time_or_memory():
     done = subprocess.run(
         [sys.executable, "-c", CHILD],
-        input=json.dumps(BOMBS), cwd=ROOT, capture_output=True, text=True, timeout=250, check=True,
+        input=json.dumps(BOMBS), cwd=ROOT, capture_output=True, text=True, timeout=550, check=True,
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row[0] for row in rows} == set(BOMBS)
@@ -699,7 +700,7 @@ try:
 except TogetherError:
     pass
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=250)
 
 
 def test_what_requests_hold_together_is_bounded_and_given_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 
@@ -19,6 +20,8 @@ from together_nb.panel.status import State
 from together_nb.retry import Retries, Wait, asked_for, may_pass, told_to, tried
 from together_nb.scope import Scope
 from together_nb.wiretap import Wiretap
+
+LEFT = r"(in \d+ s|now)"  # a slow machine says it late
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -180,9 +183,9 @@ def test_in_python_each_wait_is_logged_as_a_warning(monkeypatch, caplog):
     settings.max_retries = 4
     with ScriptedServer(limited("soon")) as server, stream("hello", **asked(server)) as opened_:
         assert "".join(chunk.text for chunk in opened_) == "Once upon"
-    assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [
-        ("together_nb", "WARNING", "rate limited; trying again in 1 s")
-    ]
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("together_nb", "WARNING")
+    assert record.getMessage().startswith("rate limited; trying again ")
 
 
 def test_whoever_listens_is_told_and_nothing_is_logged(monkeypatch, caplog):
@@ -347,16 +350,15 @@ def test_a_scope_ends_the_wait_for_a_list():
 # In a terminal
 
 
-def test_a_terminal_is_told_in_a_line(capsys, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.2)
+def test_a_terminal_is_told_in_a_line(capsys):
     settings.max_retries = 4
     models = failing_list(replies(503, b""))
     with ScriptedServer(limited("1"), models=models) as server, ipython() as shell:
         settings.base_url = server.base_url
         shell.run_cell("%%together -m test/chat\nhello").raise_error()
     first, second, third = capsys.readouterr().out.splitlines()[:3]
-    assert first == "(the server is overloaded; trying again in 1 s · Ctrl-C stops)"
-    assert second == "(rate limited; trying again in 1 s · Ctrl-C stops)"
+    assert re.fullmatch(rf"\(the server is overloaded; trying again {LEFT} · Ctrl-C stops\)", first)
+    assert re.fullmatch(rf"\(rate limited; trying again {LEFT} · Ctrl-C stops\)", second)
     assert third == "Once upon"
 
 
@@ -371,12 +373,13 @@ def kernel(tmp_path_factory):
     one.stop()
 
 
-def status_with(text):
-    """Whether a message draws a status line with `text`."""
+def status_with(pattern):
+    """Whether a message draws a status line that matches `pattern`."""
 
     def seen(message):
         state_ = message["content"].get("data", {})
-        return text in str(state_.get("state", {}).get("value", "") if isinstance(state_, dict) else "")
+        drawn = str(state_.get("state", {}).get("value", "") if isinstance(state_, dict) else "")
+        return re.search(pattern, drawn) is not None
 
     return seen
 
@@ -389,7 +392,7 @@ def run_in(kernel, server, cell):
 def test_a_cell_says_that_it_waits_and_how_to_stop_it_and_then_answers(kernel):
     with ScriptedServer(limited("1")) as server:
         run = run_in(kernel, server, "%%together --api chat\nhello")
-        run.until(status_with("rate limited; trying again in 1 s · ■ stops"))
+        run.until(status_with(rf"rate limited; trying again {LEFT} · ■ stops"))
         run.wait()
     assert (run.status, len(server.requests)) == ("ok", 2)
     assert run.display["data"]["text/plain"].startswith("Once upon\n")
@@ -398,7 +401,7 @@ def test_a_cell_says_that_it_waits_and_how_to_stop_it_and_then_answers(kernel):
 def test_the_notebooks_stop_ends_a_wait(kernel):
     with ScriptedServer(limited()) as server:
         run = run_in(kernel, server, "%%together --api chat\nhello")
-        run.until(status_with("trying again in 60 s"))
+        run.until(status_with(rf"trying again {LEFT}"))
         kernel.interrupt()
         run.wait()
         assert len(server.requests) == 1
@@ -409,7 +412,7 @@ def test_the_notebooks_stop_ends_a_wait(kernel):
 def test_the_stop_button_of_a_cell_in_the_background_ends_a_wait(kernel):
     with ScriptedServer(limited()) as server:
         run_in(kernel, server, "%%together --api chat -b -o run\nhello").wait()
-        while not status_with("trying again in 60 s")(message := kernel.client.get_iopub_msg(timeout=PATIENCE)):
+        while not status_with(rf"trying again {LEFT}")(message := kernel.client.get_iopub_msg(timeout=PATIENCE)):
             pass
         assert "■" not in str(message["content"])
         kernel.run("run.cancel()").wait()
@@ -422,13 +425,14 @@ def test_a_cell_that_waits_for_the_list_says_so_and_takes_it_away(kernel):
         run = run_in(kernel, server, "%%together\nhello").wait()
     kinds = [one["msg_type"] for one in run.of("display_data", "clear_output")]
     assert kinds == ["display_data", "clear_output", "display_data"]
-    assert run.of("display_data")[0]["content"]["data"]["text/plain"] == "rate limited; trying again in 1 s · ■ stops"
+    shown = run.of("display_data")[0]["content"]["data"]["text/plain"]
+    assert re.fullmatch(rf"rate limited; trying again {LEFT} · ■ stops", shown)
 
 
 def test_a_command_that_waits_says_so_and_keeps_what_else_is_shown(kernel):
     with ScriptedServer(silent(), models=failing_list(replies(429, b"", retry_after="1"))) as server:
         run = run_in(kernel, server, "print('before')\n%together models").wait()
-    assert run.stdout == "before\n(rate limited; trying again in 1 s · ■ stops)\n"
+    assert re.fullmatch(rf"before\n\(rate limited; trying again {LEFT} · ■ stops\)\n", run.stdout)
     assert "test/chat" in run.display["data"]["text/plain"]
     assert run.of("clear_output") == []
 
@@ -444,13 +448,16 @@ def test_where_nobody_watches_a_wait_is_sat_out_in_silence(kernel):
 # In the panel
 
 
-def test_the_panel_says_that_it_waits_and_then_answers():
+def test_the_panel_says_that_it_waits_and_then_answers(monkeypatch):
+    waits, sit_out = [], Wait.sit_out
+    monkeypatch.setattr(Wait, "sit_out", lambda wait: waits.append(wait) or sit_out(wait))
     settings.max_retries = 4
-    with ScriptedServer(limited("1")) as server, opened(server, api="chat") as panel:
+    with ScriptedServer(limited("60")) as server, opened(server, api="chat") as panel:
         click(panel, "Generate")
         until(lambda: state(panel) is State.RETRYING)
         assert figures(panel).startswith("rate limited; trying again ")
         assert enabled(panel) == {"Stop", "Clear"}
+        waits[0]._until = 0  # it is over
         rest()
         assert (state(panel), panel.completion.text) == (State.DONE, "Once upon")
 
@@ -471,7 +478,7 @@ def test_the_panel_says_that_it_waits_for_the_list():
     with ScriptedServer(answers(["Once"]), models=failing_list(*failed)) as server, opened(server) as panel:
         click(panel, "Generate")
         until(lambda: state(panel) is State.RETRYING)
-        assert figures(panel) == "rate limited; trying again in 60 s"
+        assert re.fullmatch(rf"rate limited; trying again {LEFT}", figures(panel))
         click(panel, "Stop")
         until(lambda: state(panel) is State.STOPPED)
         assert server.requests == []
@@ -482,7 +489,7 @@ def test_a_column_says_that_it_waits():
     with ScriptedServer(replies(429, b"", retry_after="60")) as server, opened(server, api="chat") as panel:
         show(panel, "Compare")
         click(panel, "Compare")
-        until(lambda: "rate limited; trying again in 60 s" in words(page(panel, "Compare")))
+        until(lambda: re.search(rf"rate limited; trying again {LEFT}", words(page(panel, "Compare"))))
         click(panel, "Stop all")
         rest()
         assert "stopped by you" in words(page(panel, "Compare"))

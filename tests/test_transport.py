@@ -9,7 +9,17 @@ from functools import partial
 
 import pytest
 
-from tests.servers import HOST, ScriptedServer, answers, full_listener, replies, silent, silent_after
+from tests.servers import (
+    HOST,
+    ScriptedServer,
+    answers,
+    await_connecting,
+    connecting,
+    full_listener,
+    replies,
+    silent,
+    silent_after,
+)
 from together_nb import complete
 from together_nb.config import Key
 from together_nb.errors import APIConnectionError, APITimeoutError, TogetherError
@@ -148,8 +158,13 @@ def test_cancel_ends_the_tls_handshake(certificates):
 def test_cancel_ends_the_wait_for_a_connection():
     with full_listener() as address:
         exchange = exchange_with(address, connect_timeout=300)
-        # No event tells that the other thread is inside connect().
-        stopper = threading.Timer(0.1, exchange.cancel)
+        before = connecting(address)
+
+        def stop():
+            await_connecting(address, before + 1)
+            exchange.cancel()
+
+        stopper = threading.Thread(target=stop)
         stopper.start()
         with pytest.raises(APIConnectionError):
             exchange.open()
@@ -271,6 +286,7 @@ def test_silence_has_its_own_message():
         assert isinstance(error, APITimeoutError)
         assert error.message == f"{server.base_url} did not begin to answer within 0.3 s."
         assert "settings.timeout" in error.hint
+        assert server.arrived.wait(20)
         assert len(server.requests) == 1
 
 
@@ -278,6 +294,7 @@ def test_silence_in_mid_stream_is_a_time_out_too():
     with ScriptedServer(silent_after(["a"])) as server:
         error = failure(exchange_with(server, timeout=0.3))
         assert isinstance(error, APITimeoutError)
+        assert server.arrived.wait(20)
         assert len(server.requests) == 1
 
 

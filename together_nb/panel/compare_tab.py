@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ class CompareTab(Page):
         self._opener = opener
         self._changed = changed
         self.columns: list[Column] = []
+        self._telling = RLock()
         names = [name for name, parameter in PARAMETERS.items() if parameter.type is not dict]
         self.vary = explained(
             Dropdown(description="vary", options=[*names, MODEL], value="temperature"),
@@ -147,9 +149,10 @@ class CompareTab(Page):
         self._tell_buttons()
 
     def _tell_buttons(self) -> None:
-        running = self.running
-        if self.stop_all.disabled == running:
-            self.stop_all.disabled = not running
+        with self._telling:  # columns end in threads of their own
+            running = self.running
+            if self.stop_all.disabled == running:
+                self.stop_all.disabled = not running
 
 
 class Column:
