@@ -116,7 +116,7 @@ def test_each_client_is_fed_the_same_tokens(feed, name, pace):
 
 def test_the_server_tells_when_it_sent_each_token_and_when_the_client_left(feed):
     assert len(list(HERE[BARE](feed.url, "numbered-20-500"))) == 20 + 1  # the last one says why it ends
-    line = feed.next_log(20)
+    (line,) = feed.log()
     assert (line["model"], len(line["sent"]), line["closed"]) == ("numbered-20-500", 20, None)
     # Never before its time; how late, a busy machine decides.
     assert all(at - line["arrived"] >= number / 500 - 0.001 for number, at in enumerate(line["sent"]))

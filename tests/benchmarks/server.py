@@ -107,10 +107,10 @@ def _script(log: _Log) -> Any:
                     exchange.raw(data[start : start + _BLOCK])
             if scenario.hold:
                 exchange.wait(3600)
+            line["ended"] = time.time()  # before the end is sent: a client that has it can ask for the log at once
             exchange.raw(_end(model, scenario.count))
-            line["ended"] = time.time()
         except (Gone, OSError):
-            line["closed"] = time.time()
+            line["ended"], line["closed"] = None, time.time()
             raise
 
     return script
