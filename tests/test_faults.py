@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import re
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +15,7 @@ from ipywidgets import HTML
 
 from tests.faults import CONTRIBUTING, FAULTS, PART, PIECES, REFUSALS, TAKEN, TRIES, Fault, with_table
 from tests.kernels import PATIENCE, WIDGET, Kernel
-from tests.servers import DIALECTS, MODELS
+from tests.servers import DIALECTS, MODELS, eventually
 from tests.test_magic import ipython
 from tests.test_panel import answer, click, opened, page, rest, state
 from together_nb import endpoint, history, settings, stream
@@ -128,11 +127,12 @@ def holds(expected, found, place, dialect):
 
 def asked(server, expected):
     """How often a server was asked; a client that gave up can be ahead of it."""
-    deadline = time.monotonic() + PATIENCE
-    while (count := len(server.requests) if server.handshake else server.connections) < expected:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return count
+
+    def count():
+        return len(server.requests) if server.handshake else server.connections
+
+    eventually(lambda: count() >= expected)
+    return count()
 
 
 def check(fault: Fault, door: str, dialect: str, waits, capsys):

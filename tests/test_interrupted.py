@@ -20,9 +20,9 @@ from tests.servers import (
     ScriptedServer,
     answers,
     authority,
-    await_connecting,
     connecting,
     endless,
+    eventually,
     full_listener,
     replies,
     silent,
@@ -266,9 +266,9 @@ def test_while_it_connects(desk, options, words):
     with full_listener() as address:
         before = connecting(address)
         run = desk.ask(address, f"%%together {options}\nhello")
-        await_connecting(address, before + 1)
+        eventually(lambda: connecting(address) == before + 1)
         desk.interrupt(run)
-        await_connecting(address, before)
+        eventually(lambda: connecting(address) == before)
     desk.assert_stopped(run, words=words)
 
 

@@ -19,6 +19,7 @@ import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.servers import eventually
 from together_nb.errors import InputError
 from together_nb.local import server as server_module
 from together_nb.local import wire
@@ -101,14 +102,6 @@ def message(body, *headers):
     path = b"/v1/chat/completions" if b'"messages"' in data else b"/v1/completions"
     lines = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"Content-Length: %d" % len(data), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + data
-
-
-def eventually(true):
-    """Wait until something is true; a minute, for slow machines."""
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # The key

@@ -13,8 +13,8 @@ from tests.servers import (
     HOST,
     ScriptedServer,
     answers,
-    await_connecting,
     connecting,
+    eventually,
     full_listener,
     replies,
     silent,
@@ -161,7 +161,7 @@ def test_cancel_ends_the_wait_for_a_connection():
         before = connecting(address)
 
         def stop():
-            await_connecting(address, before + 1)
+            eventually(lambda: connecting(address) == before + 1)
             exchange.cancel()
 
         stopper = threading.Thread(target=stop)

@@ -150,9 +150,7 @@ class CompareTab(Page):
 
     def _tell_buttons(self) -> None:
         with self._telling:  # columns end in threads of their own
-            running = self.running
-            if self.stop_all.disabled == running:
-                self.stop_all.disabled = not running
+            self.stop_all.disabled = not self.running
 
 
 class Column:
