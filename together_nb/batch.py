@@ -228,7 +228,7 @@ class _Batch:
         for number in numbers:
             try:
                 tasks[number] = Task.of(self._opened(number, openers))
-            except MissingKeyError:  # noqa: PERF203  (each item has its own)
+            except MissingKeyError:
                 raise
             except InputError as error:
                 refused[number] = error

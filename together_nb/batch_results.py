@@ -14,8 +14,7 @@ from together_nb.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Self
+    from typing import Self
 
     from together_nb.completion import CompletionRequest
     from together_nb.items import Items

@@ -11,8 +11,7 @@ from together_nb.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from together_nb.completion import Chunk, Completion, CompletionRequest
     from together_nb.dialects import Dialect

@@ -148,7 +148,7 @@ def tried(most: int, ask: Callable[[], Result]) -> Result:
     while True:
         try:
             return ask()
-        except TogetherError as error:  # noqa: PERF203  (that is what the loop is for)
+        except TogetherError as error:
             wait = retries.after(error)
             if wait is None or not wait.sit_out():
                 raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from together_nb.fork import after_fork
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _current: ContextVar[Scope | None] = ContextVar("together_nb scope", default=None)
 after_fork(lambda: _current.set(None))  # what the parent began, a child neither joins nor ends

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,7 +75,7 @@ FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
 
 def _about() -> dict[str, Any]:
     return {
-        "date": datetime.now(tz=timezone.utc).date().isoformat(),
+        "date": datetime.now(tz=UTC).date().isoformat(),
         "python": platform.python_version(),
         "processors": os.cpu_count(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Self
 
 HOST = "127.0.0.1"
 
@@ -129,7 +130,7 @@ class LocalServer:
             self._rate = rate
             self.changed.notify_all()
 
-    def start(self) -> LocalServer:
+    def start(self) -> Self:
         """Serve from a daemon thread.
 
         Returns
@@ -179,7 +180,7 @@ class LocalServer:
         """
         return Pace(self, look)
 
-    def __enter__(self) -> LocalServer:  # noqa: PYI034  (Self is of Python 3.11)
+    def __enter__(self) -> Self:
         """Start; the server."""
         return self.start()
 
