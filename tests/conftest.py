@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -89,6 +91,22 @@ def tls(request):
     return request.getfixturevalue("certificates") if request.param == "TLS" else None
 
 
+@pytest.fixture
+def start_kernel(tmp_path):
+    """Start a real kernel, `start_kernel(TOGETHER_MODEL="m")`; all of them stop with the test."""
+    from tests.kernels import Kernel
+
+    kernels = []
+
+    def start(*, loaded=True, **environment):
+        kernels.append(Kernel(tmp_path, loaded=loaded, **environment))
+        return kernels[-1]
+
+    yield start
+    for kernel in kernels:
+        kernel.stop()
+
+
 @pytest.fixture(scope="session")
 def browser():
     from tests.lab import CHROMIUM_FLAGS, chromium
@@ -104,45 +122,70 @@ def browser():
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def shared_lab(tmp_path_factory):
+    """A JupyterLab for each set of options, `shared_lab(theme="JupyterLab Dark")`, which the tests of a process share."""
+    from tests.lab import Lab
+
+    labs = {}
+
+    def get(**options):
+        key = tuple(sorted(options.items()))
+        if key not in labs:
+            labs[key] = Lab(tmp_path_factory.mktemp("lab"), **options)
+        return labs[key]
+
+    yield get
+    for lab in labs.values():
+        lab.stop()
+
+
 @pytest.fixture
-def open_notebook(browser, tmp_path):
-    """Open a notebook in a server of its own: cells after one that loads the extension, or those of a file."""
+def open_notebook(browser, shared_lab, tmp_path):
+    """Open a notebook with a kernel of its own: the cells after one that loads the extension, or those of a file.
+
+    `server` is the one that the kernel's requests go to. `own_lab` starts a JupyterLab for it, over `tmp_path`.
+    """
     from tests.lab import Lab, Notebook, write_notebook
 
     labs = []
 
-    def start(*cells, notebook=None, width=1200, server=None, environment=None, **options):
-        name = "lesson.ipynb"
-        if notebook is None:
-            write_notebook(tmp_path / name, "%load_ext together_nb", *cells)
-        else:
+    def start(*cells, notebook=None, width=1200, server=None, own_lab=False, **options):
+        lab = Lab(tmp_path, **options) if own_lab else shared_lab(**options)
+        labs.append((lab, own_lab))
+        folder = Path(tempfile.mkdtemp(dir=lab.folder))
+        if notebook is not None:
             document = json.loads(notebook.read_text())
             for cell in document["cells"]:  # so that what is seen was not there before
                 cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
-            (tmp_path / name).write_text(json.dumps(document))
-        environment = dict(environment or {})
-        if server is not None:
-            environment |= {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
-        labs.append(Lab(tmp_path, environment=environment, **options))
+            (folder / "lesson.ipynb").write_text(json.dumps(document))
+        else:
+            load = "%load_ext together_nb"
+            if server is not None:
+                variables = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+                load = f"import os\nos.environ |= {variables}\n{load}"
+            write_notebook(folder / "lesson.ipynb", load, *cells)
         page = browser.new_page(viewport={"width": width, "height": 1000})
-        return Notebook(page, labs[-1], name)
+        return Notebook(page, lab, f"{folder.name}/lesson.ipynb")
 
     yield start
-    for lab in labs:
-        lab.stop()
     for context in browser.contexts:
         context.close()
+    for lab, own_lab in labs:
+        lab.stop() if own_lab else lab.shut_kernels_down()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the slow tests too: storms, loads, installs, browsers")
 
 
 def pytest_collection_modifyitems(config, items):
-    """What takes minutes is left out, not skipped, unless ``-m`` speaks of it; the browser comes last, when little else runs."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-    if re.search(r"\blong\b", config.option.markexpr):
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out what is slow, unless ``--all`` or ``-m`` asks for it."""
+    left_out = {"long"} if config.option.all else {"slow", "install", "long"}
+    left_out = {marker for marker in left_out if not re.search(rf"\b{marker}\b", config.option.markexpr)}
+    slow = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
 
 
 @pytest.hookimpl(wrapper=True)

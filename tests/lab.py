@@ -113,7 +113,7 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(5)  # with a page open it may not obey
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -158,6 +158,12 @@ class Lab(Server):
         with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
             return json.load(reply)
 
+    def shut_kernels_down(self) -> None:
+        for kernel in self._kernels():
+            address = f"{self.url}/api/kernels/{kernel['id']}?token={TOKEN}"
+            with contextlib.suppress(urllib.error.HTTPError):  # it ended meanwhile
+                urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=START_SECONDS).close()
+
     def wait_connected(self) -> None:
         """Until a page is connected to an idle kernel."""
         deadline = time.monotonic() + START_SECONDS
@@ -188,10 +194,11 @@ class Notebook:
         self.page = page
         self.lab = lab
         self.path = lab.folder / name
-        page.goto(f"{lab.url}/{lab.page}/{name}?token={TOKEN}&reset")
+        self.url = f"{lab.url}/{lab.page}/{name}?token={TOKEN}&reset"
+        page.goto(self.url)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        # The indicator in the toolbar says idle before the kernel is connected. The status bar does not,
-        # and where there is none, the server knows.
+        # The indicator in the toolbar says idle before the kernel is connected. The status bar does not;
+        # where there is none, the server knows.
         if lab.page == "notebooks":
             lab.wait_connected()
             self.wait_idle()

@@ -68,14 +68,6 @@ def test_the_runtime_is_a_python_that_the_package_allows():
     assert version in SpecifierSet(metadata("together_nb")["Requires-Python"])
 
 
-def test_post_build_can_be_run_and_stops_at_an_error():
-    script = BINDER / "postBuild"
-    assert os.access(script, os.X_OK)
-    first, *others = script.read_text().splitlines()
-    assert first == "#!/usr/bin/env bash"
-    assert next(line for line in others if line and not line.startswith("#")) == "set -euo pipefail"
-
-
 @pytest.mark.parametrize(
     ("failing", "run"), [(None, ["jupyter", "python"]), ("jupyter", ["jupyter"]), ("python", ["jupyter", "python"])]
 )
@@ -92,9 +84,9 @@ def test_a_step_that_fails_fails_the_build(tmp_path, failing, run):
     assert done.returncode == int(failing is not None)
 
 
-def test_the_readme_links_to_what_is_opened_below():
-    links = re.findall(r"mybinder\.org/v2/gh/[^)?\s]+\?urlpath=([^)\s]+)", (ROOT / "README.md").read_text())
-    assert links == [QUICKSTART, PLAYGROUND]
+def test_the_guide_gives_the_addresses_of_what_is_opened_below():
+    guide = (ROOT / "notebooks" / "guide" / "binder.md").read_text()
+    assert re.findall(r"mybinder\.org/v2/gh/[^)?\s]+\?urlpath=([^`\s]+)", guide) == [QUICKSTART, PLAYGROUND]
 
 
 # What the steps build
@@ -157,14 +149,9 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.install
-def test_the_steps_leave_the_repository_as_it_was(build):
+def test_the_steps_leave_the_repository_as_it_was_and_ask_the_model(build):
     assert build.changed == []
-
-
-@pytest.mark.install
-def test_the_build_has_heard_the_embedded_model(build):
-    (line,) = [line for line in build.said.splitlines() if line.startswith("Once upon a time ")]
-    assert len(line.split()) > len(["Once", "upon", "a", "time", "…"])
+    assert re.search(r"^Once upon a time \S", build.said, re.MULTILINE)
 
 
 @pytest.mark.install
@@ -297,6 +284,7 @@ def test_the_second_link_shows_the_playground_and_generate_streams(visited, page
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_playground_asks_with_the_key_of_the_servers_environment_and_never_shows_it(page, tmp_path):
     shutil.copy(ROOT / "notebooks" / "playground.ipynb", tmp_path)
     with ScriptedServer(answers(["The", " answer."])) as server:

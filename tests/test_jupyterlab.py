@@ -1,4 +1,4 @@
-"""The quickstart and long answers in a real JupyterLab, in a real browser.
+"""A real JupyterLab in a real browser: one journey in the default tests, the quickstart and single sights in the slow ones.
 
 With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left there.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from tests.kernels import WIDGET
 from tests.lab import picture
 from tests.servers import ScriptedServer, answers, silent_after
+from tests.test_panel_browser import PanelPage
 
 pytestmark = pytest.mark.browser
 
@@ -36,13 +38,51 @@ def saved_outputs(document):
     return [output for cell in document["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_journey_open_run_stream_interrupt_panel_save(open_notebook):
+    with ScriptedServer(silent_after(["The **part**", " that came"])) as server:
+        notebook = open_notebook(
+            "%%together -o part\nhello", "print(part.text)", "%together panel", "1 + 1", server=server
+        )
+        page = notebook.page
+        notebook.run(0)
+        notebook.wait_run(0)
+        notebook.run(1)
+        notebook.output(1).locator("strong").get_by_text("part").wait_for()
+        assert running(notebook, 1)
+        picture(page, "journey-streaming")
+        page.locator("[data-command='notebook:interrupt-kernel'], [title*='Interrupt']").first.click()
+        assert server.closed.wait(20)
+        notebook.wait_run(1)
+        notebook.output(1).locator("sub").get_by_text("stopped by you").wait_for()
+        server.script = answers(["A **whole** answer."])
+        for number in (2, 3):
+            notebook.run(number)
+            notebook.wait_run(number)
+        panel = PanelPage(page)
+        panel.type("prompt", "Tell me more")
+        panel.click("Generate")
+        panel.wait("Done")
+        panel.answers("A whole answer.")
+        picture(page, "journey-panel")
+        document = notebook.save()
+    _, stopped, printed, shown, _ = (cell["outputs"] for cell in document["cells"])
+    answer, error = stopped
+    assert set(answer["data"]) == {"text/markdown", "text/plain"}
+    assert error["ename"] == "KeyboardInterrupt"
+    assert printed[0]["text"] == ["The **part** that came\n"]
+    assert WIDGET in shown[1]["data"]
+    assert "".join(shown[-1]["data"]["text/markdown"]).startswith("A **whole** answer.")
+    assert server.requests[-1].json()["messages"][-1]["content"] == "Tell me more"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["JupyterLab Dark"])
 def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, tmp_path, theme):
     # Slower than it is for a person, so that a busy machine's browser sees it stream too.
     profile = tmp_path / ".ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text("c = get_config()\nc.TogetherMagics.local_tokens_per_second = 8\n")
-    notebook = open_notebook(notebook=QUICKSTART, theme=theme)
+    notebook = open_notebook(notebook=QUICKSTART, theme=theme, own_lab=True)
     tag = theme.split()[-1].lower()
     codes = [
         number for number, cell in enumerate(json.loads(QUICKSTART.read_text())["cells"]) if cell["cell_type"] == "code"
@@ -70,31 +110,8 @@ def test_the_quickstart_streams_and_is_saved_as_plain_markdown(open_notebook, tm
     assert "widgets" not in json.loads(notebook.path.read_text())["metadata"]
 
 
-def test_the_stop_button_of_the_notebook_keeps_the_part_and_stops_run_all(open_notebook):
-    with ScriptedServer(silent_after(["The part", " that came"])) as server:
-        notebook = open_notebook("%%together -o part\nhello", "print(part.text)", server=server)
-        notebook.run(0)
-        notebook.wait_run(0)
-        notebook.run(1)
-        notebook.page.wait_for_function("document.body.innerText.includes('The part that came')")
-        assert running(notebook, 1)
-        notebook.page.locator("[data-command='notebook:interrupt-kernel'], [title*='Interrupt']").first.click()
-        assert server.closed.wait(20)
-        notebook.wait_run(1)
-        picture(notebook.page, "stopped")
-        notebook.run(2)
-        notebook.wait_run(2)
-        (_, first, second) = notebook.save()["cells"]
-    told, error = first["outputs"]
-    assert "stopped by you" in "".join(told["data"]["text/markdown"])
-    assert WIDGET not in told["data"]
-    assert error["ename"] == "KeyboardInterrupt"
-    assert second["outputs"][0]["text"] == ["The part that came\n"]
-
-
+@pytest.mark.slow
 def test_markdown_is_drawn_while_it_streams_and_looks_the_same_after(open_notebook):
-    from threading import Event
-
     seen = Event()
 
     def script(exchange):
@@ -122,6 +139,7 @@ def test_markdown_is_drawn_while_it_streams_and_looks_the_same_after(open_notebo
         assert abs(one["y"] - other["y"]) <= 12
 
 
+@pytest.mark.slow
 def test_no_text_is_clipped_at_600_pixels(open_notebook):
     with ScriptedServer(answers(["A sentence that is long enough to be wrapped at least once. "] * 20)) as server:
         notebook = open_notebook("%%together\nhello", server=server, width=600)
@@ -167,9 +185,8 @@ code
 """
 
 
+@pytest.mark.slow
 def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
-    from threading import Event
-
     seen = Event()
 
     def script(exchange):
@@ -203,6 +220,7 @@ def test_no_script_in_an_answer_runs_neither_live_nor_after(open_notebook):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cut",
     [

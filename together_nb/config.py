@@ -316,17 +316,17 @@ class Settings(HasTraits):
         help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
     )
     connect_timeout = _Number(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
-    timeout = _Number(TIMEOUT, min=0.001, help="Seconds of silence to put up with before an answer begins")
-    silence_timeout = _Number(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence in mid-answer to put up with")
+    timeout = _Number(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
+    silence_timeout = _Number(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence to wait in the middle of an answer")
     max_retries = _Whole(
-        MAX_RETRIES, min=0, max=10, help="How often a request that fails is sent again, before its first token"
+        MAX_RETRIES, min=0, max=10, help="How often a failed request is sent again, before its first token"
     )
     budget = _Number(
-        None, allow_none=True, min=0, help="US dollars that the session may spend before calls are refused"
+        None, allow_none=True, min=0, help="US dollars that the session may spend before requests are refused"
     )
-    fill_limit = _Whole(100_000, min=1, help="The most characters that names may add to a prompt")
+    fill_limit = _Whole(100_000, min=1, help="The most characters that variables may add to a prompt")
     local_tokens_per_second = _Number(
-        40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as it can"
+        40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
     )
 
     def __init__(self) -> None:

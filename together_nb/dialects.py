@@ -316,8 +316,8 @@ DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _delta),
-        Dialect("completions", "/v1/completions", "a text to be continued", False, "stream", _text),
-        Dialect("inference", "/inference", "the first API, as in the tutorial", False, "stream_tokens", _text),
+        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _text),
+        Dialect("inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _text),
     )
 }
 

@@ -141,11 +141,11 @@ FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
         Format("markdown", "Markdown, drawn as it arrives", _markdown, _markdown, markdown=True),
-        Format("text", "the very characters, nothing interpreted", _text, _text),
+        Format("text", "the characters as they are, nothing interpreted", _text, _text),
         Format("code", "one block of code", lambda text: fenced(visible(text)), _code),
         Format("json", "one block of JSON, indented at the end", lambda text: fenced(visible(text), "json"), _json),
         Format("tokens", "each token shaded by its probability, with the alternatives", _text, _text, of_tokens=True),
-        Format("none", "nothing; the answer is in the variable", _nothing, _nothing),
+        Format("none", "nothing; the answer is in its variable", _nothing, _nothing),
     )
 }
 AUTO, CODE, JSON = "auto", "code", "json"

@@ -127,18 +127,18 @@ def _parser() -> _Parser:
     add = parser.add_argument_group("the request").add_argument
     add("-m", "--model", metavar="ID", help=f"the model; {LOCAL_MODEL} needs no key (with a key: {DEFAULT_MODEL})")
     dialects = "; ".join(f"{dialect.name}: {dialect.help}" for dialect in DIALECTS.values())
-    add("--api", default=AUTO, metavar="API", help=f"auto: by the model's type; {dialects}")
+    add("--api", default=AUTO, metavar="API", help=f"auto: chosen by the model's type; {dialects}")
     add("--system", metavar="TEXT", help="system prompt of a chat")
     add(
         "-c", "--chat", metavar="NAME", nargs="?", const="",
-        help="go on with this conversation, or the one without a name; a cell that runs again replaces its turn and "
-        "drops the later ones; `together_nb.conversations` has them by name",
+        help="continue this conversation, or the one without a name; a cell that runs again replaces its turn and "
+        "drops the later ones; `together_nb.conversations` holds them by name",
     )  # fmt: skip
     add(
         "--schema",
         metavar="NAME",
-        help="ask for JSON that fits this variable: a JSON Schema (a dict) or a pydantic model; the answer's `.parsed` is "
-        "what it came to, or its `.unparsed` says why not",
+        help="ask for JSON that fits this variable, a JSON Schema (a dict) or a pydantic model; the answer's `.parsed` is "
+        "the result, or its `.unparsed` says why there is none",
     )
     add(
         "--compare", metavar="KEY=A,B", action="append", default=[],
@@ -147,7 +147,7 @@ def _parser() -> _Parser:
     )  # fmt: skip
     add(
         "--for", dest="items", metavar="EXPR",
-        help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in; what is bound "
+        help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in; the result "
         "has `.texts`, `.failed`, `.retry_failed()` and `.to_frame()`",
     )  # fmt: skip
     add = parser.add_argument_group("the answer").add_argument
@@ -156,11 +156,11 @@ def _parser() -> _Parser:
     add("-o", "--out", metavar="NAME", help="bind the answer to this variable (`_together` is always the last one)")
     add(
         "-b", "--background", action="store_true",
-        help="return at once: the answer streams on below the cell, with a Stop button; --out binds a Future: `.done()`, "
+        help="return at once: the answer streams below the cell, with a Stop button; --out binds a Future: `.done()`, "
         "`.result()` waits, `.cancel()`",
     )  # fmt: skip
-    add("--raw", action="store_true", help="send the braces as typed: fill in no {name}")
-    add("--dry-run", action="store_true", help="show what is filled in and the request, and send nothing")
+    add("--raw", action="store_true", help="send all braces as typed, fill in no {name}")
+    add("--dry-run", action="store_true", help="show the request and the values that are filled in, and send nothing")
     add("-h", "--help", action="store_true", help="show this help")
     group = parser.add_argument_group(
         "sampling (what is not set is not sent, 0 is sent; `unset` takes back a default of %config TogetherMagics)"

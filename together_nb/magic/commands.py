@@ -16,7 +16,7 @@ class Command:
     arguments
         What may follow, for the help.
     help
-        What it does, half a sentence.
+        What it does, as an order: ``forget the key``.
     where
         ``module:function`` of this package, which is called with the `Cells` and what follows the name;
         "" where another door does it.
@@ -36,22 +36,24 @@ class Command:
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("", "", "where it stands: server, model, key or none, defaults", "account:status"),
-        Command("login", "", "takes a key, unseen and unsaved", "account:login"),
-        Command("logout", "", "forgets it", "account:logout"),
-        Command("models", "[TEXT]", "the models that can be asked, and their prices", "account:models"),
-        Command("panel", "", "sliders, a live answer, its tokens, its events, in widgets"),
-        Command("continue", "[OPTIONS]", "goes on from the last answer's very end, in its place", "asking:go_on"),
-        Command("explain", "[OPTIONS]", "asks what went wrong in the cell that failed last", "asking:explain"),
-        Command("history", "[NAME]", "the answers so far and the conversations; of one all turns", "kept:show"),
-        Command("reset", "[NAME]", "forgets a conversation", "kept:reset"),
-        Command("usage", "", "what was asked for and what it cost, by model", "kept:usage"),
-        Command("save", "FILE [--force]", "writes the answers and conversations to a file", "kept:save"),
-        Command("load", "FILE", "adds those of a file", "kept:load"),
+        Command("", "", "show the server, the model, the key's ending and the defaults", "account:status"),
+        Command("login", "", "ask for a key; it is neither shown nor saved", "account:login"),
+        Command("logout", "", "forget the key", "account:logout"),
+        Command("models", "[TEXT]", "list the models of the server and their prices", "account:models"),
+        Command("panel", "", "open the panel: sliders, a live answer, its tokens and events"),
+        Command("continue", "[OPTIONS]", "continue the last answer where it ended, in its place", "asking:go_on"),
+        Command("explain", "[OPTIONS]", "ask the model about the error of the cell that failed last", "asking:explain"),
+        Command("history", "[NAME]", "list the answers and the conversations, or all turns of one", "kept:show"),
+        Command("reset", "[NAME]", "forget a conversation", "kept:reset"),
+        Command("usage", "", "show requests, tokens and cost by model", "kept:usage"),
+        Command("save", "FILE [--force]", "write the answers and conversations to a file", "kept:save"),
+        Command("load", "FILE", "add the answers and conversations of a file", "kept:load"),
         Command(
-            "record", "FILE [--force] | off", "takes down all that is asked and answered from now on", "kept:record"
+            "record", "FILE [--force] | off", "write every request and answer to a file from now on", "kept:record"
         ),
-        Command("replay", "FILE [--speed X] | off", "answers from a recording: no key, no network", "kept:replay"),
+        Command(
+            "replay", "FILE [--speed X] | off", "answer from a recording, with no key and no network", "kept:replay"
+        ),
     )
 }
 

@@ -1,0 +1,173 @@
+"""The pages of the documentation: ``python -m tests.pages`` writes their generated tables.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. A command or a file that a page shows is
+named by a comment above its fence, ``<!-- command: NAME -->`` or ``<!-- file: NAME -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests import faults
+from tests.benchmarks.figures import RESULTS, table
+from together_nb.config import settings
+from together_nb.dialects import DIALECTS
+from together_nb.formats import FORMATS
+from together_nb.magic.commands import COMMANDS
+from together_nb.options import _parser
+from together_nb.params import PARAMETERS
+
+if TYPE_CHECKING:
+    from argparse import Action
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+GUIDE = ROOT / "notebooks" / "guide"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(GUIDE.glob("*.md")),
+    ROOT / "tests" / "FAULTS.md",
+    ROOT / "tests" / "benchmarks" / "README.md",
+]
+
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<kind>\w+): (?P<name>[\w.-]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)\n```$",
+    re.DOTALL | re.MULTILINE,
+)
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def _rows(*rows: tuple[str, ...]) -> list[str]:
+    """Rows of a Markdown table, the first of them its head."""
+    head, *rest = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [head, "|" + ":--|" * len(rows[0]), *rest]
+
+
+def _options() -> list[str]:
+    """The options of a cell that are no sampling parameters."""
+
+    def spelled(action: Action) -> str:
+        names = ", ".join(f"`{name}`" for name in action.option_strings)
+        if action.metavar is None:
+            return names
+        return f"{names} `[{action.metavar}]`" if action.nargs == "?" else f"{names} `{action.metavar}`"
+
+    actions = [action for action in _parser()._actions if action.dest not in PARAMETERS]
+    below = {"api": "which API to use; the names are below", "show": "how to show the answer; the names are below"}
+    rows = [(spelled(action), _sentence(below.get(action.dest, action.help))) for action in actions]
+    return _rows(("option", "what it does"), *rows)
+
+
+def _dialects() -> list[str]:
+    rows = [(f"`{one.name}`", f"`{one.path}`", _sentence(one.help)) for one in DIALECTS.values()]
+    return _rows(("`--api`", "path", "what it asks for"), ("`auto`", "", "Chosen by the model's type."), *rows)
+
+
+def _formats() -> list[str]:
+    rows = [(f"`{one.name}`", _sentence(one.help)) for one in FORMATS.values()]
+    return _rows(("`--show`", "how it shows an answer"), ("`auto`", "Markdown for a chat, else text."), *rows)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
+def _parameters() -> list[str]:
+    rows = [(f"`{one.option}`", one.expected, one.help) for one in PARAMETERS.values()]
+    return _rows(("option", "value", "what it does"), *rows)
+
+
+def _commands() -> list[str]:
+    rows = [(f"`%together {one.typed}`".replace(" `", "`"), _sentence(one.help)) for one in COMMANDS.values()]
+    return _rows(("command", "what it does"), *rows)
+
+
+def _settings() -> list[str]:
+    """The settings that are no sampling parameters, with their defaults."""
+    traits = {name: trait for name, trait in settings.traits().items() if name not in PARAMETERS}
+    return _rows(
+        ("setting", "default", "what it is"),
+        *((f"`{name}`", f"`{trait.default()!r}`", _sentence(trait.help)) for name, trait in traits.items()),
+    )
+
+
+def _speed() -> list[str]:
+    """The figures of the last whole run that was kept."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    about = "{date}, Python {python}, {processors} processors, {machine}".format(**results)
+    return [*table([row["cells"] for row in shown(results["rows"])]), "", f"{about}; {versions}."]
+
+
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures without the details that meet their targets."""
+    return [row for row in rows if not row["detail"] or any(check["verdict"] != "met" for check in row["checks"])]
+
+
+_TABLES = {
+    "options": _options,
+    "dialects": _dialects,
+    "formats": _formats,
+    "parameters": _parameters,
+    "commands": _commands,
+    "settings": _settings,
+    "speed": _speed,
+    "faults": lambda: [faults.table().rstrip("\n")],
+}
+
+
+def with_tables(text: str) -> str:
+    """A page's text with its tables as they are to be today."""
+    return _TABLE.sub(lambda match: match[1] + "\n".join(_TABLES[match[2]]()) + "\n" + match[3], text)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced block of a page.
+
+    Parameters
+    ----------
+    page
+        The page.
+    kind, name
+        From the comment above it: a ``command`` or a ``file``, and which one; "" without a comment.
+    language
+        "" for cells of a notebook, ``python`` or ``sh``.
+    text
+        What is in it.
+    """
+
+    page: Path
+    kind: str
+    name: str
+    language: str
+    text: str
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells in it. A line of a command is a cell of its own."""
+        return self.text.split("\n") if self.text.startswith("%together") else [self.text]
+
+
+def fences(*pages: Path) -> Iterator[Fence]:
+    """Everything that is fenced in these pages, in order."""
+    for page in pages:
+        for match in _FENCE.finditer(page.read_text(encoding="utf-8")):
+            yield Fence(page, match["kind"] or "", match["name"] or "", match["language"], match["text"])
+
+
+def named(kind: str, name: str) -> str:
+    """The text of the command or the file that a page shows under this name."""
+    (fence,) = [one for one in fences(README, *GUIDE.glob("*.md")) if (one.kind, one.name) == (kind, name)]
+    return fence.text
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
