@@ -2,7 +2,7 @@
 
 A parameter is one field of `SamplingParams`. From that field come the magic's option, the trait
 behind ``%config TogetherMagics``, the validation and its error, the key of the payload, the
-Python keyword and the row of the README's table.
+Python keyword and the row of the guide's table.
 
 Unset is a state of its own: it is None here, and it is not sent. 0 is a value, and is sent.
 """

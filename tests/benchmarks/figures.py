@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OURS = "together_nb"
-RESULTS = Path(__file__).parent / "results.json"  # of the run that stands in the README
+RESULTS = Path(__file__).parent / "results.json"  # of the run that stands in README.md beside it
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Row:
     checks
         What it is to be.
     detail
-        Whether it stands in the README only where it is not as it is to be.
+        Whether the page shows it only if it misses its target.
     """
 
     figure: str

@@ -88,13 +88,13 @@ def main() -> None:
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"any of {', '.join(FIGURES)}; all without one")
     parser.add_argument("--short", action="store_true", help="see that it works; the figures say nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
-    parser.add_argument("--readme", action="store_true", help="keep it for the README's table")
+    parser.add_argument("--keep", action="store_true", help="keep the run for the page")
     options = parser.parse_args()
     unknown = set(options.figures) - set(FIGURES)
     if unknown:
         parser.error(f"there is no figure called {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    if options.readme and (options.short or options.figures):
-        parser.error("the README's table is of one whole run: leave out --short and the names of figures")
+    if options.keep and (options.short or options.figures):
+        parser.error("the page is of one whole run: leave out --short and the names of figures")
     rows: list[Row] = []
     with Feed() as feed:
         bench = Bench(feed, options.short)
@@ -105,5 +105,5 @@ def main() -> None:
     print("\n".join(table([row.cells() for row in rows])))
     about = _about() | {"figures": options.figures or list(FIGURES)}
     written = json.dumps(about | {"rows": [row.to_dict() for row in rows]}, indent=1, ensure_ascii=False)
-    for path in filter(None, (options.json, RESULTS if options.readme else None)):
+    for path in filter(None, (options.json, RESULTS if options.keep else None)):
         path.write_text(written + "\n", encoding="utf-8")

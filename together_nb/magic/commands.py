@@ -1,4 +1,4 @@
-"""The one table of ``%together``'s commands: the help, Tab and the README's table come from it."""
+"""The one table of ``%together``'s commands: the help, Tab and the guide's table come from it."""
 
 from __future__ import annotations
 
