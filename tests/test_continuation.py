@@ -1,4 +1,4 @@
-"""Going on from where an answer ended: what is asked, and both parts as one answer."""
+"""Going on from where an answer ended: what is asked, both parts as one answer, and what is kept where."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 
 import pytest
 
-from together_nb import complete
-from together_nb.client import CompletionStream
+from tests.servers import ScriptedServer, answers, replies
+from together_nb import complete, continue_from, conversations, history, session, stream
 from together_nb.completion import Choice, Completion, CompletionRequest, Timings, Token, Usage
-from together_nb.config import LOCAL_MODEL
+from together_nb.config import LOCAL_MODEL, settings
 from together_nb.continuation import can_go_on, continuation, joined
 from together_nb.dialects import DIALECTS
+from together_nb.errors import APIConnectionError, APIStatusError, ConnectionLostError, InputError
 from together_nb.params import SamplingParams
-from together_nb.resolve import open_request
+from together_nb.views.text import SilentView
 
 USER = {"role": "user", "content": "Tell me"}
 ASSISTANT = {"role": "assistant", "content": "Once upon"}
@@ -36,12 +37,7 @@ def asked(completion):
         (None, {"cancelled": True}, True),
         (None, {"error": "connection lost"}, True),
         ("stop", {"cancelled": True}, True),
-        (None, {}, False),
-        ("", {}, False),
-        ("stop", {}, False),
-        ("eos", {}, False),
-        ("stop_sequence", {}, False),
-        ("tool_calls", {}, False),
+        *((finish, {}, False) for finish in (None, "", "stop", "eos", "stop_sequence", "tool_calls")),
     ],
 )
 def test_an_answer_that_was_cut_can_go_on_and_one_that_ended_cannot(finish, facts, can):
@@ -49,19 +45,7 @@ def test_an_answer_that_was_cut_can_go_on_and_one_that_ended_cannot(finish, fact
     for name, value in facts.items():
         setattr(completion, name, value)
     assert can_go_on(completion) is can
-    completion.choices[0].text = ""
-    assert not can_go_on(completion)
-
-
-def test_thinking_alone_is_no_text_to_go_on_from():
-    completion = part("")
-    completion.choices[0].reasoning = "Hmm"
-    assert not can_go_on(completion)
-
-
-def test_of_several_answers_none_goes_on():
-    completion = part(n=2)
-    completion.choices.append(Choice(1, "A dark", "", "length"))
+    completion.choices[0] = Choice(0, "", "Hmm", finish)  # thinking alone is no text to go on from
     assert not can_go_on(completion)
 
 
@@ -71,22 +55,18 @@ def test_the_prompt_that_is_echoed_is_no_answer_to_go_on_from(text, can):
 
 
 @pytest.mark.parametrize("api", ["completions", "inference"])
-def test_a_text_is_continued_as_a_prompt(api):
-    request = asked(part(", O muse", api=api, temperature=0, max_tokens=5))
-    assert request == CompletionRequest(
-        "Tell me, O muse", "test/m", api, sampling=SamplingParams(temperature=0, max_tokens=5)
-    )
-
-
-@pytest.mark.parametrize("api", ["completions", "inference"])
-def test_a_prompt_that_was_echoed_is_not_sent_twice_and_not_wanted_again(api):
-    request = asked(part("Tell me, Tell me", api=api, echo=True, n=1, logprobs=2))
-    assert request.prompt == "Tell me, Tell me"
-    assert request.sampling.to_dict() == {"logprobs": 2}
-
-
-def test_an_answer_that_begins_as_its_prompt_is_whole_where_nothing_was_echoed():
-    assert asked(part("Tell me more", api="completions")).prompt == "Tell meTell me more"
+@pytest.mark.parametrize(
+    ("text", "options", "prompt", "sampling"),
+    [
+        (", O muse", {"temperature": 0, "max_tokens": 5}, "Tell me, O muse", {"temperature": 0, "max_tokens": 5}),
+        ("Tell me, Tell me", {"echo": True, "n": 1, "logprobs": 2}, "Tell me, Tell me", {"logprobs": 2}),
+        ("Tell me more", {}, "Tell meTell me more", {}),
+    ],
+    ids=["plain", "echoed", "begins as its prompt"],
+)
+def test_a_text_is_continued_as_a_prompt_that_is_neither_sent_nor_wanted_twice(api, text, options, prompt, sampling):
+    request = asked(part(text, api=api, **options))
+    assert request == CompletionRequest(prompt, "test/m", api, sampling=SamplingParams(**sampling))
 
 
 @pytest.mark.parametrize("system", [None, "", "Be brief."])
@@ -97,21 +77,24 @@ def test_a_chat_ends_with_the_answer_so_far_as_the_assistants_own(system):
     assert sent == ([] if system is None else [{"role": "system", "content": system}]) + [USER, ASSISTANT]
 
 
-def test_a_conversation_goes_on_with_all_its_turns():
-    turns = (USER, {"role": "assistant", "content": "No."}, {"role": "user", "content": "Please"})
-    request = asked(part(prompt="", messages=turns, system="Be brief."))
-    assert request.messages == (*turns, ASSISTANT)
+BEGUN = {"role": "assistant", "content": "So: ", "name": "bard"}
+IN_PARTS = {"role": "assistant", "content": [{"type": "text", "text": "So: "}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((USER, {"role": "assistant", "content": "No."}, USER), None),
+        ((USER, IN_PARTS), None),
+        ((USER, BEGUN), (USER, {**BEGUN, "content": "So: Once upon"})),
+    ],
+    ids=["turns", "in parts", "begun by the request"],
+)
+def test_a_conversation_goes_on_with_all_its_turns_and_an_answer_that_was_begun_as_one_message(before, after):
+    request = asked(part(prompt="", messages=before, system="Be brief."))
+    assert request.messages == (after or (*before, ASSISTANT))
     assert request.system == "Be brief."
-    assert len(turns) == 3
-
-
-def test_an_answer_that_the_request_began_goes_on_as_one_message():
-    begun = {"role": "assistant", "content": "So: ", "name": "bard"}
-    request = asked(part(prompt="", messages=(USER, begun)))
-    assert request.messages == (USER, {"role": "assistant", "content": "So: Once upon", "name": "bard"})
-    assert begun["content"] == "So: "
-    in_parts = {"role": "assistant", "content": [{"type": "text", "text": "So: "}]}
-    assert asked(part(prompt="", messages=(USER, in_parts))).messages == (USER, in_parts, ASSISTANT)
+    assert BEGUN["content"] == "So: "
 
 
 def parts():
@@ -122,23 +105,15 @@ def parts():
     before.usage = Usage(5, 1, 6, 1, None)
     before.timings = Timings(0.25, 1.0)
     before.filled = ("hero",)
-    after = Completion(
-        asked(before),
-        [Choice(0, " upon", "m", "stop", [Token(" upon", -0.25)])],
-        "test/m-2",
-        "two",
-        Usage(6, 2, 8, 2, 3),
-        Timings(0.5, 2.0),
-        chunks=2,
-        price=(1.0, 2.0),
-        note="a note",
-    )
-    return before, after
+    choices = [Choice(0, " upon", "m", "stop", [Token(" upon", -0.25)])]
+    facts = {"usage": Usage(6, 2, 8, 2, 3), "timings": Timings(0.5, 2.0), "chunks": 2, "price": (1.0, 2.0)}
+    return before, Completion(asked(before), choices, "test/m-2", "two", note="a note", **facts)
 
 
-def test_both_parts_are_one_answer_to_the_first_request():
+def test_both_parts_are_one_answer_to_the_first_request_and_survive_json():
     before, after = parts()
-    assert joined(before, after) == Completion(
+    whole = joined(before, after)
+    assert whole == Completion(
         request=before.request,
         choices=[Choice(0, "Once upon", "Hmm", "stop", [*before.tokens, *after.tokens])],
         model="test/m-2",
@@ -152,53 +127,41 @@ def test_both_parts_are_one_answer_to_the_first_request():
     )
     assert before.text == "Once"
     assert len(before.tokens) == len(after.tokens) == 1
-
-
-@pytest.mark.parametrize("lacks", [0, 1])
-def test_a_count_that_lacks_a_part_is_none(lacks):
-    both = parts()
-    both[lacks].usage = None
-    assert joined(*both).usage is None
-
-
-def test_the_first_piece_may_be_of_the_second_part():
-    before, after = parts()
-    before.timings = Timings(None, 1.0)
-    assert joined(before, after).timings == Timings(0.5, 3.0)
+    assert (
+        Completion.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole == Completion.from_dict(whole.to_dict())
+    )
 
 
 @pytest.mark.parametrize("facts", [{"cancelled": True}, {"error": "connection lost"}], ids=["stopped", "lost"])
 def test_it_ends_as_the_second_part_did_and_can_go_on_again(facts):
-    before, _ = parts()
+    before, end = parts()
+    before.cancelled, before.error = True, "connection lost"
     after = Completion(asked(before), timings=Timings(None, 0.5), **facts)
     whole = joined(before, after)
     assert (whole.text, whole.finish_reason, whole.ending) == ("Once", None, after.ending)
     assert (whole.model, whole.id) == ("test/m-1", "one")
     assert can_go_on(whole)
     assert asked(whole) == asked(before)
-
-
-def test_one_that_ended_by_itself_goes_on_no_more_though_its_first_part_was_cut():
-    before, after = parts()
-    before.cancelled, before.error = True, "connection lost"
-    whole = joined(before, after)
+    whole = joined(before, end)
     assert whole.ending == ""
     assert not can_go_on(whole)
 
 
-def test_the_whole_survives_json():
-    whole = joined(*parts())
-    assert Completion.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
-    assert Completion.from_dict(whole.to_dict()) == whole
+def test_what_one_part_lacks_is_of_the_other_or_unknown():
+    for lacking in (0, 1):
+        both = parts()
+        both[lacking].usage = None
+        assert joined(*both).usage is None
+    before, after = parts()
+    before.timings = Timings(None, 1.0)
+    assert joined(before, after).timings == Timings(0.5, 3.0)
 
 
-def went_on(first):
-    """The answer with its continuation by the embedded engine."""
-    assert can_go_on(first)
-    with open_request(asked(first)) as opened:
-        assert isinstance(opened, CompletionStream)
-        list(opened)
-    return joined(first, opened.completion)
+# In Python
+
+
+def ask(max_tokens=5, **options):
+    return complete("Alan Turing was", **{"model": LOCAL_MODEL, "temperature": 0, "max_tokens": max_tokens, **options})
 
 
 @pytest.mark.parametrize("options", [
@@ -210,12 +173,9 @@ def went_on(first):
     {"api": "chat", "system": "Be brief."},
 ], ids=str)  # fmt: skip
 def test_an_answer_that_was_cut_and_goes_on_is_the_answer_that_was_not(options):
-    def ask(max_tokens):
-        return complete("Alan Turing was", model=LOCAL_MODEL, temperature=0, max_tokens=max_tokens, **options)
-
-    whole, first = ask(10), ask(5)
+    whole, first = ask(10, **options), ask(5, **options)
     assert first.truncated
-    both = went_on(first)
+    both = continue_from(first)
     assert both.text == whole.text
     assert len(first.text) < len(both.text)
     assert [token.text for token in both.tokens] == [token.text for token in whole.tokens]
@@ -223,9 +183,46 @@ def test_an_answer_that_was_cut_and_goes_on_is_the_answer_that_was_not(options):
     assert both.request == first.request
 
 
-def test_an_answer_can_go_on_more_than_once():
-    def ask(max_tokens):
-        turns = [{"role": "user", "content": "Who was Alan Turing?"}]
-        return complete(messages=turns, model=LOCAL_MODEL, api="chat", temperature=0, max_tokens=max_tokens)
+def test_the_whole_takes_its_parts_place_and_may_go_on_again_from_the_last_one():
+    whole = ask(9, chat="whole")
+    history.clear()
+    first, other = ask(5, chat="lesson"), ask(2)
+    both = continue_from(first, max_tokens=2)
+    assert history == [both, other]
+    assert conversations["lesson"][0].completion is both
+    history.pop()
+    assert continue_from(max_tokens=2).text == whole.text
+    assert len(history) == 1
+    assert history[0].usage.completion_tokens == 9
 
-    assert went_on(went_on(ask(4))).text == ask(12).text
+
+def test_a_lost_answer_goes_on_and_a_request_that_fails_keeps_the_first_part():
+    with ScriptedServer(answers(["half"], finish=None, done=False)) as server:
+        settings.base_url = server.base_url
+        with pytest.raises(ConnectionLostError):
+            complete("Tell", model="test/chat")
+        (first,) = history
+        server.script = replies(500, {"error": "broken"})
+        with pytest.raises(APIStatusError):
+            continue_from()
+        assert history == [first]
+        server.script = answers([" and half"])
+        assert continue_from().text == "half and half"
+
+
+def test_what_cannot_go_on_says_why_and_no_older_answer_is_taken_for_it():
+    with pytest.raises(InputError, match="no answer yet"):
+        continue_from()
+    for completion, why in [
+        (part(finish="stop"), "ended by itself"),
+        (part(""), "Nothing of the answer came"),
+        (ask(2, n=2), "several answers"),
+    ]:
+        with pytest.raises(InputError, match=why):
+            continue_from(completion)
+    with pytest.raises(APIConnectionError):
+        session.run(stream("Tell", model="m", api="chat", base_url="http://127.0.0.1:9"), SilentView())
+    with pytest.raises(InputError, match="Nothing came of the last request"):
+        continue_from()
+    session.run(stream("Tell", model=LOCAL_MODEL, max_tokens=3), SilentView())
+    assert continue_from() is history[-1]

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import json
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.kernels import Kernel
 from tests.servers import PATIENCE, ScriptedServer, answers, replies, silent_after
-from together_nb import complete, models, recording, replaying, retry, stream
+from together_nb import complete, errors, models, recording, replaying, retry, stream
 from together_nb.config import DEFAULT_MODEL, Key, settings
-from together_nb.errors import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    ConnectionLostError,
-    InputError,
-    NotFoundError,
-    NotRecordedError,
-    RateLimitError,
-    TogetherError,
-)
+from together_nb.errors import InputError, NotRecordedError, TogetherError
 from together_nb.keyless import without_key
 from together_nb.recorder import _decoded
 from together_nb.replaying import Replay
 from together_nb.resolve import standing
 from together_nb.session import history
 from together_nb.spending import ledger
-from together_nb.tape import STOPPED, WHOLE, End, Entry
-from together_nb.wiretap import Wiretap
+from together_nb.tape import WHOLE, End, Entry
 
 KEY = "tgp_v1_canary-0123456789-abcdefghij"
 TEXTS = ["Once", " upon", " a — €", " time"]
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
 
 @pytest.fixture
@@ -45,9 +35,9 @@ def tape(tmp_path):
     return tmp_path / "lesson.jsonl"
 
 
-def record(tape, script, ask, **options):
-    """Record what `ask` asks of a server that does `script`, which is gone afterwards; the error it ends with, if any."""
-    with ScriptedServer(script, **options) as server:
+def record(tape, script, ask):
+    """Record what `ask` asks of a server that does `script`, and stop the server; gives what `ask` gave or raised."""
+    with ScriptedServer(script) as server:
         settings.base_url, settings.model = server.base_url, "test/chat"
         recording.record(tape)
         try:
@@ -59,13 +49,8 @@ def record(tape, script, ask, **options):
             settings.base_url = settings.model = None
 
 
-def in_turn(*scripts):
-    left = list(scripts)
-
-    def script(exchange):
-        left.pop(0)(exchange)
-
-    return script
+def tell(**options):
+    return complete("Tell", api="chat", **options)
 
 
 def replay(tape, **options):
@@ -83,197 +68,132 @@ def entries(tape, method="POST"):
 def entry(payload=None, *, pieces=(), end=None, status=200, **more):
     values = {"method": "POST", "path": "/v1/chat/completions", "loopback": False, "opened": 0.0, **more}
     headers = {"Content-Type": "text/event-stream"}
-    return Entry(
-        payload=payload, status=status, headers=headers, pieces=list(pieces), end=end or End(WHOLE, 0), **values
-    )
-
-
-def write(tape, *told, **head):
-    start = {"together_nb": "recording", "version": 1, "recorded": "2026-11-26T10:00:00Z", "model": "m", **head}
-    tape.write_text("".join(json.dumps(one) + "\n" for one in (start, *(one.to_dict() for one in told))))
+    end = end or End(WHOLE, 0)
+    return Entry(payload=payload, status=status, headers=headers, pieces=list(pieces), end=end, **values)
 
 
 def event(text, finish=None):
     return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': text}, 'finish_reason': finish}]})}\n\n"
 
 
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+YES = entry(CHAT, pieces=[(0, event("Yes", "stop"))])
 
 
-def told(completion):
+def write(tape, *exchanges, **head):
+    start = {"together_nb": "recording", "version": 1, "recorded": "2026-11-26T10:00:00Z", "model": "m", **head}
+    tape.write_text("".join(json.dumps(one) + "\n" for one in (start, *(one.to_dict() for one in exchanges))))
+
+
+def facts(completion):
     return completion.text, completion.finish_reason, completion.usage, completion.chunks, completion.model
 
 
-# What is played back is what was
+def refuse(words, status, **headers):
+    return replies(status, {"error": {"message": f"So it is: {words}"}}, **headers)
 
 
-@pytest.mark.parametrize("api", ["chat", "completions", "inference"])
+@pytest.mark.parametrize("api", ["chat", "completions", "inference", ""])
 def test_an_answer_is_played_back_without_a_key_and_a_server(tape, api):
-    live = record(tape, answers(TEXTS), lambda: complete("Tell", api=api, api_key=KEY, temperature=0.5))
+    def script(exchange):
+        exchange.chunked().send(b": no text \xff\xe2\x82")
+        exchange.send(b"\xac\n\n")
+        answers(TEXTS)(exchange)
+
+    local = {"api": "completions", "model": "local/ngram", "max_tokens": 6, "seed": 1}
+    options = {"api": api} if api else local
+    live = record(tape, script, lambda: complete("Tell", temperature=0.5, api_key=KEY, **options))
     replay(tape)
-    again = complete("Tell", api=api, temperature=0.5)
-    assert live.text == "".join(TEXTS)
-    assert told(again) == told(live)
+    again = complete("Tell", temperature=0.5, **options)
+    assert facts(again) == facts(live)
     day = lines(tape)[0]["recorded"][:10]
-    assert live.note == ""
-    assert again.footer().endswith(f" · a replay of {day} at full speed")
+    assert again.note == " · ".join(filter(None, (live.note, f"a replay of {day} at full speed")))
+    assert again.footer().endswith(again.note)
 
 
-def test_the_embedded_engine_is_played_back_too(tape):
-    recording.record(tape)
-    live = complete("Once upon", max_tokens=6, seed=1)
-    recording.stop()
-    replay(tape, speed=1000)
-    again = complete("Once upon", max_tokens=6, seed=1)
-    assert told(again) == told(live)
-    assert again.footer().endswith(
-        f"%together login · a replay of {lines(tape)[0]['recorded'][:10]} at 1000\N{MULTIPLICATION SIGN}"
-    )
-    with pytest.raises(NotRecordedError, match="is not in"):
-        complete("Twice upon", max_tokens=6, seed=1)
+@pytest.mark.parametrize(("speed", "pace"), [(1, ""), (0, " at full speed"), (1000, " at 1000\N{MULTIPLICATION SIGN}")])
+def test_the_note_says_the_day_and_a_pace_other_than_that_of_then(tape, speed, pace):
+    write(tape, entry({**CHAT, "temperature": 1}, pieces=YES.pieces))  # 1 and 1.0 are one question
+    replay(tape, speed=speed)
+    assert complete("Hi", api="chat", temperature=1.0) is history[-1]
+    assert history[-1].note == f"a replay of 2026-11-26{pace}"
 
 
-def test_at_the_pace_of_then_the_note_says_only_the_day(tape):
-    write(tape, entry(CHAT, pieces=[(0, event("Yes", "stop")), (0, "data: [DONE]\n\n")]))
-    replay(tape, speed=1)
-    assert complete("Hi", api="chat").note == "a replay of 2026-11-26"
-
-
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [(400, {}), (401, {}), (403, {}), (404, {}), (429, {"Retry-After": "70", "X-RateLimit-Limit": "60"}), (503, {})],
-)
-def test_an_error_reply_is_played_back_as_the_same_error(tape, status, headers):
-    script = replies(status, {"error": {"message": f"So it is: {status}"}}, **headers)
-    live = record(tape, script, lambda: complete("Tell", api="chat", api_key=KEY))
-    replay(tape)
-    with pytest.raises(type(live)) as caught:
-        complete("Tell", api="chat", api_key=KEY, base_url="http://127.0.0.1:9")
-    assert isinstance(live, APIStatusError)
-    assert str(caught.value) == str(live)
-    assert (caught.value.passing, caught.value.retry_after) == (live.passing, live.retry_after)
-
-
-def test_a_refusal_and_its_retry_are_played_in_order_and_from_the_first_again(tape, monkeypatch):
+def test_answers_to_one_request_a_refusal_among_them_come_in_their_order_and_from_the_first_again(tape, monkeypatch):
     monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
     settings.max_retries = 1
-    record(
-        tape,
-        in_turn(replies(429, {"error": {"message": "slow down"}}), answers(["Yes"])),
-        lambda: complete("Tell", api="chat"),
-    )
-    assert [one["status"] for one in entries(tape)] == [429, 200]
+    scripts = iter([refuse("slow down", 429), answers(["one"]), answers(["two"])])
+
+    def script(exchange):
+        next(scripts)(exchange)
+
+    record(tape, script, lambda: [tell(), tell()])
+    assert [one["status"] for one in entries(tape)] == [429, 200, 200]
     replay(tape)
-    assert complete("Tell", api="chat").text == "Yes"
+    assert tell().text == "one"
     settings.max_retries = 0
-    with pytest.raises(RateLimitError):
-        complete("Tell", api="chat")
-    assert complete("Tell", api="chat").text == "Yes"
+    assert tell().text == "two"
+    with pytest.raises(errors.RateLimitError):
+        tell()
+    assert tell().text == "one"
 
 
-def test_several_answers_to_one_request_come_in_their_order(tape):
-    record(
-        tape,
-        in_turn(answers(["one"]), answers(["two"])),
-        lambda: [complete("Tell", api="chat") for _ in range(2)],
-    )
-    replay(tape)
-    assert [complete("Tell", api="chat").text for _ in range(3)] == ["one", "two", "one"]
-
-
-def _cut(exchange):
+def cut(exchange):
     exchange.chunked().text_events(TEXTS[:2])
     exchange.cut()
 
 
-def _no_reply(exchange):
-    exchange.cut(reset=True)
-
-
-@pytest.mark.parametrize(("script", "kind"), [(_cut, ConnectionLostError), (_no_reply, APIConnectionError)])
-def test_a_broken_connection_breaks_again_in_the_same_words(tape, script, kind):
-    live = record(tape, script, lambda: complete("Tell", api="chat", api_key=KEY))
-    assert entries(tape)[0]["end"]["how"] == "broken"
+@pytest.mark.parametrize(
+    ("script", "kind", "how"),
+    [
+        *((refuse("no", status), errors.APIStatusError, "whole") for status in (400, 401, 403, 404, 503)),
+        (refuse("slow down", 429, **{"Retry-After": "70", "X-RateLimit-Limit": "60"}), errors.RateLimitError, "whole"),
+        (cut, errors.ConnectionLostError, "broken"),
+        (lambda exchange: exchange.cut(reset=True), errors.APIConnectionError, "broken"),
+        (lambda exchange: exchange.await_close(), errors.APITimeoutError, "broken"),
+    ],
+)
+def test_an_error_is_played_back_as_the_same_error_in_the_same_words(tape, script, kind, how):
+    timeout = 0.05 if kind is errors.APITimeoutError else None
+    live = record(tape, script, lambda: tell(api_key=KEY, timeout=timeout))
+    assert isinstance(live, kind)
+    assert entries(tape)[0]["end"]["how"] == how
     replay(tape)
-    with pytest.raises(kind) as caught:
-        complete("Tell", api="chat")
-    assert str(caught.value) == str(live)
-    assert caught.value.passing == live.passing
-    assert told(caught.value.completion) == told(live.completion)
-
-
-def test_a_time_out_is_one_again(tape):
-    settings.timeout = 0.05
-    live = record(tape, lambda exchange: exchange.await_close(), lambda: complete("Tell", api="chat"))
-    replay(tape)
-    with pytest.raises(APITimeoutError) as caught:
-        complete("Tell", api="chat")
-    assert str(caught.value) == str(live)
+    with pytest.raises(type(live)) as caught:
+        tell(api_key=KEY, base_url="http://127.0.0.1:9")
+    for name in ("message", "hint", "passing", "retry_after"):
+        assert getattr(caught.value, name, None) == getattr(live, name, None)
+    assert facts(caught.value.completion) == facts(live.completion)
 
 
 def stop_after_one():
-    with stream("Tell", api="chat") as opened:
-        next(opened)
-        opened.cancel()
-        list(opened)
+    with stream("Tell", api="chat") as chunks:
+        next(chunks)
+        chunks.cancel()
+        list(chunks)
 
 
 def abandon():
-    opened = stream("Tell", api="chat")
-    next(opened)
-    del opened
+    chunks = stream("Tell", api="chat")
+    next(chunks)
+    del chunks
     gc.collect()
 
 
-def fail_within():
-    with contextlib.suppress(ZeroDivisionError), stream("Tell", api="chat") as opened:
-        for _ in opened:
-            raise ZeroDivisionError
-
-
-@pytest.mark.parametrize("ask", [stop_after_one, abandon, fail_within])
-def test_what_was_stopped_or_abandoned_ends_where_it_did(tape, ask):
+@pytest.mark.parametrize("ask", [stop_after_one, abandon])
+def test_what_was_stopped_or_abandoned_ends_where_it_did_unless_there_is_a_whole_one(tape, ask):
     record(tape, silent_after(["Once"]), ask)
     assert [one["end"]["how"] for one in entries(tape)] == ["stopped"]
     replay(tape)
-    with pytest.raises(
-        ConnectionLostError, match=r"The recording of this answer ends here: it was stopped\."
-    ) as caught:
-        complete("Tell", api="chat")
+    with pytest.raises(errors.ConnectionLostError, match="it was stopped") as caught:
+        tell()
     assert caught.value.completion.text == "Once"
-
-
-def test_a_stopped_answer_is_passed_over_where_there_is_a_whole_one(tape):
-    stopped = entry(CHAT, pieces=[(0, event("Ye"))], end=End(STOPPED, 0))
-    write(tape, stopped, entry(CHAT, pieces=[(0, event("Yes", "stop"))]), stopped)
+    (stopped,) = Replay.read(tape).entries
+    write(tape, stopped, replace(YES, payload=stopped.payload), stopped, model="test/chat")
     replay(tape)
-    assert [complete("Hi", api="chat").text for _ in range(2)] == ["Yes", "Yes"]
+    assert [tell().text for _ in range(2)] == ["Yes", "Yes"]
 
 
-def test_what_is_never_sent_is_not_written(tape):
-    recording.record(tape)
-    with stream("Tell", api="chat", model="m", base_url="http://127.0.0.1:9"):
-        pass
-    assert entries(tape) == []
-
-
-def test_the_lines_of_the_stream_are_those_of_then(tape):
-    def tapped():
-        opened = stream("Tell", api="chat")
-        opened.wiretap = Wiretap()
-        list(opened)
-        return [line.text for line in opened.wiretap.since(0)]
-
-    live = record(tape, answers(TEXTS), tapped)
-    replay(tape)
-    assert tapped() == live
-    assert live[-2:] == ["data: [DONE]", ""]
-
-
-PIECES = st.lists(st.binary(max_size=12) | st.text(max_size=6).map(str.encode), max_size=8)
-
-
-@given(PIECES)
+@given(st.lists(st.binary(max_size=12) | st.text(max_size=6).map(str.encode), max_size=8))
 @example([b"\xe2\x82", b"\xac\xff\xed\xa0\x80"])
 def test_any_bytes_cut_anywhere_survive(pieces):
     kept = list(_decoded([(float(number), piece) for number, piece in enumerate(pieces)]))
@@ -282,48 +202,7 @@ def test_any_bytes_cut_anywhere_survive(pieces):
     assert [seconds for seconds, _ in through.pieces] == sorted(seconds for seconds, _ in through.pieces)
 
 
-def test_bytes_that_are_no_text_are_played_back(tape):
-    def script(exchange):
-        data = event("a€b", "stop").replace("\\u20ac", "€").encode().replace(b"b", b"\xffb") + b"data: [DONE]\n\n"
-        for at in range(0, len(data), 3):
-            exchange.send(data[at : at + 3])
-
-    live = record(tape, script, lambda: complete("Tell", api="chat"))
-    written = "".join(text for _, text in entries(tape)[0]["pieces"])
-    assert b"a\xe2\x82\xac\xffb" in written.encode(errors="surrogateescape")
-    replay(tape)
-    assert complete("Tell", api="chat").text == live.text
-
-
-def test_two_threads_are_recorded_and_played_at_once(tape):
-    ready = threading.Barrier(2)
-
-    def script(exchange):
-        ready.wait(PATIENCE)  # both have been asked
-        answers([exchange.request.json()["messages"][0]["content"]] * 50)(exchange)
-
-    def both():
-        found = {}
-        threads = [
-            threading.Thread(target=lambda name=name: found.update({name: complete(name, api="chat").text}))
-            for name in ("one", "two")
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        return found
-
-    wanted = {name: name * 50 for name in ("one", "two")}
-    assert record(tape, script, both) == wanted
-    replay(tape)
-    assert both() == wanted
-
-
-# The key
-
-
-def _repeats_the_key(exchange):
+def _repeat_the_key(exchange):
     exchange.chunked()
     whole = event(f"You said {KEY} to me").encode()
     for at in range(0, len(whole), 5):
@@ -335,31 +214,16 @@ def _repeats_the_key(exchange):
 
 
 def test_the_key_is_in_nothing_that_is_recorded(tape):
-    live = record(tape, _repeats_the_key, lambda: complete(f"My key: {KEY}", api="chat", api_key=KEY))
+    live = record(tape, _repeat_the_key, lambda: tell(system=f"My key: {KEY}", api_key=KEY))
     assert live.text == f"You said {KEY} to me{KEY}."  # it was there to be written
     written = tape.read_text()
-    for at in range(len(KEY) - 7):
-        assert KEY[at : at + 8] not in written
+    assert not any(KEY[at : at + 8] in written for at in range(len(KEY) - 7))
     assert "authorization" not in written.lower()
     replay(tape)
-    assert complete(f"My key: {KEY}", api="chat", api_key=KEY).text == "You said … to me…."
-
-
-def test_the_key_in_a_prompt_to_a_server_that_is_sent_none_is_not_recorded(tape):
-    settings.api_key = KEY
-    recording.record(tape)
-    live = complete(f"My key: {KEY}", model="local/ngram", max_tokens=3, seed=1, echo=True)
+    assert tell(system=f"My key: {KEY}", api_key=KEY).text == "You said … to me…."
     recording.stop()
-    assert live.text.startswith(f"My key: {KEY}")
-    assert KEY[:8] not in tape.read_text()
-    replay(tape)
-    again = complete(f"My key: {KEY}", model="local/ngram", max_tokens=3, seed=1, echo=True)
-    assert again.text == live.text.replace(KEY, "…")
-
-
-def test_the_key_is_not_in_a_recorded_refusal(tape):
-    script = replies(401, {"error": {"message": f"Wrong key: {KEY}"}}, set_cookie="a=b", x_ratelimit_limit=KEY)
-    record(tape, script, lambda: complete("Tell", api="chat", api_key=KEY))
+    tape.unlink()
+    record(tape, refuse(KEY, 401, set_cookie="a=b", x_ratelimit_limit=KEY), lambda: tell(api_key=KEY))
     assert KEY[:8] not in tape.read_text()
     assert sorted(entries(tape)[0]["headers"]) == ["Content-Type", "X-Ratelimit-Limit"]
 
@@ -369,9 +233,9 @@ def test_a_key_cut_anywhere_is_blanked_and_the_rest_is_kept(cuts, before, after)
     whole = before + KEY + after
     places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     pieces = [(float(at), whole[begin:end]) for at, (begin, end) in enumerate(itertools.pairwise(places))]
-    found = without_key(pieces, Key(KEY, "a test"))
-    assert "".join(text for _, text in found) == f"{before}…{after}"
-    assert [seconds for seconds, _ in found] == sorted(seconds for seconds, _ in found)
+    kept = without_key(pieces, Key(KEY, "a test"))
+    assert "".join(text for _, text in kept) == f"{before}…{after}"
+    assert [seconds for seconds, _ in kept] == sorted(seconds for seconds, _ in kept)
 
 
 def test_only_the_pieces_that_hold_the_key_are_merged():
@@ -379,62 +243,48 @@ def test_only_the_pieces_that_hold_the_key_are_merged():
     assert without_key(pieces, Key(KEY, "a test")) == [(1.0, "a"), (3.0, "b…c"), (4.0, "d")]
 
 
-# Time
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on only while somebody sleeps, or when it is set."""
+    clock = SimpleNamespace(now=1000.0)
+
+    def sleep(_, seconds):
+        clock.now += seconds
+
+    monkeypatch.setattr(replaying, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(replaying, "_sleep", sleep)
+    return clock
 
 
-class Clock:
-    """A clock that goes on only while somebody sleeps, or when it is told to."""
-
-    def __init__(self, monkeypatch):
-        self.now = 1000.0
-        monkeypatch.setattr(replaying, "monotonic", lambda: self.now)
-        monkeypatch.setattr(replaying, "_sleep", self.sleep)
-
-    def sleep(self, _, seconds):
-        self.now += seconds
-
-
-@pytest.mark.parametrize("speed", [0.5, 1, 4])
-def test_each_piece_comes_at_its_time_and_never_drifts(tape, monkeypatch, speed):
-    clock = Clock(monkeypatch)
-    times = [0.2, 0.25, 1.0, 3.0, 3.5]
+@pytest.mark.parametrize("speed", [0, 0.5, 1, 4])
+def test_each_piece_comes_at_its_time_and_never_drifts_or_goes_back(tape, clock, speed):
+    times, factor = [0.2, 0.25, 1.0, 3.0, 3.5, 3.2], 1 / speed if speed else 0
     write(tape, entry(CHAT, pieces=[(at, event(f"{at}")) for at in times], opened=0.1, end=End(WHOLE, 5.0)))
     replay(tape, speed=speed)
+    assert [at for at, _ in Replay.read(tape).entries[0].pieces] == [*times[:-1], 3.5]
     exchange = recording.exchange("POST", "http://h", "/v1/chat/completions", CHAT, key=None)
     exchange.open()
-    assert clock.now - 1000 == pytest.approx(0.1 / speed)
-    came = []
+    assert clock.now - 1000 == pytest.approx(0.1 * factor)
+    arrivals = []
     for _ in exchange.pieces():
-        came.append(clock.now - 1000)
-        if len(came) == 3:
-            clock.now += 0.5 / speed  # who draws takes its time: the next one comes when it would have
-    assert came == pytest.approx([at / speed for at in times])
-    assert clock.now - 1000 == pytest.approx(5 / speed)
-
-
-def test_at_speed_0_nothing_is_waited_for(tape, monkeypatch):
-    clock = Clock(monkeypatch)
-    write(tape, entry(CHAT, pieces=[(3600, event("Yes", "stop"))], opened=1800, end=End(WHOLE, 7200)))
-    replay(tape)
-    assert complete("Hi", api="chat").text == "Yes"
-    assert clock.now == 1000
+        arrivals.append(clock.now - 1000)
+        if len(arrivals) == 3:
+            clock.now += 0.5 * factor  # a slow reader: the next piece still comes at its own time
+    assert arrivals == pytest.approx([at * factor for at in (*times[:-1], 3.5)])
+    assert clock.now - 1000 == pytest.approx(5 * factor)
 
 
 def test_the_times_that_are_written_are_those_of_the_bytes(tape):
     gate = threading.Event()
 
     def script(exchange):
-        exchange.chunked().text_events(["one"])
+        exchange.text_events(["one"])
         exchange.pause(gate)
         exchange.wait(0.2)
         exchange.event(exchange.payload("two", finish="stop"))
         exchange.done()
 
-    def ask():
-        for _ in stream("Tell", api="chat"):
-            gate.set()
-
-    record(tape, script, ask)
+    record(tape, script, lambda: [gate.set() for _ in stream("Tell", api="chat")])
     (one,) = entries(tape)
     first, second = one["pieces"][0][0], one["pieces"][1][0]
     assert 0 < one["opened"] <= first
@@ -442,51 +292,44 @@ def test_the_times_that_are_written_are_those_of_the_bytes(tape):
     assert second <= one["end"]["seconds"]
 
 
-@pytest.mark.parametrize(("opened", "first"), [(3600, 3600), (0, 3600)])
-def test_a_replayed_wait_is_cancelled_by_any_thread(tape, monkeypatch, opened, first):
-    waits = threading.Event()
-    usual = replaying._sleep
+@pytest.mark.parametrize("headers", [3600, 0])
+def test_a_replayed_wait_is_cancelled_by_any_thread(tape, monkeypatch, headers):
+    waits, usual = threading.Event(), replaying._sleep
     monkeypatch.setattr(replaying, "_sleep", lambda until, seconds: (waits.set(), usual(until, seconds)))
-    write(tape, entry(CHAT, pieces=[(first, event("Yes"))], opened=opened, end=End(WHOLE, 3600)))
+    write(tape, entry(CHAT, pieces=[(3600, event("Yes"))], opened=headers, end=End(WHOLE, 3600)))
     replay(tape, speed=1)
-    opened_stream = stream("Hi", api="chat")
-    thread = threading.Thread(target=lambda: list(opened_stream))
+    chunks = stream("Hi", api="chat")
+    thread = threading.Thread(target=lambda: list(chunks))
     thread.start()
     assert waits.wait(PATIENCE)
-    opened_stream.cancel()
+    chunks.cancel()
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    assert opened_stream.completion.cancelled
+    assert chunks.completion.cancelled
 
 
-# What is chosen, and the list of models
-
-
-def test_a_request_without_a_model_goes_to_that_of_the_recording(tape):
+@pytest.mark.parametrize(("head", "model"), [("m", "m"), ("", "a/b")])
+def test_a_request_without_a_model_goes_to_that_of_the_recording_or_of_its_first_exchange(tape, head, model):
     settings.api_key = KEY
     recording.record(tape)
     assert lines(tape)[0]["model"] == DEFAULT_MODEL
     recording.stop()
     settings.api_key = None
-    write(tape, entry({**CHAT, "model": "a/b"}, pieces=[(0, event("Yes", "stop"))]), model="a/b")
+    write(tape, replace(YES, payload={**CHAT, "model": "a/b"}), YES, model=head)
     replay(tape)
-    assert complete("Hi", api="chat").text == "Yes"
-    assert standing() == ("a/b", f"a replay of 2026-11-26 at full speed, {tape}")
+    assert complete("Hi", api="chat").request.model == model
+    assert standing() == (model, f"a replay of 2026-11-26 at full speed, {tape}")
 
 
-def test_where_the_recording_names_no_model_it_is_the_first_ones(tape):
-    write(tape, entry(CHAT, pieces=[(0, event("Yes", "stop"))]), model="")
-    replay(tape)
-    assert complete("Hi", api="chat").request.model == "m"
-
-
-def test_the_list_and_its_prices_come_from_the_recording_and_stay_there(tape):
+def test_the_list_and_its_prices_come_from_the_recording_and_cost_nothing_now(tape):
     live = record(tape, answers(TEXTS), lambda: (models(), complete("Tell", api="auto")))[1]
     assert live.price == (1.0, 2.0)
     replay(tape)
     assert [row.id for row in models()] == ["test/chat", "test/base"]
+    settings.budget = live.cost / 2  # which is spent
     again = complete("Tell")
     assert (again.price, again.cost) == (live.price, live.cost)
+    assert ledger.total().calls == 1
     recording.stop()
     assert [row.id for row in models()] == ["local/ngram"]
 
@@ -502,85 +345,41 @@ def test_a_list_that_was_known_before_is_asked_for_again_while_recording(tape):
     assert complete("Tell", model="test/base").api == "completions"
 
 
-def test_a_list_that_was_not_recorded_is_missed_by_nobody(tape):
-    write(tape, entry(CHAT, pieces=[(0, event("Yes", "stop"))]))
+def test_a_list_that_was_not_recorded_is_missed_by_nobody_and_the_embedded_engines_is_told_from_a_services(tape):
+    write(tape, YES)
     replay(tape)
     assert complete("Hi").text == "Yes"
     assert models() == []
-    with pytest.raises(NotFoundError):
+    with pytest.raises(errors.NotFoundError):
         models(fresh=True)
-
-
-def test_the_embedded_engines_list_is_told_from_a_services(tape):
     for loopback, name in ((True, "here"), (False, "there")):
         rows = json.dumps([{"id": name, "type": "chat"}])
         one = entry(pieces=[(0, rows)], method="GET", path="/v1/models", loopback=loopback)
-        write(tape, *(Replay.read(tape).entries if tape.exists() else ()), one)
+        write(tape, *Replay.read(tape).entries, one)
     replay(tape)
     assert [row.id for row in models()] == ["there"]
     assert [row.id for row in models(base_url="http://127.0.0.1:9")] == ["here"]
-
-
-# What is not in the file
 
 
 def test_what_was_not_recorded_is_told_with_what_differs(tape):
     near = {**CHAT, "temperature": 0.7}
     write(tape, entry({**CHAT, "messages": [{"role": "user", "content": "Something else"}]}), entry(near))
     replay(tape)
-    with pytest.raises(NotRecordedError) as caught:
+    with pytest.raises(NotRecordedError, match=r"not in lesson\.jsonl") as caught:
         complete("Hi", api="chat", temperature=0.5)
-    assert caught.value.message == "This request is not in lesson.jsonl."
-    assert caught.value.hint == (
-        "In the nearest one that is, temperature was 0.7. `%together replay off` ends the replay."
-    )
-    with pytest.raises(NotRecordedError, match=r"the prompt was “Hi”; max_tokens was not set; temperature was 0\.7"):
-        complete("Hi!", api="chat", max_tokens=3)
-    with pytest.raises(NotRecordedError, match="the API was chat"):
-        complete("Hi", api="completions")
-    with pytest.raises(NotRecordedError, match=r"the messages before the prompt were others; temperature was 0\.7"):
-        complete("Hi", api="chat", system="Be kind")
+    assert caught.value.hint.startswith("In the nearest one that is, temperature was 0.7. ")
+    assert "replay off" in caught.value.hint
     assert caught.value.completion.came_to_nothing
+    for prompt, options, words in [
+        ("Hi!", {"max_tokens": 3}, r"the prompt was “Hi”; max_tokens was not set; temperature was 0\.7"),
+        ("Hi", {"api": "completions"}, "the API was chat"),
+        ("Hi", {"system": "Be kind"}, r"the messages before the prompt were others; temperature was 0\.7"),
+    ]:
+        with pytest.raises(NotRecordedError, match=words):
+            complete(prompt, **{"api": "chat", **options})
 
 
-def test_a_whole_number_is_found_however_it_is_written(tape):
-    write(tape, entry({**CHAT, "temperature": 1}, pieces=[(0, event("Yes", "stop"))]))
-    replay(tape)
-    assert complete("Hi", api="chat", temperature=1.0).text == "Yes"
-
-
-# Files, and what may not be on at once
-
-
-def test_a_file_that_exists_is_kept_unless_forced(tape):
-    tape.write_text("precious")
-    with pytest.raises(InputError, match="exists already"):
-        recording.record(tape)
-    assert tape.read_text() == "precious"
-    assert recording.current() is None
-    recording.record(tape, force=True)
-    assert lines(tape)[0]["together_nb"] == "recording"
-
-
-def test_the_folder_must_exist(tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
-        recording.record(tmp_path / "none" / "a.jsonl")
-    with pytest.raises(InputError, match="cannot be read"):
-        recording.replay(tmp_path / "a.jsonl")
-    for call in (recording.record, recording.replay):
-        with pytest.raises(InputError, match="name is missing"):
-            call(" ")
-
-
-def test_recording_anew_ends_the_first_and_says_so(tmp_path):
-    assert "ended" not in recording.record(tmp_path / "a.jsonl")
-    said = recording.record(tmp_path / "b.jsonl")
-    assert f"The recording before has ended: {tmp_path / 'a.jsonl'} holds 0 recorded exchanges." in said
-    assert recording.stop() == f"The recording has ended: {tmp_path / 'b.jsonl'} holds 0 recorded exchanges."
-    assert recording.stop() is None
-
-
-def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_other(tape, tmp_path):
+def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_other(tape, tmp_path, caplog):
     gate = threading.Event()
 
     def script(exchange):
@@ -589,11 +388,12 @@ def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_oth
         answers(["two"])(exchange)
 
     with ScriptedServer(script) as server:
+        options = {"api": "chat", "model": "m", "base_url": server.base_url}
         recording.record(tape)
-        first = stream("Tell", api="chat", model="m", base_url=server.base_url)
+        first = stream("Tell", **options)
         next(first)
         recording.record(tmp_path / "other.jsonl")
-        second = stream("Tell", api="chat", model="m", base_url=server.base_url)
+        second = stream("Tell", **options)
         next(second)
         recording.record(tmp_path / "other.jsonl", force=True)
         gate.set()
@@ -601,21 +401,27 @@ def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_oth
         list(second)
     assert len(entries(tape)) == 1
     assert entries(tmp_path / "other.jsonl") == []
+    assert caplog.records == []  # that one is replaced is no failure
 
 
-def test_one_does_not_record_what_is_played_back(tape, tmp_path):
-    recording.record(tape)
-    with pytest.raises(InputError, match="being recorded") as caught:
+def test_one_does_not_record_what_is_played_back_and_what_is_begun_anew_ends_what_was_on(tape, tmp_path):
+    assert "ended" not in recording.record(tmp_path / "a.jsonl")
+    assert f"has ended: {tmp_path / 'a.jsonl'} holds 0 recorded exchanges." in recording.record(tape)
+    with (
+        stream("Never read", model="m", api="chat", base_url="http://127.0.0.1:9"),
+        pytest.raises(InputError) as caught,
+    ):
         recording.replay(tape)
     assert "record off" in caught.value.hint
-    recording.stop()
-    write(tape, entry(CHAT))
+    assert recording.stop() == f"The recording has ended: {tape} holds 0 recorded exchanges."
+    write(tape, YES)
     replay(tape)
     with pytest.raises(InputError, match="played back") as caught:
         recording.record(tmp_path / "b.jsonl")
     assert "replay off" in caught.value.hint
     assert f"The replay of {tape} has ended." in replay(tape)
     assert recording.stop() == f"The replay of {tape} has ended."
+    assert recording.stop() is None
 
 
 @pytest.mark.parametrize("speed", [-1, float("nan"), float("inf"), True, "2", None])
@@ -628,87 +434,15 @@ def test_a_speed_is_a_number_from_0(tape, speed):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no recording"),
-        (b"\xff\xfe", "is no recording"),
-        (b"[]\n", "is no recording"),
-        (b'{"together_nb": "history", "version": 1}\n', "is no recording"),
-        (b'{"together_nb": "recording", "version": 2}\n', "version 2; here only 1"),
-        (b'{"together_nb": "recording", "version": 1}\n', "holds no exchange"),
-        (b'{"together_nb": "recording", "version": 1}\n{}\n{}\n', "Line 2 of .* is no recorded exchange"),
-        (b'{"together_nb": "recording", "version": 1}\n{"end": 3}\n', "Line 2 of .* is no recorded exchange"),
-        (b'{"together_nb": "recording", "version": 1}\n{"cut\n{"cut', "Line 2 of .* is no recorded exchange"),
+        ('{"together_nb": "history", "version": 1}', "is no recording"),
+        ('{"together_nb": "recording", "version": 2}', "version 2; here only 1"),
+        ('{"together_nb": "recording", "version": 1}', "holds no exchange"),
+        ('{"together_nb": "recording", "version": 1}\n{}\n{}', "Line 2 of .* is no recorded exchange"),
+        ('{"together_nb": "recording", "version": 1}\n{"cut\n{"cut', "Line 2 of .* is no recorded exchange"),
     ],
 )
 def test_a_file_that_is_no_recording_is_told_from_one(tape, content, words):
-    tape.write_bytes(content)
+    tape.write_text(content)
     with pytest.raises(InputError, match=words):
         recording.replay(tape)
     assert recording.current() is None
-
-
-def test_a_last_line_that_was_cut_costs_only_itself(tape):
-    write(tape, entry(CHAT, pieces=[(0, event("Yes", "stop"))]), entry(CHAT, pieces=[(0, event("No", "stop"))]))
-    tape.write_text(tape.read_text()[:-40])
-    assert "1 exchange of 2026-11-26. Its last line was cut, and is left out." in replay(tape)
-    assert complete("Hi", api="chat").text == "Yes"
-
-
-def test_a_recording_that_is_taken_away_costs_no_answer(tape, caplog):
-    def ask():
-        tape.unlink()
-        return [complete("Tell", api="chat").text for _ in range(2)]
-
-    assert record(tape, answers(["Yes"]), ask) == ["Yes", "Yes"]
-    assert not tape.exists()
-    assert [one.getMessage()[:33] for one in caplog.records] == ["The recording lacks an answer. " + str(tape)[:2]]
-
-
-def test_what_is_played_back_tells_what_it_cost_then_and_costs_nothing_now(tape):
-    live = record(tape, answers(TEXTS), lambda: (models(), complete("Tell"))[1])
-    assert live.cost > 0
-    replay(tape)
-    settings.budget = live.cost / 2  # which is spent
-    assert complete("Tell").cost == live.cost
-    assert ledger.total().calls == 1
-
-
-def test_history_keeps_what_is_played_back(tape):
-    write(tape, entry(CHAT, pieces=[(0, event("Yes", "stop"))]))
-    replay(tape)
-    complete("Hi", api="chat")
-    assert history[-1].note == "a replay of 2026-11-26 at full speed"
-
-
-# A lesson
-
-
-def test_a_teacher_records_with_a_key_and_a_class_replays_without_one(tape, tmp_path):
-    kernels = []
-
-    def kernel(**environment):
-        kernels.append(Kernel(tmp_path, **environment))
-        return kernels[-1]
-
-    cell = "%%together --temperature 0.5 -o answer\nTell"
-    try:
-        with ScriptedServer(answers(TEXTS)) as server:
-            teacher = kernel(TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=server.base_url, TOGETHER_MODEL="test/chat")
-            teacher.run(f"from together_nb import recording; recording.record({str(tape)!r})").wait()
-            assert teacher.run(cell).wait().status == "ok"
-            teacher.manager.shutdown_kernel(now=True)
-            asked = len(server.requests)
-        assert KEY not in tape.read_text()
-        student = kernel()
-        student.run(f"from together_nb import recording; recording.replay({str(tape)!r})").wait()
-        run = student.run(cell).wait()
-        assert run.status == "ok"
-        assert student.value("answer.text") == repr("".join(TEXTS))
-        day = lines(tape)[0]["recorded"][:10]
-        assert run.display["data"]["text/plain"].endswith(f" · a replay of {day}]")
-        assert run.display["metadata"]["together_nb"]["model"] == "test/chat"
-        missing = student.run("%%together\nSomething else").wait()
-        assert missing.error["ename"] == "NotRecordedError"
-        assert asked == 1
-    finally:
-        for one in kernels:
-            one.stop()
