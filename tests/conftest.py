@@ -181,11 +181,12 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what is slow, unless ``--all`` or ``-m`` asks for it."""
-    left_out = {"long"} if config.option.all else {"slow", "install", "long"}
-    left_out = {marker for marker in left_out if not re.search(rf"\b{marker}\b", config.option.markexpr)}
-    slow = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
+    left_out = {"slow", "install"} - set(re.findall(r"\w+", config.option.markexpr))
+    slow = (
+        [] if config.option.all else [item for item in items if left_out & {mark.name for mark in item.iter_markers()}]
+    )
     config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    items[:] = [item for item in items if item not in set(slow)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,34 +1,107 @@
-"""No reply keeps the kernel busy for longer than its length."""
+"""What is done with a hostile reply takes a time that grows with its length, and not with its square."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import json
+from contextlib import suppress
+from time import thread_time
 
 import pytest
 
-from tests.linear import LIMIT, ROWS
+from together_nb.accumulate import Accumulator
+from together_nb.chunk import Chunk, Token
+from together_nb.completion import CompletionRequest, Timings
+from together_nb.dialects import DIALECTS
+from together_nb.errors import StreamError
+from together_nb.escape import open_fence
+from together_nb.formats import fenced_blocks, one_block
+from together_nb.harmless import harmless
+from together_nb.probabilities import aligned, chances
+from together_nb.refusals import page_title
+from together_nb.schema import schema_of
+from together_nb.sse import Payloads
+from together_nb.views.blocks import Blocks
+from together_nb.wiretap import Wiretap
 
-ROOT = Path(__file__).parents[1]
+LIMIT = 10  # seconds of processor time; each takes a tenth of that, and would take many times that if it were quadratic
 
 
-def seconds_of(names):
-    """Processor time of each, of as many as were done before one took too long."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.linear", *names], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
-        timeout=2 * LIMIT * len(names),
-    )  # fmt: skip
-    return {name: float(seconds) for name, seconds in (line.split("\t") for line in done.stdout.splitlines())}
+def pieces(data, size):
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
-@pytest.mark.timeout(2 * LIMIT * len(ROWS))
-def test_what_is_done_with_a_reply_takes_a_time_that_grows_with_its_length():
-    left, slow = list(ROWS), {}
-    while left:
-        took = seconds_of(left)
-        if len(took) < len(left):
-            took[left[len(took)]] = float("inf")
-        slow |= {name: seconds for name, seconds in took.items() if seconds > LIMIT}
-        left = left[len(took) :]
-    assert slow == {}
+def payloads(data, size):
+    with suppress(StreamError):
+        for _ in Payloads(pieces(data, size)):
+            pass
+
+
+def tapped(data, size):
+    wiretap = Wiretap()
+    for piece in pieces(data, size):
+        wiretap.add(piece, 0)
+
+
+def drawn(text, size):
+    blocks = Blocks(markdown=True)
+    for piece in pieces(text, size):
+        blocks.add(piece)
+
+
+def ended_choices(count):
+    accumulator = Accumulator(CompletionRequest("x"))
+    for index in range(count):
+        accumulator.add(Chunk("a", index, finish_reason="stop"))
+
+
+def unasked_choices(count):
+    accumulator = Accumulator(CompletionRequest("Tell"))
+    for chunk in DIALECTS["chat"].chunks({"choices": [{}] * count}):
+        accumulator.add(chunk)
+    for index in range(count):
+        accumulator.add(Chunk("a", index=index))
+    assert len(accumulator.completion(Timings(None, 0.0)).choices) <= 1024
+
+
+def unique_items(count):
+    items = schema_of({"type": "array", "uniqueItems": True, "items": {"type": "object"}}, "items")
+    items.parse(json.dumps([{"a": number} for number in range(count)]))
+
+
+ROWS = {
+    "a table's rule that has no end": lambda: Blocks(markdown=True).add("a\n|-" + " " * 80_000 + "x\n" + "word\n" * 5),
+    "items that are to be unique": lambda: unique_items(8_000),
+    "answers that nobody asked for": lambda: unasked_choices(700_000),
+    "the title of a page of open title tags": lambda: page_title("<title" * 200_000),
+    "the title of a page of titles with attributes": lambda: page_title("<title x" * 200_000),
+    "one event full of terminators": lambda: payloads(b'data: {"a": "' + b"x[DONE]" * 200_000 + b'"}\n\n', 65536),
+    "a line of terminators in small pieces": lambda: payloads(b"data: {" + b"x[DONE]" * 100_000, 7),
+    "an event without an end, byte by byte": lambda: payloads(b"data: {" + b"x" * 200_000, 1),
+    "data that begins with spaces, byte by byte": lambda: payloads(b"data: {}\ndata:" + b" " * 150_000, 1),
+    "comments under an event, in small pieces": lambda: payloads(b"data: {}\n" + b": comment\n" * 60_000, 5),
+    "lines of data, in small pieces": lambda: payloads(b"data: {\n" + b"data: 1,\n" * 20_000, 5),
+    "lines that close and do not open": lambda: payloads(b"data: {\n" + b"data: }\n:\n" * 30_000 + b"\n", 64),
+    "an event of many lines": lambda: payloads(b"data: {\n" + b"data:1\n" * 400_000 + b"\n", 4_000_000),
+    "a stream of blank lines, tapped": lambda: tapped(b"\n" * 24_000_000, 65536),
+    "a fence with a long name and a backtick": lambda: one_block("```" + "a" * 100_000 + "`\nx\n```"),
+    "a fence, spaces and a backtick": lambda: fenced_blocks("```" + " " * 100_000 + "`\nx\n```"),
+    "a long fence above many lines": lambda: one_block("`" * 2_000_000 + "x\n" + "x\n" * 200_000 + "`" * 2_000_000),
+    "a fence with a long name above fences": lambda: open_fence("```" + "i" * 500_000 + "\n" + "``` x\n" * 80_000),
+    "a long formula, indented": lambda: open_fence("  $$" + "x" * 2_000_000 + "\n" + "x\n" * 200_000),
+    "a long fence above short ones": lambda: open_fence("`" * 2_000_000 + "\n" + "```\n" * 200_000),
+    "blank lines in code, drawn as they come": lambda: drawn("```\n" + "x\n\n" * 10_000, 30),
+    "links that are none, in code": lambda: harmless("```\n" + "](" * 600_000 + "\n```\n<b "),
+    "tokens that are not in the text": lambda: list(aligned("a" * 4_000_000, [Token("b", -1.0)] * 300_000)),
+    "a token among many alternatives": lambda: chances(
+        Token("a", -1.0, None, tuple((str(number), -2.0) for number in range(20_000)))
+    ),
+    "more answers than were asked for": lambda: ended_choices(60_000),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ROWS)
+def test_the_time_grows_with_the_length(name):
+    begun = thread_time()
+    ROWS[name]()
+    assert thread_time() - begun < LIMIT

@@ -130,7 +130,7 @@ def test_the_first_command_opens_the_quickstart_in_jupyterlab(tmp_path):
 
 def test_the_command_for_the_built_in_model_serves_it():
     program, *arguments = shlex.split(named("command", "local"))
-    assert program == "python"
+    assert program == ".venv/bin/python"
     port = free_port()
     arguments[arguments.index("--port") + 1] = str(port)
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:

@@ -254,7 +254,7 @@ def _number(value: Any) -> float | None:
 
 
 def _identifier(value: Any) -> int | None:
-    return value if isinstance(value, int) and -_MOST_TOKENS <= value <= _MOST_TOKENS else None
+    return value if type(value) is int and -_MOST_TOKENS <= value <= _MOST_TOKENS else None
 
 
 def _top(rows: Any) -> tuple[tuple[str, float], ...]:

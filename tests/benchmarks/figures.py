@@ -146,7 +146,7 @@ class Row:
         }
 
 
-HEAD = ["figure", OURS, "peers", "against the target", "so"]
+HEAD = ["figure", OURS, "peers", "against the target", "result"]
 
 
 def table(cells: Sequence[Sequence[str]]) -> list[str]:
