@@ -107,7 +107,7 @@ def start_kernel(tmp_path):
         kernel.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, an event loop counts as running: no other module may see that
 def browser():
     from tests.lab import CHROMIUM_FLAGS, chromium
 

@@ -12,61 +12,58 @@ from traitlets.config import Config
 from together_nb import frontend
 
 
-@pytest.fixture(scope="module")
-def terminal():
-    """A real IPython without a kernel."""
-    config = Config()
-    config.HistoryManager.enabled = False
-    InteractiveShell.clear_instance()
-    yield InteractiveShell.instance(config=config)
-    InteractiveShell.clear_instance()
-
-
-def kernels(parent):
+def kernel(parent):
     """As much of a kernel's shell as is asked."""
     return SimpleNamespace(kernel=object(), get_parent=lambda: parent)
 
 
-def asked(code="", *, metadata=None, **content):
-    return {"content": {"code": code, **content}, "metadata": {} if metadata is None else metadata}
+def message(code="x = 1", metadata=None, **content):
+    return {"header": {"msg_id": "7"}, "content": {"code": code, **content}, "metadata": metadata or {}}
+
+
+NOTHING = ("", "", "", "")
 
 
 @pytest.mark.parametrize(
-    ("parent", "watched"),
+    ("parent", "watched", "known"),
     [
-        (asked(allow_stdin=True), True),
-        (asked(allow_stdin=False), False),
-        (asked(), True),
-        ({"content": None}, True),
-        ({}, True),
-        (None, True),
+        (message(allow_stdin=True), True, ("x = 1", "x = 1", "", "7")),
+        (message(allow_stdin=False), False, ("x = 1", "x = 1", "", "7")),
+        (message("%%together\nHi \n\n", {"cellId": "a-1"}), True, ("%%together\nHi \n\n", "a-1", "a-1", "7")),
+        (message(metadata={"cellId": ""}), True, ("x = 1", "x = 1", "", "7")),
+        (message(metadata={"cellId": None}), True, ("x = 1", "x = 1", "", "7")),
+        ({"content": {}}, True, NOTHING),
+        ({"content": None, "metadata": None, "header": None}, True, NOTHING),
+        ({}, True, NOTHING),
+        (None, True, NOTHING),
     ],
 )
-def test_nobody_watches_where_nobody_can_be_asked(parent, watched):
-    assert frontend.someone_watches(kernels(parent)) is watched
+@pytest.mark.parametrize("as_attribute", [False, True])  # where some shells keep the message
+def test_who_watches_and_which_cell_runs_is_known_from_the_message(parent, watched, known, as_attribute):
+    shell = SimpleNamespace(parent_header=parent) if as_attribute else kernel(parent)
+    assert frontend.someone_watches(shell) is watched
+    asked = frontend.code_as_sent, frontend.cell, frontend.cell_id, frontend.execution
+    assert tuple(ask(shell) for ask in asked) == known
 
 
-def test_a_shell_that_keeps_the_message_as_an_attribute_is_understood():
-    shell = SimpleNamespace(parent_header=asked("x = 1", allow_stdin=False, metadata={"cellId": "a"}))
-    assert frontend.someone_watches(shell) is False
-    assert frontend.code_as_sent(shell) == "x = 1"
-    assert frontend.cell(shell) == "a"
-
-
-def test_a_terminal_is_watched_and_has_neither_kernel_nor_message(terminal):
-    assert frontend.has_kernel(terminal) is False
-    assert frontend.someone_watches(terminal) is True
+def test_a_terminal_is_watched_and_has_neither_kernel_nor_message():
+    config = Config()
+    config.HistoryManager.enabled = False
+    InteractiveShell.clear_instance()
+    terminal = InteractiveShell.instance(config=config)
+    assert (frontend.has_kernel(terminal), frontend.someone_watches(terminal)) == (False, True)
     assert (frontend.code_as_sent(terminal), frontend.cell(terminal)) == ("", "")
+    InteractiveShell.clear_instance()
 
 
 @pytest.mark.parametrize(
-    ("shell", "has_one"), [(kernels({}), True), (SimpleNamespace(kernel=None), False), (None, False)]
+    ("shell", "has_one"), [(kernel({}), True), (SimpleNamespace(kernel=None), False), (None, False)]
 )
 def test_what_has_a_kernel_is_no_terminal(shell, has_one):
     assert frontend.has_kernel(shell) is has_one
 
 
-def test_colab_alone_shows_nothing_that_a_thread_tells(monkeypatch):
+def test_colab_alone_shows_nothing_that_a_thread_draws(monkeypatch):
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
     assert frontend.draws_from_threads() is True
     monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
@@ -82,20 +79,3 @@ def test_voila_is_known_by_the_name_of_its_server(monkeypatch, software, voila):
     if software is not None:
         monkeypatch.setenv("SERVER_SOFTWARE", software)
     assert frontend.is_voila() is voila
-
-
-def test_the_code_is_that_of_the_message_to_the_letter():
-    assert frontend.code_as_sent(kernels(asked("%%together\nHi \n\n"))) == "%%together\nHi \n\n"
-
-
-@pytest.mark.parametrize("parent", [None, {}, {"content": None, "metadata": None}, {"content": {}}])
-def test_without_a_message_there_is_no_code_and_no_cell(parent):
-    assert (frontend.code_as_sent(kernels(parent)), frontend.cell(kernels(parent))) == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "told"),
-    [({"cellId": "a-1"}, "a-1"), ({"cellId": ""}, "x = 1"), ({"cellId": None}, "x = 1"), ({}, "x = 1")],
-)
-def test_a_cell_is_told_by_its_id_else_by_its_code(metadata, told):
-    assert frontend.cell(kernels(asked("x = 1", metadata=metadata))) == told
