@@ -42,7 +42,7 @@ _MARGIN = 64  # bytes before the terminator on its line
 _LINES = 32  # that sseclient is given at once: it copies all that it has for each
 _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
-_THE_END = re.compile(rb'"finish_reason": ?(?!null)|\[DONE\]')
+_THE_END = re.compile(rb'"finish_reason":(?! ?null)|\[DONE\]')
 _OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
 
 
