@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,58 +12,50 @@ from together_nb.interrupts import interruptible, put_off, told
 from together_nb.scope import joins
 
 
-def test_a_ctrl_c_within_is_raised_at_the_end():
-    done = []
-    with pytest.raises(KeyboardInterrupt), put_off():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        done.append("the block went on")
-    assert done == ["the block went on"]
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
 
 
-def test_afterwards_ctrl_c_is_what_it_was():
-    before = signal.getsignal(signal.SIGINT)
-    with put_off():
+def in_a_thread(call):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def test_a_ctrl_c_within_is_seen_by_inner_blocks_too_and_raised_once_at_the_end_of_each():
+    seen, before = [], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), put_off() as outer:  # noqa: PT012
         assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_the_block_can_look_whether_there_was_one():
-    seen = []
-    with pytest.raises(KeyboardInterrupt), put_off() as came:  # noqa: PT012
-        seen.append(bool(came))
-        signal.raise_signal(signal.SIGINT)
-        seen.append(bool(came))
-    assert seen == [False, True]
-
-
-def test_a_block_within_another_sees_what_came_before_it_and_raises_it_once():
-    seen = []
-    with pytest.raises(KeyboardInterrupt), put_off():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        with put_off() as came:
-            seen.append(bool(came))
+        seen.append(bool(outer))
+        ctrl_c()
+        ctrl_c()
+        seen.append(bool(outer))
+        with put_off() as inner:
+            seen.append(bool(inner))
         seen.append("not reached")
-    assert seen == [True]
+    assert seen == [False, True, True]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_error_of_the_block_is_not_hidden_by_a_ctrl_c():
     with pytest.raises(ValueError, match="mine"), put_off():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
+        ctrl_c()
         raise ValueError("mine")
 
 
-def test_another_thread_is_left_alone():
-    seen = []
+def test_another_thread_is_left_alone_and_ctrl_c_that_is_ignored_stays_so():
+    usual = signal.getsignal(signal.SIGINT)
 
-    def work():
+    def handler_within():
         with put_off():
-            seen.append(signal.getsignal(signal.SIGINT))
+            return signal.getsignal(signal.SIGINT)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGINT)]
+    assert in_a_thread(handler_within) is usual
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with put_off():
+            ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_the_innermost_words_are_told():
@@ -71,45 +64,27 @@ def test_the_innermost_words_are_told():
     assert caught.value._render_traceback_() == ["KeyboardInterrupt: inner"]
 
 
-def test_where_ctrl_c_is_ignored_it_stays_ignored():
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with put_off():
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
 def test_what_is_asked_interruptibly_is_returned_and_its_error_raised():
-    assert interruptible(lambda: 1 + 1) == 2
+    assert interruptible(threading.current_thread) is not threading.main_thread()
+    assert in_a_thread(lambda: interruptible(threading.current_thread) is threading.current_thread())
     with pytest.raises(ValueError, match="mine"):
         interruptible(lambda: int("mine"))
 
 
-def test_a_thread_of_its_own_asks_so_that_ctrl_c_is_obeyed_and_ends_what_was_begun():
-    class Doing(threading.Event):
-        def cancel(self):
-            self.set()
+def test_ctrl_c_ends_what_was_begun_interruptibly():
+    class Work(threading.Event):
+        cancel = threading.Event.set
 
-    doing, asked = Doing(), []
+    work, threads = Work(), []
 
     def ask():
-        joins(doing)
-        asked.append(threading.current_thread())
-        signal.raise_signal(signal.SIGINT)
-        doing.wait(20)
+        joins(work)
+        threads.append(threading.current_thread())
+        ctrl_c()
+        work.wait(20)
 
     with pytest.raises(KeyboardInterrupt):
         interruptible(ask)
-    assert doing.is_set()
-    asked[0].join(20)
-    assert not asked[0].is_alive()
-    assert asked[0] is not threading.main_thread()
-
-
-def test_another_thread_asks_by_itself():
-    asked = []
-    thread = threading.Thread(target=lambda: asked.append(interruptible(threading.current_thread)))
-    thread.start()
-    thread.join()
-    assert asked == [thread]
+    assert work.is_set()
+    threads[0].join(20)
+    assert not threads[0].is_alive()

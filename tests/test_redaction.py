@@ -18,40 +18,21 @@ from together_nb.redaction import Secret, is_placeholder
 
 RANDOM = "Zq7xWd9vKf3/Lm5tRt8+Yb2nNc6=Hj4kUv0pXe1s"
 WORDS = "my-local-development-server-key"
-PLACEHOLDERS = [
-    "EMPTY",
-    "empty",
-    "test",
-    "none",
-    "None",
-    "null",
-    "dummy",
-    "sk-no-key-required",
-    "not-needed",
-    "NOT_NEEDED",
-    "no-key",
-    "lm-studio",
-    "ollama",
-    "token-abc123",
-    "your-api-key",
-    "YOUR_API_KEY_HERE",
-    "sk-xxxxxxxxxxxxxxxxxxxxxxxx",
-    "changeme",
-    "anything",
-    "fake-key",
-    "x",
-    "1",
-    '{"',
-    "sk-1234",
-    "test-key",
-]
+PLACEHOLDERS = """
+EMPTY empty test none None null dummy sk-no-key-required not-needed NOT_NEEDED no-key lm-studio ollama token-abc123
+your-api-key YOUR_API_KEY_HERE sk-xxxxxxxxxxxxxxxxxxxxxxxx changeme anything fake-key x 1 {" sk-1234 test-key
+"""
+MADE_OF_WORDS = f"""
+{WORDS} {WORDS.upper()} mylocaldevelopmentserverkey MyLocalDevelopmentServerKey local_development_server_1234
+development12345678 the-organization-password-for-testing
+"""
 
 
 def without(key, text):
     return Key(key, "a test").blanked(text)
 
 
-@pytest.mark.parametrize("key", PLACEHOLDERS)
+@pytest.mark.parametrize("key", PLACEHOLDERS.split())
 def test_a_placeholder_and_a_short_key_go_only_after_bearer(key):
     text = f'{key} is a {key}, {{"{key}": ["{key}"]}}, api_key={key} /{key}/'
     assert without(key, text) == text
@@ -60,9 +41,7 @@ def test_a_placeholder_and_a_short_key_go_only_after_bearer(key):
     assert without(key, f"Bearer {key}more") == f"Bearer {key}more"
 
 
-@pytest.mark.parametrize(
-    "key", ["messages", "assistant", "together_nb", "12345678", "passw0rd", "a/b\\c\"d'e", "/abcdefg"]
-)
+@pytest.mark.parametrize("key", ["messages", "together_nb", "12345678", "passw0rd", "a/b\\c\"d'e", "/abcdefg"])
 def test_a_key_of_8_to_15_characters_goes_as_a_whole_word(key):
     assert without(key, f"({key}) {key}. «{key}»\n{key}") == "(…) …. «…»\n…"
     if key.isalnum():
@@ -79,33 +58,25 @@ def test_of_a_long_key_pieces_go_too(text):
     assert "…" in found
 
 
+def test_what_a_key_costs_changes_at_8_and_at_16_characters():
+    assert [without(RANDOM[:n], f"{RANDOM[:n]} {RANDOM[1:13]}") for n in (7, 8, 15, 16)] == [
+        f"{RANDOM[:7]} {RANDOM[1:13]}", f"… {RANDOM[1:13]}", f"… {RANDOM[1:13]}", "… …",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("length", [8, 9, 12])
 def test_the_ends_of_a_random_key_are_never_shown(length):
     dice = random.Random(7)
     for alphabet in (string.ascii_letters + string.digits, "0123456789abcdef", string.ascii_lowercase + string.digits):
         shown = 0
-        for prefix in ("sk-", "sk-proj-", "tgp_v1_", ""):
-            for _ in range(200):
-                secret = "".join(dice.choices(alphabet, k=32))
-                key = prefix + secret
-                text = f"Incorrect API key: {secret[:length]}*****{secret[-length:]}"
-                found = without(key, text)
-                shown += secret[:length] in found or secret[-length:] in found
-        assert shown <= 4  # of 800: chance may write a word
+        for prefix in ("sk-", "sk-proj-", "tgp_v1_", "") * 100:
+            secret = "".join(dice.choices(alphabet, k=32))
+            found = without(prefix + secret, f"Incorrect API key: {secret[:length]}*****{secret[-length:]}")
+            shown += secret[:length] in found or secret[-length:] in found
+        assert shown <= 2  # of 400: chance may write a word
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        WORDS,
-        WORDS.upper(),
-        "mylocaldevelopmentserverkey",
-        "MyLocalDevelopmentServerKey",
-        "local_development_server_1234",
-        "development12345678",
-        "the-organization-password-for-testing",
-    ],
-)
+@pytest.mark.parametrize("key", MADE_OF_WORDS.split())
 def test_words_are_kept_though_the_key_is_made_of_them(key):
     text = "the Development of a local development server, my local password for testing, DEVELOPMENT, organization"
     assert without(key, text) == text
@@ -115,18 +86,16 @@ def test_words_are_kept_though_the_key_is_made_of_them(key):
 
 @pytest.mark.parametrize("key", [RANDOM, 'key-"quoted"-0123456789', "sl/ash\\es0", "12345678", WORDS])
 def test_it_is_found_however_json_and_urls_spell_it(key):
-    spelled = [
+    for spelled in (
         json.dumps(key)[1:-1],
         json.dumps(json.dumps(key))[1:-1],
         json.dumps(key)[1:-1].replace("/", "\\/"),
         "".join(f"\\u{ord(one):04x}" for one in key),
         "".join(f"\\u{ord(one):04X}" for one in key),
         quote(key, safe=""),
-        quote(key, safe="").lower() if key.lower() == key else quote(key, safe=""),
         "".join(f"%{ord(one):02x}" for one in key),
-    ]
-    for one in spelled:
-        assert without(key, f"a\\n{one}\\n") in ("a\\n…\\n", 'a\\n\\"…\\"\\n')
+    ):
+        assert without(key, f"a\\n{spelled}\\n") in ("a\\n…\\n", 'a\\n\\"…\\"\\n')
 
 
 KEYS = st.one_of(
@@ -137,19 +106,17 @@ KEYS = st.one_of(
 
 @given(KEYS, st.lists(st.sampled_from([*'ab "\\%u0x/.', "Bearer ", "\\n", "\\u0061", "%41", "KEY"]), max_size=30))
 def test_what_is_left_has_nothing_of_it_any_more_and_all_else_is_kept(key, parts):
-    secret, text = Secret(key), "".join(key if part == "KEY" else part for part in parts)
-    spans = secret.spans(text)
+    text = "".join(key if part == "KEY" else part for part in parts)
+    spans = Secret(key).spans(text)
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
     left = without(key, text)
-    if len(key) >= 16 and not is_placeholder(key):
-        assert key not in left
+    assert len(key) < 16 or is_placeholder(key) or key not in left
     assert without(key, left) == left
 
 
-@pytest.mark.parametrize("key", ["a" * 10_000, "ab" * 5_000, RANDOM * 250, "a" * 12, RANDOM, WORDS, "x"])
-def test_it_takes_time_in_proportion_to_the_text(key, monkeypatch):
-    secret = Secret(key)
+@pytest.mark.parametrize("key", ["a" * 1_000, "ab" * 500, RANDOM * 25, "a" * 12, RANDOM, WORDS, "x"])
+def test_it_takes_time_in_proportion_to_the_text(key):
     slices = 0
 
     class Counted(str):
@@ -160,13 +127,13 @@ def test_it_takes_time_in_proportion_to_the_text(key, monkeypatch):
             slices += 1
             return str.__getitem__(self, place)
 
-    for text in ("a" * 60_000, (key * 60_000)[:60_000], "bearer " * 8_000):
+    for text in ("a" * 6_000, (key * 6_000)[:6_000], "bearer " * 800):
         slices = 0
-        secret.spans(Counted(text))
+        Secret(key).spans(Counted(text))
         assert slices < 8 * len(text)
 
 
 def test_the_key_of_an_endpoint_follows_the_same_rules():
-    told = "The model test/chat takes messages with content, not EMPTY."
-    assert Endpoint("https://h.example", Key("EMPTY", "a test")).without_key(told) == told
+    text = "The model test/chat takes messages with content, not EMPTY."
+    assert Endpoint("https://h.example", Key("EMPTY", "a test")).without_key(text) == text
     assert Endpoint("https://h.example", Key(RANDOM, "a test")).without_key(RANDOM[:9]) == "…"
