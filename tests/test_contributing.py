@@ -27,7 +27,7 @@ RECIPE_TESTS = ["params", "options", "panel_controls", "dialects", "formats", "m
 
 
 def environment_of(copy):
-    return {**environment_without("TOGETHER_"), "PYTHONPATH": str(copy), "IPYTHONDIR": str(copy / "home")}
+    return {**environment_without("TOGETHER_", "PYTEST_"), "PYTHONPATH": str(copy), "IPYTHONDIR": str(copy / "home")}
 
 
 def run_in(copy, *command):
@@ -82,7 +82,7 @@ def ask(kernel):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tests_stay_green_over_the_copy(copy):
-    done = run_in(copy, "-m", "pytest", "-q", "-p", "no:xdist", *(f"tests/test_{name}.py" for name in RECIPE_TESTS))
+    done = run_in(copy, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in RECIPE_TESTS))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
 
 
