@@ -93,7 +93,10 @@ def _settings() -> list[str]:
     traits = {name: trait for name, trait in settings.traits().items() if name not in PARAMETERS}
     return _rows(
         ("setting", "default", "what it is"),
-        *((f"`{name}`", f"`{trait.default()!r}`", _sentence(trait.help)) for name, trait in traits.items()),
+        *(
+            (f"`{name}`", "unset" if trait.default() is None else f"`{trait.default()!r}`", _sentence(trait.help))
+            for name, trait in traits.items()
+        ),
     )
 
 
