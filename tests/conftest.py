@@ -16,6 +16,7 @@ import pytest
 
 from together_nb import chats, endpoint, environment, recording, resolve, session
 from together_nb.config import settings
+from together_nb.magic import offered
 from together_nb.spending import ledger
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
@@ -35,14 +36,21 @@ def _isolated(monkeypatch):
         ours = name.startswith("TOGETHER_") and not name.startswith("TOGETHER_NB_")
         if ours or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+    forget()
+    settings.max_retries = 0  # an error is seen at once; retries have tests of their own
+    settings.local_tokens_per_second = 0
+    yield
+    forget()
+
+
+def forget():
+    """Make the state of the session what it is in a new process."""
     for name, trait in settings.traits().items():
         setattr(settings, name, trait.default())
     settings.api_key = None
     settings._known.clear()
     environment.environment = environment.Environment.read()
     recording.stop()
-    settings.max_retries = 0  # an error is seen at once; retries have tests of their own
-    settings.local_tokens_per_second = 0
     session.history.clear()
     session.unanswered.clear()
     endpoint._catalogs.clear()
@@ -50,6 +58,7 @@ def _isolated(monkeypatch):
     resolve._asked_for_prices.clear()
     ledger.clear()
     chats.conversations.clear()
+    offered._offered.clear()
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ def good(parameter: Parameter) -> list:
     values = {parameter.type(0), step, 3 * step}
     values |= {low if not parameter.exclusive_minimum else low + step} if low is not None else {-step}
     values |= {high} if high is not None else {parameter.type(1000)}
-    return sorted(parameter.type(value) for value in values if _fits(parameter, value))
+    if low is not None and high is not None:
+        values |= {low + (high - low) / 2, low + (high - low) / 4}
+    return sorted({parameter.type(value) for value in values if _fits(parameter, parameter.type(value))})
 
 
 def bad(parameter: Parameter) -> list:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from operator import methodcaller
@@ -81,9 +81,9 @@ class Fault:
 
 @contextmanager
 def nothing_there():
-    with closing(socket.create_server((HOST, 0))) as listener:
-        port = listener.getsockname()[1]
-    yield Place(f"http://{HOST}:{port}")
+    with socket.socket() as bound:  # and not listening: nobody else can have the port meanwhile
+        bound.bind((HOST, 0))
+        yield Place(f"http://{HOST}:{bound.getsockname()[1]}")
 
 
 @contextmanager

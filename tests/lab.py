@@ -213,11 +213,6 @@ class Notebook:
             '.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached", timeout=seconds * 1000
         )
 
-    def wait_busy(self, seconds: float = 20) -> None:
-        self.page.wait_for_selector(
-            '.jp-Notebook-ExecutionIndicator[data-status="busy"]', state="attached", timeout=seconds * 1000
-        )
-
     def cell(self, number: int) -> Any:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(number)
 

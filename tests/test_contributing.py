@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tarfile
 import textwrap
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +19,9 @@ from tests.kernels import PATIENCE, Kernel, environment_without
 from tests.pages import CONTRIBUTING, ROOT
 from tests.servers import ScriptedServer, answers, silent_after
 from tests.test_binder import copy_of_the_repository
+from tests.test_magic import ipython
+from together_nb.config import settings
+from together_nb.dialects import DIALECTS
 
 TEXT = CONTRIBUTING.read_text(encoding="utf-8")
 ADDITION = re.compile(
@@ -158,6 +163,63 @@ def test_an_answer_in_the_dialect_that_has_begun_is_not_requested_again(ask, ker
         error = ask(server, "%%together --api llama\nTell").wait().error
     assert (error["ename"], kernel.value("_together.text")) == ("ConnectionLostError", "'Once'")
     assert len(server.requests) == 1
+
+
+def test_the_dialect_is_compared_asked_for_each_item_recorded_replayed_and_shown_as_a_call(ask, kernel, tmp_path):
+    tape = tmp_path / "tape.jsonl"
+    with ScriptedServer(llama) as server:
+        ask(server, f"%together record {tape}").wait()
+        for options, prompt in (("--compare temperature=0,1", "Tell"), ('--for "[1, 2]"', "Tell {item}")):
+            assert ask(server, f"%%together --api llama {options} -o both\n{prompt}").wait().status == "ok"
+            assert kernel.value("[one.text for one in both]") == "['Once upon', 'Once upon']"
+        ask(server, f"%together record off\n%together replay {tape}").wait()
+        run = ask(server, "%%together --api llama --temperature 1 -o answer\nTell").wait()
+        kernel.run("%together replay off").wait()
+        assert run.status == "ok"
+        assert kernel.value("answer.text") == "'Once upon'"
+        assert len(server.requests) == 4  # the replay sends nothing
+        code = "from together_nb.recipes import recipes; call = together_nb.stream('Tell', api='llama', n=2)"
+        ask(server, code).wait()
+        calls = ast.literal_eval(kernel.value("recipes(call, settings.sampling)"))
+        assert calls["cell"] == "%%together -m test/base --api llama --n 2\nTell"
+        assert "api='llama'" in calls["python"]
+        assert f"{server.base_url}/completion" in calls["curl"]
+        assert '"n_cmpl": 2' in calls["curl"]
+
+
+PANEL = """
+import threading
+from ipywidgets import Dropdown
+from together_nb.panel.parts import within
+panel = together_nb.Panel(prompt="Tell", max_tokens=2, shared=False)
+(box,) = [one for one in within(panel.widget) if isinstance(one, Dropdown) and one.description == "api"]
+box.value = "llama"
+panel.generate()
+for thread in threading.enumerate():
+    if thread.name.startswith("together_nb "):
+        thread.join()
+text = panel.completion.text
+panel.close()
+"""
+
+
+def test_the_dialect_is_in_the_panels_box_and_answers_there(ask, kernel):
+    with ScriptedServer(llama) as server:
+        assert ask(server, PANEL).wait().status == "ok"
+    assert kernel.value("text") == "'Once upon'"
+    assert server.requests[0].path == "/completion"
+
+
+def test_another_dialect_of_chat_can_be_asked_for_a_form_too(monkeypatch, capsys):
+    monkeypatch.setitem(DIALECTS, "other", replace(DIALECTS["chat"], name="other", path="/other"))
+    with ScriptedServer(answers([])) as server, ipython() as shell:
+        shell.user_ns["form"] = {"type": "object", "properties": {"name": {"type": "string"}}}
+        settings.base_url, settings.model = server.base_url, "test/chat"
+        for options, sent in (("--show json", "json_object"), ("--schema form", "json_schema")):
+            shell.run_cell(f"%%together --api other --dry-run {options}\nHi").raise_error()
+            shown = capsys.readouterr().out
+            assert "/other" in shown
+            assert sent in shown
 
 
 def test_the_format_shows_an_answer_live_and_saved(ask):

@@ -38,6 +38,28 @@ def text_of(message):
     return "".join(output["data"].get("text/markdown", "") for output in outputs)
 
 
+def test_run_all_stops_at_an_interrupted_cell(ask, kernel):
+    queued_too = threading.Event()
+
+    def script(exchange):
+        exchange.chunked().text_events(["part"])
+        exchange.pause(queued_too)
+        exchange.text_events([" and more"])
+        exchange.await_close()
+
+    with ScriptedServer(script) as server:
+        first = ask(server, all=True)
+        first.until(lambda one: text_of(one) == "part")
+        queued = kernel.run("print('must not run')", all=True)
+        # A signal is faster than a message: what has not reached the kernel when it is interrupted runs.
+        queued_too.set()
+        first.until(lambda one: text_of(one) == "part and more")
+        kernel.interrupt()
+        first.wait()
+        queued.reply = kernel.client.get_shell_msg(timeout=60)
+    assert queued.status == "aborted"
+
+
 def test_what_has_arrived_is_on_screen_before_more_is_sent(ask):
     shown = [threading.Event(), threading.Event()]
 

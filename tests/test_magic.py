@@ -31,10 +31,12 @@ def ipython(config=None):
     InteractiveShell.clear_instance()
     config.HistoryManager.enabled = False
     one = InteractiveShell.instance(config=config)
-    one.run_line_magic("load_ext", "together_nb")
-    yield one
-    one.run_line_magic("unload_ext", "together_nb")
-    InteractiveShell.clear_instance()
+    try:
+        one.run_line_magic("load_ext", "together_nb")
+        yield one
+        one.run_line_magic("unload_ext", "together_nb")
+    finally:
+        InteractiveShell.clear_instance()
 
 
 @pytest.fixture
