@@ -126,6 +126,7 @@ class Kernel:
     def value(self, expression: str) -> str:
         """The repr of an expression."""
         run = self.run(expression).wait()
+        assert run.status == "ok", run.error
         return run.of("execute_result")[0]["content"]["data"]["text/plain"]
 
     def answer_stdin(self, text: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ COMPLETE = "try: together_nb.complete('hello', api='chat')\nfinally: _together =
 
 # In the kernel: what is left of an answer's doings; and ways to have it say that a stage is reached.
 HELPERS = """
-import contextlib, os, signal, sys, threading, time
+import contextlib, os, signal, stat, sys, threading, time
 import IPython.display, together_nb
 from ipywidgets.widgets import widget
 from together_nb import accumulate, client, endpoint, pump, session, transport, views
@@ -66,8 +66,12 @@ def sockets():
     for place in pools.keys():
         pools[place].close()  # the connections that wait there to serve again
     pools.clear()
-    descriptors = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-    return sum(os.path.islink(one) and os.readlink(one).startswith("socket:") for one in descriptors)
+    return sum(map(is_socket, os.listdir("/proc/self/fd")))
+
+def is_socket(number):
+    with contextlib.suppress(OSError):  # closed meanwhile, as IPython's history closes its file after a cell
+        return stat.S_ISSOCK(os.fstat(int(number)).st_mode)
+    return False
 
 def reads():
     return sys._current_frames()[threading.main_thread().ident].f_code.co_name == "readinto"
