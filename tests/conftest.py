@@ -190,12 +190,12 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what is slow, unless ``--all`` or ``-m`` asks for it."""
+    if config.option.all:
+        return
     left_out = {"slow", "install"} - set(re.findall(r"\w+", config.option.markexpr))
-    slow = (
-        [] if config.option.all else [item for item in items if left_out & {mark.name for mark in item.iter_markers()}]
-    )
+    slow = {item for item in items if left_out & {mark.name for mark in item.iter_markers()}}
     config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in set(slow)]
+    items[:] = [item for item in items if item not in slow]
 
 
 @pytest.hookimpl(wrapper=True)

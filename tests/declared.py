@@ -23,7 +23,7 @@ def good(parameter: Parameter) -> list:
     values |= {high} if high is not None else {parameter.type(1000)}
     if low is not None and high is not None:
         values |= {low + (high - low) / 2, low + (high - low) / 4}
-    return sorted({parameter.type(value) for value in values if _fits(parameter, parameter.type(value))})
+    return sorted({typed for typed in map(parameter.type, values) if parameter._within(typed)})
 
 
 def bad(parameter: Parameter) -> list:
@@ -45,14 +45,6 @@ def bad(parameter: Parameter) -> list:
         others += [parameter.maximum + step] if parameter.maximum is not None else []
         others += [1.5] if parameter.type is int else []
     return others
-
-
-def _fits(parameter: Parameter, value: float) -> bool:
-    if parameter.minimum is not None and (
-        value < parameter.minimum or (parameter.exclusive_minimum and value == parameter.minimum)
-    ):
-        return False
-    return parameter.maximum is None or value <= parameter.maximum
 
 
 EXAMPLES = [(parameter, good(parameter)[-1]) for parameter in PARAMETERS.values()]

@@ -84,7 +84,7 @@ def _parameters() -> list[str]:
 
 
 def _commands() -> list[str]:
-    rows = [(f"`%together {one.typed}`".replace(" `", "`"), _sentence(one.help)) for one in COMMANDS.values()]
+    rows = [(f"`{f'%together {one.typed}'.strip()}`", _sentence(one.help)) for one in COMMANDS.values()]
     return _rows(("command", "what it does"), *rows)
 
 
