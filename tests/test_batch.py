@@ -460,6 +460,8 @@ def test_ctrl_c_keeps_what_is_done(in_ipython, monkeypatch):
         assert [type(one) for one in results] == [Completion] * 3 + [NotRunError] * 3
         assert (results[2].text, results[2].cancelled) == ("part", True)
         assert [one.text for one in history] == ["<0>", "<1>", "part"]
+        assert results.texts == ["<0>", "<1>"] + [None] * 4
+        assert list(results.to_frame()["text"].dropna()) == ["<0>", "<1>"]
         assert results.failed == [2, 3, 4, 5]
         assert "2 answers · 1 failed · 3 not run" in results.footer()
         assert server.closed.wait(PATIENCE)

@@ -552,6 +552,11 @@ def test_a_pattern_is_searched_for_as_by_re(pattern, text):
     assert matcher.search(text, Effort(100_000)) == bool(re.search(pattern, text))
 
 
+def test_the_last_step_that_is_allowed_may_be_taken_and_no_more():
+    effort = Effort(3)
+    assert [effort.spend(2), effort.spend(), effort.spend()] == [True, True, False]
+
+
 class GoneError(Exception):
     """The client has left."""
 

@@ -138,7 +138,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
     @property
     def texts(self) -> list[str | None]:
         """The answers' texts, in the order of the items; None where one failed."""
-        return [one.text if isinstance(one, Completion) and _is_whole(one) else None for one in self._came]
+        return [_text(one) for one in self._came]
 
     @property
     def usage(self) -> Usage | None:
@@ -226,7 +226,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         prompt = None if request is None else shown(request.messages) if request.messages else request.prompt
         return row | {
             "prompt": prompt,
-            "text": self.texts_of(came),
+            "text": _text(came),
             "finish_reason": None if part is None else part.finish_reason,
             "error": _wrong(came) or None,
             "model": None if part is None else part.model or part.request.model,
@@ -235,22 +235,6 @@ class BatchResults(Sequence["Completion | TogetherError"]):
             "cost": None if part is None else part.cost,
             "seconds": None if part is None else part.timings.total,
         }
-
-    @staticmethod
-    def texts_of(came: Completion | TogetherError) -> str | None:
-        """The text of what came of an item; None where it failed.
-
-        Parameters
-        ----------
-        came : Completion or TogetherError
-            What came of it.
-
-        Returns
-        -------
-        str or None
-            The text.
-        """
-        return came.text if isinstance(came, Completion) and _is_whole(came) else None
 
     def metadata(self) -> dict[str, Any]:
         """What made them, for an output's metadata: no prompt, no key.
@@ -343,6 +327,10 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
 def _is_whole(came: Completion | TogetherError) -> bool:
     return isinstance(came, Completion) and not came.cut_short
+
+
+def _text(came: Completion | TogetherError) -> str | None:
+    return came.text if isinstance(came, Completion) and not came.cut_short else None
 
 
 def _part(came: Completion | TogetherError) -> Completion | None:

@@ -57,10 +57,6 @@ class EventsTab(Page):
         """Draw what came meanwhile."""
         self.write()
 
-    def close(self) -> None:
-        """Take the lines from the kernel."""
-        self._pieces.close()
-
     def _words(self) -> str:
         shown = self._pieces.count
         last = f", the last {shown} shown" if self._drawn > shown else ""

@@ -54,8 +54,7 @@ class TokensTab(Page):
         self.start()
 
     def close(self) -> None:
-        """Let go of the settings, and take the tokens from the kernel."""
-        self._pieces.close()
+        """Let go of the settings."""
         self._settings.unobserve(self._draw_empty, names="logprobs")
 
     def start(self) -> None:

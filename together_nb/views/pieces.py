@@ -67,8 +67,3 @@ class Pieces:
         gone, self._last, self._sizes = self.box.children, [], []
         self.box.children = ()
         close_all(gone)
-
-    def close(self) -> None:
-        """Take it from the kernel."""
-        self.clear()
-        close_all((self.box,))
