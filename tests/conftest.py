@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import re
 import signal
@@ -151,7 +150,7 @@ def shared_lab(tmp_path_factory):
 
 @pytest.fixture
 def open_notebook(browser, shared_lab, tmp_path):
-    """Open a notebook with a kernel of its own: the cells after one that loads the extension, or those of a file.
+    """Open a notebook of these cells, after one that loads the extension, with a kernel of its own.
 
     `server` is the one that the kernel's requests go to. `own_lab` starts a JupyterLab for it, over `tmp_path`.
     """
@@ -159,21 +158,15 @@ def open_notebook(browser, shared_lab, tmp_path):
 
     labs = []
 
-    def start(*cells, notebook=None, width=1200, server=None, own_lab=False, **options):
+    def start(*cells, width=1200, server=None, own_lab=False, **options):
         lab = Lab(tmp_path, **options) if own_lab else shared_lab(**options)
         labs.append((lab, own_lab))
         folder = Path(tempfile.mkdtemp(dir=lab.folder))
-        if notebook is not None:
-            document = json.loads(notebook.read_text())
-            for cell in document["cells"]:  # so that what is seen was not there before
-                cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
-            (folder / "lesson.ipynb").write_text(json.dumps(document))
-        else:
-            load = "%load_ext together_nb"
-            if server is not None:
-                variables = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
-                load = f"import os\nos.environ |= {variables}\n{load}"
-            write_notebook(folder / "lesson.ipynb", load, *cells)
+        load = "%load_ext together_nb"
+        if server is not None:
+            variables = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat"}
+            load = f"import os\nos.environ |= {variables}\n{load}"
+        write_notebook(folder / "lesson.ipynb", load, *cells)
         page = browser.new_page(viewport={"width": width, "height": 1000})
         return Notebook(page, lab, f"{folder.name}/lesson.ipynb")
 

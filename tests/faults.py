@@ -18,18 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 
-from tests.servers import (
-    HOST,
-    Exchange,
-    Script,
-    ScriptedServer,
-    answers,
-    authority,
-    full_listener,
-    replies,
-    silent,
-    silent_after,
-)
+from tests import servers
+from tests.servers import HOST, Exchange, Script, ScriptedServer, answers, replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +28,7 @@ PIECES = ["Once", " upon", " a", " time", " — €"]
 PART, WHOLE = "Once upon", "".join(PIECES)
 TRIES = 5
 TAKEN = threading.Event()  # set by the test when the client has PART: a reset would throw away what it has not
+TRUSTED = servers.authority()
 SOON = 0.2  # seconds
 
 
@@ -88,7 +79,7 @@ def nothing_there():
 
 @contextmanager
 def full():
-    with full_listener() as base_url:
+    with servers.full_listener() as base_url:
         yield Place(base_url)
 
 
@@ -135,43 +126,21 @@ def large(exchange: Exchange) -> None:
     exchange.send(b'data: {"choices": [], "warnings": "' + b"x" * 10_000_000 + b'"}\n\n')
 
 
-def typed(kind: str) -> Callable[[Exchange], Any]:
-    return lambda exchange: exchange.chunked().headers(content_type=kind)
-
-
 call = methodcaller
 chunked = call("chunked")
+headers = does(chunked, call("headers"))
+part = call("text_events", PIECES[:2])
+taken = call("pause", TAKEN)  # the client has what was sent so far
+rest = answers(PIECES[2:])
 whole = answers(PIECES)
-
-
-def headers(exchange: Exchange) -> None:
-    exchange.chunked().headers()
-
-
-def part(exchange: Exchange) -> None:
-    exchange.text_events(PIECES[:2])
+everything = does(chunked, call("text_events", PIECES))  # and nothing that says that it is all
+not_zipped = does(chunked, call("headers", content_encoding="gzip"), everything)
 
 
 def part_and_silence(exchange: Exchange) -> None:
     """In one packet: a pause between its events would be that silence."""
     exchange.chunked().send(events(PIECES[:2], exchange))
     exchange.await_close()
-
-
-def rest(exchange: Exchange) -> None:
-    exchange.text_events(PIECES[2:])
-    exchange.event(exchange.payload("", finish="stop"))
-    exchange.done()
-
-
-def everything(exchange: Exchange) -> None:
-    """All the text, and nothing that says that it is all."""
-    exchange.chunked().text_events(PIECES)
-
-
-def taken(exchange: Exchange) -> None:
-    """The client has what was sent so far."""
-    exchange.pause(TAKEN)
 
 
 def begins(**said: Any) -> Callable[[Exchange], None]:
@@ -202,12 +171,8 @@ def within_a_character(exchange: Exchange) -> None:
     exchange.chunked().send(data[: data.index("—".encode()) + 1])
 
 
-def within_the_first_event(exchange: Exchange) -> None:
-    exchange.send(events([WHOLE], exchange)[:-1])
-
-
-def within_an_event(exchange: Exchange) -> None:
-    exchange.chunked().send(events(PIECES[:3], exchange)[:-30])
+def within_an_event(texts: list[str], end: int) -> Script:
+    return lambda exchange: exchange.chunked().send(events(texts, exchange)[:end])
 
 
 def within_a_chunk(exchange: Exchange) -> None:
@@ -231,11 +196,6 @@ def in_one_piece(exchange: Exchange) -> None:
     exchange.reply(200, {"output": body} if exchange.dialect == "inference" else body)
 
 
-def not_zipped(exchange: Exchange) -> None:
-    exchange.chunked().headers(content_encoding="gzip")
-    everything(exchange)
-
-
 def sends_on(status: int, there: str) -> Script:
     return lambda exchange: exchange.reply(status, b"", location=there.format(server=exchange.server.base_url))
 
@@ -252,15 +212,29 @@ CUT = "ConnectionLostError: {server} broke: the reply ended too early. What came
 BROKE = "APIConnectionError: {server} broke"
 BROKE_SAYS = "{server} broke: …; trying again in 1 s"
 SECURE = "APIConnectionError: secure connection to {server} failed"
-UNCONNECTED = "APITimeoutError: {server} did not take the connection within 0.05 s"
+NOBODY = "Nothing answers at {server}"
+NOT_TAKEN = "did not take the connection"
+UNCONNECTED = f"APITimeoutError: {{server}} {NOT_TAKEN} within 0.05 s"
 HURRY = {"connect_timeout": 0.05}
 REDIRECT = "APIStatusError: {url} sends on to"
+HALF_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Le"
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 GARBAGE = b"garbage\n\x00\xff: \n\n: a comment\n\nevent: ping\n\nretry: never\n\nid\n\n"
+OOPS = b"data: <b>oops</b>\n\n"
+NO_JSON = "StreamError: not a JSON object: '<b>oops</b>'"
+OTHER = "StreamError: something of a shape that is not the"
+SILENT = "ConnectionLostError: {server} was silent for 0.2 s in mid-answer"
 NO_ANSWER = "APITimeoutError: {server} did not begin to answer within 0.2 s"
 NO_EVENTS = "APIResponseError: {url} answered, and sent no events"
 BROKEN_OFF = "StreamError: out of memory. What came before it is kept."
+LOGPROBS = {"tokens": [""], "token_logprobs": [-1.0]}
+FAILED_CHOICE = {"choices": [{"error": "out of memory", "finish_reason": "error"}]}
 MEMORY = {"message": "out of memory", "type": "server_error"}
 LIMITED = "RateLimitError: Slower, please."
+LIMITED_TRIED, LIMITED_SAYS = f"{LIMITED} Tried 5 times.", "rate limited; trying again in 1 s"
+TOO_LONG = "Longer than the context"
+LENGTH = f"ContextLengthError: {TOO_LONG} … The prompt is about 2 tokens (7 characters)."
+PORTAL = "APIResponseError: {url} answered with text/html, … “Log in to the Wi-Fi”"
 
 
 def again(does: str, script: Script | None, sees: str, says: str, **more: Any) -> Fault:
@@ -280,71 +254,44 @@ def none(does: str, script: Script) -> Fault:
 
 _FAULTS = [
     # Reaching it
-    again(
-        "refuses the connection",
-        None,
-        "APIConnectionError: Nothing answers at {server}. Tried 5 times.",
-        "Nothing answers at {server}",
-        place=nothing_there,
-    ),
-    again("does not take the connection", None, UNCONNECTED, "did not take the connection", place=full, settings=HURRY),
+    again("refuses the connection", None, f"APIConnectionError: {NOBODY}. Tried 5 times.", NOBODY, place=nothing_there),
+    again("does not take the connection", None, UNCONNECTED, NOT_TAKEN, place=full, settings=HURRY),
     again(
         "does not answer the TLS handshake",
         None,
         UNCONNECTED,
-        "did not take the connection",
-        place=lambda: tls(authority(), handshake=False),
+        NOT_TAKEN,
+        place=lambda: tls(TRUSTED, handshake=False),
         settings=HURRY,
     ),
     Fault("shows a certificate that nobody vouches for", None, SECURE, asked=0, place=lambda: tls(trustme.CA())),
-    Fault("shows a certificate of another host", None, SECURE, asked=0, place=lambda: tls(authority(), names=("a.b",))),
+    Fault("shows a certificate of another host", None, SECURE, asked=0, place=lambda: tls(TRUSTED, names=("a.b",))),
     Fault("speaks plain http where https is asked", None, SECURE, asked=0, place=lambda: tls(None)),
     # Before the headers
     again("resets the connection before the headers", cuts(reset=True), BROKE, BROKE_SAYS),
     again("closes the connection before the headers", cuts(), BROKE, BROKE_SAYS),
     passing("resets it before the headers once, and then answers", cuts(reset=True), BROKE_SAYS),
-    Fault("is silent before the headers", silent(), NO_ANSWER, settings={"timeout": SOON}),
+    Fault("is silent before the headers", servers.silent(), NO_ANSWER, settings={"timeout": SOON}),
     again("says what is not HTTP", cuts(call("raw", b"SSH-2.0-Server\r\n\r\n")), BROKE, BROKE_SAYS),
-    Fault(
-        "breaks off within the headers",
-        cuts(call("raw", b"HTTP/1.1 200 OK\r\nContent-Le")),
-        f"{NO_EVENTS} (a reply of no stated type)",
-    ),
-    none(
-        "says 100, 102 and 103 first",
-        does(
-            call("raw", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"),
-            call("raw", b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"),
-            whole,
-        ),
-    ),
+    Fault("breaks off within the headers", cuts(call("raw", HALF_HEADERS)), f"{NO_EVENTS} (a reply of no stated type)"),
+    none("says 100, 102 and 103 first", does(call("raw", INTERIM), whole)),
     # After the headers
     again("resets the connection after the headers", cuts(headers, reset=True), BROKE, BROKE_SAYS),
     again("closes the connection after the headers", cuts(headers), BROKE, BROKE_SAYS),
     passing("closes it after the headers once, and then answers", cuts(headers), BROKE_SAYS),
-    Fault("is silent before the first token", silent_after([]), NO_ANSWER, settings={"timeout": SOON}),
+    Fault("is silent before the first token", servers.silent_after([]), NO_ANSWER, settings={"timeout": SOON}),
     again("closes it after an event with no text", cuts(begins()), f"{LOST} … broke: …. Tried 5 times.", BROKE_SAYS),
     passing("ends after an event with no text, once, and then answers", begins(), "lost; trying again in 1 s"),
-    Fault("closes it within the first event", cuts(chunked, within_the_first_event), CUT),
+    Fault("closes it within the first event", cuts(within_an_event([WHOLE], -1)), CUT),
     Fault("closes it after a call of a tool", cuts(begins(tool_calls=[{"index": 0, "function": {"name": "f"}}])), CUT),
-    Fault(
-        "closes it after a log-probability with no text",
-        cuts(begins(logprobs={"tokens": [""], "token_logprobs": [-1.0]})),
-        CUT,
-    ),
+    Fault("closes it after a log-probability with no text", cuts(begins(logprobs=LOGPROBS)), CUT),
     none("keeps it alive with comments, and then answers", does(chunked, call("send", b": wait\n\n" * 50), whole)),
     Fault("ends with no event at all", headers, f"{NO_EVENTS} (text/event-stream)"),
     # In mid-stream
-    Fault(
-        "is silent in mid-stream",
-        part_and_silence,
-        "ConnectionLostError: {server} was silent for 0.2 s in mid-answer",
-        PART,
-        settings={"silence_timeout": SOON},
-    ),
+    Fault("is silent in mid-stream", part_and_silence, SILENT, PART, settings={"silence_timeout": SOON}),
     none("dribbles one byte at a time", one_byte_at_a_time),
     Fault("resets the connection in mid-stream", cuts(chunked, part, taken, reset=True), LOST, PART),
-    Fault("cuts in mid-event", within_an_event, ENDED, PART),
+    Fault("cuts in mid-event", within_an_event(PIECES[:3], -30), ENDED, PART),
     Fault("cuts in mid-character", within_a_character, ENDED, PART),
     Fault("cuts in mid-chunk", cuts(chunked, part, within_a_chunk), LOST, WHOLE),
     Fault("ends with neither a finish reason nor `[DONE]`", everything, ENDED, WHOLE),
@@ -352,43 +299,24 @@ _FAULTS = [
     none("ends with `[DONE]` and no finish reason", answers(PIECES, finish=None)),
     # What is no event, and events that are none of the API's
     none("sends garbage between events", does(chunked, part, call("send", GARBAGE), rest)),
-    Fault(
-        "sends an event that is no JSON",
-        does(chunked, part, call("send", b"data: <b>oops</b>\n\n"), rest),
-        "StreamError: not a JSON object: '<b>oops</b>'",
-        PART,
-    ),
-    Fault(
-        "sends JSON of another shape",
-        does(chunked, part, call("event", {"choices": "none"}), rest),
-        "StreamError: something of a shape that is not the",
-        PART,
-    ),
+    Fault("sends an event that is no JSON", does(chunked, part, call("send", OOPS), rest), NO_JSON, PART),
+    Fault("sends JSON of another shape", does(chunked, part, call("event", {"choices": "none"}), rest), OTHER, PART),
     Fault("sends invalid UTF-8 in a text", does(chunked, half_a_character, whole), kept=f"Once \ufffd{WHOLE}"),
     Fault("sends an error as its first event", does(chunked, call("event", {"error": "out of memory"})), BROKEN_OFF),
     Fault("sends an error in mid-stream", does(chunked, part, call("event", {"error": MEMORY})), BROKEN_OFF, PART),
-    Fault(
-        "ends a choice with an error",
-        does(chunked, part, call("event", {"choices": [{"error": "out of memory", "finish_reason": "error"}]})),
-        BROKEN_OFF,
-        PART,
-    ),
+    Fault("ends a choice with an error", does(chunked, part, call("event", FAILED_CHOICE)), BROKEN_OFF, PART),
     none("sends an event of 10 MB", does(chunked, large, whole)),
     Fault("sends 20,000 events", many, kept="word " * 20_000 + "".join(PIECES[2:])),
     # What lies, and what is no stream
-    none("calls its stream text/html", does(typed("text/html"), whole)),
-    none("calls its stream application/json", does(typed("application/json"), whole)),
-    Fault(
-        "answers with a web page (a captive portal)",
-        portal("text/html; charset=utf-8"),
-        "APIResponseError: {url} answered with text/html, … “Log in to the Wi-Fi”",
-    ),
+    none("calls its stream text/html", does(chunked, call("headers", content_type="text/html"), whole)),
+    none("calls its stream application/json", does(chunked, call("headers", content_type="application/json"), whole)),
+    Fault("answers with a web page (a captive portal)", portal("text/html; charset=utf-8"), PORTAL),
     Fault("calls its web page a stream", portal("text/event-stream"), "APIResponseError: “Log in to the Wi-Fi”"),
     Fault("answers in one piece of JSON", in_one_piece, "APIResponseError: {url} sent its answer in one piece", WHOLE),
     Fault("answers with other JSON", replies(200, {"status": "ok"}), "APIResponseError: not with a stream of events"),
     Fault("answers 200 with an error in JSON", replies(200, {"error": MEMORY}), BROKEN_OFF),
     Fault("answers 200 with nothing", replies(200, b""), NO_EVENTS),
-    none("compresses, though not asked to", does(lambda exchange: exchange.chunked().gzip(), whole)),
+    none("compresses, though not asked to", does(chunked, call("gzip"), whole)),
     Fault("says that it compresses, and does not", not_zipped, "APIConnectionError: {server} sent what cannot be read"),
     # Redirects
     Fault("sends on to the same host (307)", sends_on(307, "{server}/v2/chat"), REDIRECT),
@@ -404,20 +332,11 @@ _FAULTS = [
     ),
     Fault("is rate limited, and asks for two hours", limited(retry_after=7200), f"{LIMITED} … wait for 2 h."),
     *(
-        again(
-            f"is rate limited, and asks for {wait!r} seconds",
-            limited(retry_after=wait),
-            f"{LIMITED} Tried 5 times.",
-            "rate limited; trying again in 1 s",
-        )
+        again(f"is rate limited, and asks for {wait!r} seconds", limited(retry_after=wait), LIMITED_TRIED, LIMITED_SAYS)
         for wait in ("-5", "1e12", "inf", "soon")
     ),
-    Fault(
-        "answers 403, and speaks of the context",
-        replies(403, {"error": {"message": "Longer than the context of 8192 tokens."}}),
-        "ContextLengthError: Longer than the context … The prompt is about 2 tokens (7 characters).",
-    ),
-    none("answers, and says Retry-After", does(lambda exchange: exchange.chunked().headers(retry_after=30), whole)),
+    Fault("answers 403, and speaks of the context", replies(403, {"error": f"{TOO_LONG} of 8 tokens."}), LENGTH),
+    none("answers, and says Retry-After", does(chunked, call("headers", retry_after=30), whole)),
 ]
 
 BODIES: dict[str, tuple[Any, str]] = {
@@ -471,12 +390,7 @@ def table() -> str:
     """The faults as a table."""
     rows = ["| the server | the user sees | is kept | requests | says while it waits |", "|:--|:--|:--|--:|:--|"]
     for fault in FAULTS:
-        cells = (
-            fault.does,
-            fault.sees or "the answer",
-            shorten(fault.kept, 40, placeholder=" …"),
-            str(fault.asked),
-            fault.says,
-        )
+        kept = shorten(fault.kept, 40, placeholder=" …")
+        cells = (fault.does, fault.sees or "the answer", kept, str(fault.asked), fault.says)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|').replace('<', '&lt;') for cell in cells)} |")
     return "\n".join(rows) + "\n"

@@ -67,12 +67,17 @@ class Run:
         return sum(len(json.dumps(one[part], default=str)) for one in self.messages for part in parts)
 
     @property
-    def display(self) -> dict[str, Any]:
-        """The one output that the cell is left with."""
+    def left(self) -> list[dict[str, Any]]:
+        """The outputs that the cell is left with."""
         outputs: dict[str, dict[str, Any]] = {}
         for one in self.of("display_data", "update_display_data", "execute_result"):
             outputs[one["content"].get("transient", {}).get("display_id", str(len(outputs)))] = one["content"]
-        (left,) = outputs.values()
+        return list(outputs.values())
+
+    @property
+    def display(self) -> dict[str, Any]:
+        """The one output that the cell is left with."""
+        (left,) = self.left
         return left
 
     @property
@@ -113,15 +118,12 @@ class Kernel:
 
         `cell` is the cell's id, as a notebook's front end sends it along.
         """
-        if cell:
-            content = {
-                "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": watched, "stop_on_error": all,
-            }  # fmt: skip
-            message = self.client.session.msg("execute_request", content, metadata={"cellId": cell})
-            self.client.shell_channel.send(message)
-            return Run(self, message["header"]["msg_id"])
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": watched}
         # Or a kernel of old passes over the next cell, when that comes soon after one that failed.
-        return Run(self, self.client.execute(code, allow_stdin=watched, stop_on_error=all))
+        content["stop_on_error"] = all
+        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell} if cell else {})
+        self.client.shell_channel.send(message)
+        return Run(self, message["header"]["msg_id"])
 
     def value(self, expression: str) -> str:
         """The repr of an expression."""

@@ -17,15 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+_OFF = ("gpu", "quic", "background-networking", "component-update", "sync")
+CHROMIUM_FLAGS = ("--no-sandbox", "--no-first-run", *(f"--disable-{one}" for one in _OFF))
 TOKEN = "a-token-for-tests"
 START_SECONDS = 60
 
@@ -36,33 +29,15 @@ def chromium() -> str | None:
     return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
-    """A server of Jupyter's, in a process of its own, over a folder.
+    """A server of Jupyter's, in a process of its own, over a folder with the notebooks and all that it writes.
 
-    Parameters
-    ----------
-    folder
-        Where the notebooks are, and all that it writes.
-    command
-        What runs it, after the interpreter, but for the port.
-    environment
-        Added to its own, and so to the kernels'.
-    python
-        The interpreter.
+    `command` is what runs it, after the interpreter, but for the port. `environment` is added to its own, and so to the
+    kernels'.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *command: str,
-        environment: dict[str, str] | None = None,
-        python: str | Path = sys.executable,
+        self, folder: Path, *command: str, environment: dict[str, str] | None = None, python: Any = sys.executable
     ):
         self.folder = folder
         self.runtime = Path(tempfile.mkdtemp(prefix="tnb"))  # a short path: a socket's name has 107 bytes
@@ -87,15 +62,11 @@ class Server:
 
     def _started(self) -> bool:
         """Start it at a port that is free, and wait for its answer; False where it ended, or gives none."""
-        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [*self._command, f"--port={port}"],
-            cwd=self.folder,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env=self._environment,
-        )
+        command, log = [*self._command, f"--port={port}"], {"stdout": self._log, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(command, cwd=self.folder, env=self._environment, **log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError, ValueError, LookupError):  # the last two: another one has the port
@@ -134,25 +105,19 @@ class Lab(Server):
         widget_state: bool = False,
     ):
         self.page = "lab/tree" if module == "jupyterlab" else "notebooks"
-        settings = folder / ".lab-settings"
+        quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
         written = {
-            "@jupyterlab/apputils-extension/notification": {
-                "fetchNews": "false",
-                "checkForUpdates": False,
-                "doNotDisturbMode": True,
-            },
+            "@jupyterlab/apputils-extension/notification": quiet,
             "@jupyterlab/apputils-extension/themes": {"theme": theme},
             "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": widget_state},
         }
         for name, values in written.items():
-            path = settings / f"{name}.jupyterlab-settings"
+            path = folder / ".lab-settings" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
-        token = f"--IdentityProvider.token={TOKEN}"
-        sockets = "--KernelManager.transport=ipc"  # as in `Kernel`
-        super().__init__(
-            folder, "-m", module, "--allow-root", "--ip=127.0.0.1", token, sockets, environment=environment
-        )
+        options = ["--allow-root", "--ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}"]
+        options += ["--KernelManager.transport=ipc"]  # as in `Kernel`
+        super().__init__(folder, "-m", module, *options, environment=environment)
 
     def _kernels(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
@@ -221,8 +186,7 @@ class Notebook:
 
     def run(self, number: int) -> None:
         """Run a cell and do not wait for its end."""
-        cell = self.cell(number)
-        cell.locator(".jp-InputPrompt").first.click()
+        self.cell(number).locator(".jp-InputPrompt").first.click()
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("Control+Enter")
 

@@ -29,12 +29,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 GUIDE = ROOT / "notebooks" / "guide"
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted(GUIDE.glob("*.md")),
-    ROOT / "tests" / "FAULTS.md",
-    ROOT / "tests" / "benchmarks" / "README.md",
-]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(GUIDE.glob("*.md"))]
+PAGES += [ROOT / "tests" / "FAULTS.md", ROOT / "tests" / "benchmarks" / "README.md"]
 
 _FENCE = re.compile(
     r"^(?:<!-- (?P<kind>\w+): (?P<name>[\w.-]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)\n```$",
@@ -90,14 +86,12 @@ def _commands() -> list[str]:
 
 def _settings() -> list[str]:
     """The settings that are no sampling parameters, with their defaults."""
-    traits = {name: trait for name, trait in settings.traits().items() if name not in PARAMETERS}
-    return _rows(
-        ("setting", "default", "what it is"),
-        *(
-            (f"`{name}`", "unset" if trait.default() is None else f"`{trait.default()!r}`", _sentence(trait.help))
-            for name, trait in traits.items()
-        ),
-    )
+    rows = [
+        (f"`{name}`", "unset" if trait.default() is None else f"`{trait.default()!r}`", _sentence(trait.help))
+        for name, trait in settings.traits().items()
+        if name not in PARAMETERS
+    ]
+    return _rows(("setting", "default", "what it is"), *rows)
 
 
 def _speed() -> list[str]:
@@ -132,24 +126,12 @@ def with_tables(text: str) -> str:
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced block of a page.
-
-    Parameters
-    ----------
-    page
-        The page.
-    kind, name
-        From the comment above it: a ``command`` or a ``file``, and which one; "" without a comment.
-    language
-        "" for cells of a notebook, ``python`` or ``sh``.
-    text
-        What is in it.
-    """
+    """A fenced block of a page."""
 
     page: Path
-    kind: str
+    kind: str  # from the comment above it, a ``command`` or a ``file``; "" without one
     name: str
-    language: str
+    language: str  # "" for cells of a notebook, ``python`` or ``sh``
     text: str
 
     @property

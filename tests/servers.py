@@ -39,7 +39,6 @@ MODELS = [
     {"id": "test/base", "type": "language", "display_name": "Test Base", "pricing": {"input": 0.5, "output": 0.5}},
 ]
 PATIENCE = 20.0  # seconds; only a hang takes that long
-_POLL = 0.005  # seconds; how soon a pause sees its event
 
 
 class Gone(Exception):  # noqa: N818  (it ends a script, and is no error)
@@ -48,19 +47,13 @@ class Gone(Exception):  # noqa: N818  (it ends a script, and is no error)
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came.
-
-    Parameters
-    ----------
-    connection
-        Number of the connection that it came over, from 0.
-    """
+    """A request as it came."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
-    connection: int
+    connection: int  # the number of the one that it came over, from 0
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -69,35 +62,9 @@ class Received:
 class ScriptedServer:
     """Runs `script` for each request. A script's own failure is raised when the server is left.
 
-    Parameters
-    ----------
-    script
-        What to do with a request.
-    tls
-        The authority whose certificate it shows (`authority`), or None for plain http.
-    models
-        Rows of `GET /v1/models`, or a script for it, or None for a server without a list.
-    handshake
-        False accepts connections and says nothing at all, not even TLS's hello.
-    names
-        What its certificate is for.
-
-    Attributes
-    ----------
-    requests : list of Received
-        All but those for the list.
-    lists : int
-        Requests for the list; `list_requests` holds them.
-    connections : int
-        Connections accepted so far.
-    sent : list of dict
-        Payloads of the events sent so far.
-    arrived : threading.Event
-        A request has come (with `handshake=False`: a connection).
-    listed : threading.Event
-        The list has been asked for.
-    closed : threading.Event
-        The client has closed a connection on which a request (not for the list) had come.
+    `tls` is the authority whose certificate for `names` it shows; without one it speaks plain http. `models` are the
+    rows of `GET /v1/models`, or a script for it, or None for a server without a list. `handshake=False` accepts
+    connections and says nothing at all, not even TLS's hello.
     """
 
     def __init__(
@@ -111,13 +78,13 @@ class ScriptedServer:
     ) -> None:
         self.script = script
         self.models = models
-        self.requests: list[Received] = []
+        self.requests: list[Received] = []  # all but those for the list
         self.list_requests: list[Received] = []
-        self.connections = 0
-        self.sent: list[dict[str, Any]] = []
-        self.arrived = threading.Event()
-        self.listed = threading.Event()
-        self.closed = threading.Event()
+        self.connections = 0  # accepted so far
+        self.sent: list[dict[str, Any]] = []  # the payloads of the events sent so far
+        self.arrived = threading.Event()  # a request has come (with `handshake=False`: a connection)
+        self.listed = threading.Event()  # the list has been asked for
+        self.closed = threading.Event()  # the client has closed a connection on which one of `requests` had come
         self.closed_at: float | None = None  # perf_counter of the moment when `closed` was set
         self._failures: list[BaseException] = []
         self.handshake = handshake
@@ -236,11 +203,9 @@ class _Connection:
             return server.script
         server.list_requests.append(request)
         server.listed.set()
-        if callable(server.models):
-            return server.models
         if server.models is None:
             return replies(404, {"error": {"message": "no such address"}})
-        return replies(200, server.models)
+        return server.models if callable(server.models) else replies(200, server.models)
 
     def _request(self) -> Received:
         while b"\r\n\r\n" not in self._buffer:
@@ -267,11 +232,7 @@ class _Connection:
     def watch(self, seconds: float) -> None:
         """Wait for `seconds`; raise `Gone` as soon as the client closes."""
         deadline = time.monotonic() + seconds
-        while True:
-            left = max(deadline - time.monotonic(), 0)
-            readable, _, _ = select.select([self.socket], [], [], left)
-            if not readable:
-                return
+        while select.select([self.socket], [], [], max(deadline - time.monotonic(), 0))[0]:
             self._read_more()
 
 
@@ -284,7 +245,6 @@ class Exchange:
     def __init__(self, connection: _Connection, request: Received) -> None:
         self.request = request
         self.server = connection.server
-        self.closed = connection.server.closed
         self._connection = connection
         self._version = "HTTP/1.1"
         self._chunked = False
@@ -351,30 +311,25 @@ class Exchange:
         self.send(b"data: " + json.dumps(payload).encode() + b"\n\n")
         self.server.sent.append(payload)
 
-    def text_events(self, texts: Iterable[str], dialect: str | None = None) -> None:
+    def text_events(self, texts: Iterable[str]) -> None:
         """An event for each text."""
         for text in texts:
-            self.event(self.payload(text, dialect=dialect))
+            self.event(self.payload(text))
 
-    def payload(
-        self, text: str, *, dialect: str | None = None, finish: str | None = None, usage: Any = None, index: int = 0
-    ) -> dict[str, Any]:
+    def payload(self, text: str, *, finish: str | None = None, usage: Any = None, index: int = 0) -> dict[str, Any]:
         """An event's payload with one piece of text."""
-        dialect = dialect or self.dialect
-        if dialect == "inference":
-            choice: dict[str, Any] = {"text": text}
-        elif dialect == "completions":
-            choice = {"index": index, "text": text, "logprobs": None}
-        else:
-            choice = {"index": index, "text": text, "delta": {"role": "assistant", "content": text}, "logprobs": None}
-        if finish is not None or dialect != "inference":
-            choice["finish_reason"] = finish
-        body = {"id": "test-1", "choices": [choice]}
-        if dialect == "inference":
+        choice: dict[str, Any] = {"text": text}
+        body: dict[str, Any] = {"id": "test-1", "choices": [choice]}
+        if self.dialect == "inference":
             body["result_type"] = "language-model-inference"
         else:
+            choice |= {"index": index, "logprobs": None}
             with contextlib.suppress(ValueError):
                 body["model"] = self.request.json().get("model")
+        if self.dialect == "chat":
+            choice["delta"] = {"role": "assistant", "content": text}
+        if finish is not None or self.dialect != "inference":
+            choice["finish_reason"] = finish
         if usage is not None:
             body["usage"] = usage
         return body
@@ -411,13 +366,13 @@ class Exchange:
         """Until `event` is set; the script ends if the client goes first, and fails after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not event.is_set():
-            self.wait(_POLL)
+            self.wait(0.005)
             if time.monotonic() > deadline:
                 raise AssertionError("what the script waits for did not happen")
 
-    def await_close(self, timeout: float | None = None) -> None:
-        """Until the client closes the connection, which ends the script; fails after `timeout` seconds."""
-        self._connection.watch(3600 if timeout is None else timeout)
+    def await_close(self) -> None:
+        """Until the client closes the connection, which ends the script; fails after an hour."""
+        self._connection.watch(3600)
         raise AssertionError("the client did not close the connection")
 
     def end(self) -> bool:
@@ -435,22 +390,17 @@ class Exchange:
 
 
 def answers(
-    texts: Iterable[str],
-    *,
-    dialect: str | None = None,
-    finish: str | None = "stop",
-    usage: bool | dict[str, Any] = True,
-    done: bool = True,
+    texts: Iterable[str], *, finish: str | None = "stop", usage: bool | dict[str, Any] = True, done: bool = True
 ) -> Script:
     """Streams `texts` and ends as the service does; `usage` True counts 5 tokens in and one for each text."""
     texts = list(texts)
     counted = {"prompt_tokens": 5, "completion_tokens": len(texts), "total_tokens": 5 + len(texts)}
 
     def script(exchange: Exchange) -> None:
-        exchange.chunked().text_events(texts, dialect)
+        exchange.chunked().text_events(texts)
         if finish is not None:
             told = counted if usage is True else usage or None
-            exchange.event(exchange.payload("", dialect=dialect, finish=finish, usage=told))
+            exchange.event(exchange.payload("", finish=finish, usage=told))
         if done:
             exchange.done(last=True)
 

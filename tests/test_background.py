@@ -11,6 +11,7 @@ import pytest
 from tests.kernels import PATIENCE, WIDGET, Kernel
 from tests.servers import ScriptedServer, answers, eventually, replies, silent, silent_after
 from tests.test_magic import ipython
+from tests.test_panel import held_until, in_turn
 from together_nb import BackgroundRun, history, stream
 from together_nb.config import settings
 from together_nb.errors import ConnectionLostError, InputError
@@ -22,17 +23,6 @@ SOON = 20  # seconds; only a hang takes that long
 HOSTILE = "no ``` \x1b]52;c;aGk=\x07 <b>"
 HARMLESS = r"no ``` \x1b]52;c;aGk=\x07 <b>"
 REFUSAL = replies(400, {"error": {"message": HOSTILE}})
-
-
-def held_back(event, before=(), after=()):
-    """A script that sends `before`, waits for `event`, and sends `after`."""
-
-    def script(exchange):
-        exchange.chunked().text_events(before)
-        exchange.pause(event)
-        answers(after, usage=False)(exchange)
-
-    return script
 
 
 def cut_short(texts):
@@ -77,7 +67,7 @@ def test_it_runs_until_the_answer_is_whole_kept_and_drawn_and_says_how_far_it_is
         assert opening.wait(SOON)
         return stream("Tell me", base_url=server.base_url, model="test/chat")
 
-    with ScriptedServer(held_back(held, ["Once"], [" upon"])) as server:
+    with ScriptedServer(held_until(held, answers([" upon"]), before=["Once"])) as server:
         run = BackgroundRun(open_stream, view, lambda _: order.extend((*view.calls, "keep", run.done())))
         run.add_done_callback(lambda _: order.extend((view.calls[-1], run.join())))  # its thread may wait for its end
         run.join()  # it was not started
@@ -296,19 +286,23 @@ def page(kernel):
     return Page(kernel)
 
 
-def test_cells_return_at_once_others_run_and_each_answer_streams_in_its_own_place(page):
+def test_cells_return_at_once_having_displayed_a_place_others_run_and_each_answer_streams_in_its_own(page):
     held, names = threading.Event(), ("apples", "pears", "plums")
 
     def script(exchange):
         name = exchange.request.json()["messages"][0]["content"]
-        held_back(held, [f"about {name}"], [" and more"])(exchange)
+        held_until(held, answers([" and more"], usage=False), before=[f"about {name}"])(exchange)
 
+    page.run("seen = []; note = lambda message: seen.append(message['msg_type']) or message")
+    page.run("get_ipython().display_pub.register_hook(note)")  # sees what the cells' own thread displays
     with ScriptedServer(script) as server:
         cells = [page.ask(server, f"%%together -b\n{name}") for name in names]
         other = page.run("print('meanwhile')")
         page.until(lambda: all(page.painted(f"about {name}") for name in names))
         held.set()
         page.until_ended(*cells)
+    page.run("get_ipython().display_pub.unregister_hook(note)")
+    assert page.value("seen") == "['display_data', 'display_data', 'display_data']"
     assert [one["content"]["text"] for one in page.of("stream", cell=other)] == ["meanwhile\n"]
     for name, cell in zip(names, cells, strict=True):
         shown = page.display(cell)
@@ -319,24 +313,10 @@ def test_cells_return_at_once_others_run_and_each_answer_streams_in_its_own_plac
     assert page.value(names) == "('Completion', True)"
 
 
-def test_the_place_of_the_answer_is_displayed_by_the_cells_own_thread(page):
-    page.run("seen = []; note = lambda message: seen.append(message['msg_type']) or message")
-    page.run("get_ipython().display_pub.register_hook(note)")  # sees what this thread displays
-    with ScriptedServer(answers(["Once"])) as server:
-        page.until_ended(page.ask(server))
-    page.run("get_ipython().display_pub.unregister_hook(note)")
-    assert page.value("seen") == "['display_data']"
-
-
 def test_out_is_the_run_and_a_later_cell_can_wait_for_its_result(page):
     more, held = threading.Event(), threading.Event()
-
-    def script(exchange):
-        exchange.chunked().text_events(["Once"])
-        exchange.pause(more)
-        held_back(held, [" upon"], [" a time"])(exchange)
-
-    with ScriptedServer(script) as server:
+    rest = held_until(held, answers([" a time"]), before=[" upon"])
+    with ScriptedServer(held_until(more, rest, before=["Once"])) as server:
         cell = page.ask(server)
         assert page.value("(type(run).__name__, run.done())") == "('BackgroundRun', False)"
         interrupted = page.kernel.run("print('waiting'); run.result()").id
@@ -383,12 +363,7 @@ def test_a_click_on_stop_ends_it_and_keeps_what_came(page, script, kept):
     ids=["known by its id", "now without -b", "known by its code"],
 )
 def test_running_the_cell_again_ends_its_earlier_run(page, cell, codes):
-    scripts = iter([silent_after(["old"]), answers(["new"])])
-
-    def script(exchange):
-        next(scripts)(exchange)
-
-    with ScriptedServer(script) as server:
+    with ScriptedServer(in_turn(silent_after(["old"]), answers(["new"]))) as server:
         earlier = page.ask(server, codes[0], cell=cell)
         page.until(lambda: page.painted("old"))
         later = page.ask(server, codes[1], cell=cell)
@@ -401,7 +376,7 @@ def test_running_the_cell_again_ends_its_earlier_run(page, cell, codes):
 
 def test_another_cell_of_the_same_text_leaves_the_first_one_streaming(page):
     held = threading.Event()
-    with ScriptedServer(held_back(held, ["Once"], [" upon"])) as server:
+    with ScriptedServer(held_until(held, answers([" upon"]), before=["Once"])) as server:
         cells = [page.ask(server, cell=cell) for cell in ("a", "b")]
         held.set()
         page.until_ended(*cells)
@@ -459,6 +434,7 @@ def test_where_nobody_watches_the_cell_waits_holds_the_one_display_and_fails_its
     assert page.of("comm_open") == []
     assert shown["parent_header"]["msg_id"] == cell
     assert shown["content"]["data"]["text/markdown"].startswith("half\n\n<sub>")
+    assert shown["content"]["metadata"]["together_nb"]["model"] == "test/chat"
     assert "ConnectionLostError" not in shown["content"]["data"]["text/plain"]
     assert page.end(cell).get("ename") == error
     assert page.value("run.done() and (run.exception() is None, run.completion.text)") == repr((error is None, "half"))

@@ -125,8 +125,6 @@ def test_threads_go_from_one_call_to_the_next_and_end_when_no_more_come():
 @pytest.mark.parametrize(
     ("items", "template", "names", "prompts"),
     [
-        (["Paris"], "Where is {item}?", {}, ["Where is Paris?"]),
-        ([{"city": "Paris", "n": 2}], "{n} facts on {city}", {}, ["2 facts on Paris"]),
         ([("Paris", 2)], "{item[1]} facts on {item[0]}", {}, ["2 facts on Paris"]),
         (pd.DataFrame({"city": ["Paris", "Rome"]}), "Where is {city}?", {}, ["Where is Paris?", "Where is Rome?"]),
         (["{json}"], 'Say {"a": 1} of {item}', {}, ['Say {"a": 1} of {json}']),
@@ -190,11 +188,6 @@ def test_a_server_that_cannot_be_asked_what_the_model_is_is_an_error_at_once():
         batch(server, ["a", "b"], api="auto")
 
 
-def test_the_embedded_engine_answers_a_batch():
-    results = map_prompts(["Once upon", "The sea"], progress=False, max_tokens=5, max_workers=2)
-    assert (results.failed, results.usage.completion_tokens, results.cost) == ([], 10, 0)
-
-
 def test_without_items_there_is_nothing_to_do_and_without_pandas_no_frame(monkeypatch):
     results = map_prompts([])
     assert (len(results), results.texts, results.failed, results.usage) == (0, [], [], None)
@@ -216,7 +209,6 @@ def test_without_items_there_is_nothing_to_do_and_without_pandas_no_frame(monkey
         (["a"], {"executor": object()}, "executor .* object"),
         (["a", "b"], {"temperature": -1}, "temperature"),
         (["", "a", "b"], {"api": "nonesuch"}, "nonesuch"),
-        ([{"a": 1}], {}, "without a template: dict"),
         ([7, 8], {}, "without a template: int"),
         (["", "a"], {"base_url": None, "model": "meta-llama/x"}, "API key"),
     ],
@@ -475,9 +467,8 @@ def test_ctrl_c_keeps_what_is_done(in_ipython, monkeypatch):
 
 def test_in_a_terminal_the_usual_bar_is_on_stderr_and_tells_what_all_wait_for(capsys):
     settings.max_retries = 1
-    slow = replies(
-        429, {"error": {"message": "slow down"}}, retry_after=4
-    )  # as long as a busy machine may need to say so
+    # As long as a busy machine may need to say so.
+    slow = replies(429, {"error": {"message": "slow down"}}, retry_after=4)
     with ScriptedServer(by_prompt(a=[slow], b=[REFUSAL])) as server:
         assert batch(server, ["a", "b", "c"], progress=True).texts == ["<a>", None, "<c>"]
     printed = capsys.readouterr()
@@ -489,19 +480,16 @@ def test_in_a_terminal_the_usual_bar_is_on_stderr_and_tells_what_all_wait_for(ca
     assert "wait" not in last
 
 
-WIDGETS = "__import__('ipywidgets').widgets.widget"
-
-
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
     one = Kernel(tmp_path_factory.mktemp("kernel"))
-    one.run("import together_nb; from together_nb.batch import map_prompts").wait()
+    one.run("import ipywidgets, together_nb; from together_nb.batch import map_prompts").wait()
     yield one
     one.stop()
 
 
 def widgets(kernel):
-    return kernel.value(f"len(getattr({WIDGETS}, '_instances', None) or {WIDGETS}.Widget.widgets)")
+    return kernel.value("len(getattr(ipywidgets.widgets.widget, '_instances', None) or ipywidgets.Widget.widgets)")
 
 
 def test_in_a_notebook_the_bar_becomes_a_plain_line_also_where_the_stop_button_ends_it(kernel):

@@ -23,7 +23,7 @@ from tests.kernels import environment_without
 from tests.lab import START_SECONDS, TOKEN, Notebook, Server, Voila, picture
 from tests.servers import ScriptedServer, answers
 from tests.test_key import KEY
-from tests.test_panel_browser import PATIENCE, PanelPage
+from tests.test_panel_browser import PanelPage, run
 
 # An installation counts to the first test that needs it.
 pytestmark = pytest.mark.timeout(900)
@@ -51,14 +51,11 @@ def test_repo2docker_finds_what_its_python_build_reads_and_nothing_that_comes_be
     assert {path.name for path in BINDER.iterdir()} == {"requirements.txt", "runtime.txt", "postBuild"}
 
 
-def test_the_package_is_installed_with_jupyterlab_and_voila():
+def test_the_package_is_installed_with_jupyterlab_voila_and_an_ipykernel_that_takes_widget_updates_from_threads():
     assert requirements()["together_nb"].extras == {"lab"}
     assert "voila" in requirements()
-
-
-@pytest.mark.parametrize(("version", "allowed"), [("6.31.0", False), ("7.0.1", False), ("7.1.0", True)])
-def test_an_ipykernel_that_fails_on_widget_updates_from_threads_is_replaced(version, allowed):
-    assert requirements()["ipykernel"].specifier.contains(version) is allowed
+    ipykernel = requirements()["ipykernel"].specifier
+    assert [ipykernel.contains(version) for version in ("6.31.0", "7.0.1", "7.1.0")] == [False, False, True]
 
 
 def test_the_runtime_is_a_python_that_the_package_allows():
@@ -69,9 +66,9 @@ def test_the_runtime_is_a_python_that_the_package_allows():
 
 
 @pytest.mark.parametrize(
-    ("failing", "run"), [(None, ["jupyter", "python"]), ("jupyter", ["jupyter"]), ("python", ["jupyter", "python"])]
+    ("failing", "steps"), [(None, ["jupyter", "python"]), ("jupyter", ["jupyter"]), ("python", ["jupyter", "python"])]
 )
-def test_a_step_that_fails_fails_the_build(tmp_path, failing, run):
+def test_a_step_that_fails_fails_the_build(tmp_path, failing, steps):
     for name in ("jupyter", "python"):
         step = tmp_path / name
         step.write_text(f"#!/bin/sh\necho {name}\nexit {int(name == failing)}\n")
@@ -80,7 +77,7 @@ def test_a_step_that_fails_fails_the_build(tmp_path, failing, run):
     done = subprocess.run(
         [BINDER / "postBuild"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == run
+    assert done.stdout.split() == steps
     assert done.returncode == int(failing is not None)
 
 
@@ -128,9 +125,8 @@ def build(tmp_path_factory):
     root, venv = folder / "repository", folder / "venv"
     copy_of_the_repository(root)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    ours = environment_without("TOGETHER_", "PYTHON")
     environment = {
-        **ours,
+        **environment_without("TOGETHER_", "PYTHON"),
         "PATH": os.pathsep.join((str(venv / "bin"), os.environ["PATH"])),
         "PYTHONPATH": "",
         "JUPYTER_PREFER_ENV_PATH": "1",
@@ -154,12 +150,17 @@ def test_the_steps_leave_the_repository_as_it_was_and_ask_the_model(build):
     assert re.search(r"^Once upon a time \S", build.said, re.MULTILINE)
 
 
+def without_outputs(path):
+    """The notebook as it was before it ran, so that what is seen was not there before."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
+    return notebook
+
+
 @pytest.mark.install
 def test_the_quickstart_runs_with_what_the_steps_installed(build):
-    notebook = nbformat.read(build.root / "notebooks" / "quickstart.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
+    notebook = without_outputs(build.root / "notebooks" / "quickstart.ipynb")
     notebook.cells.append(v4.new_code_cell("import together_nb\nprint(together_nb.__file__)"))
     path = build.root / "notebooks" / "run.ipynb"
     nbformat.write(notebook, path)
@@ -185,19 +186,13 @@ class Visited(Server):
     page = "lab/tree"
 
     def __init__(self, build):
-        options = (
-            "--allow-root",
-            "--ip=127.0.0.1",
-            f"--IdentityProvider.token={TOKEN}",
-            f"--ServerApp.base_url={BASE}",
-        )
-        command = ("-m", "jupyterlab", *options)
+        at = (f"--IdentityProvider.token={TOKEN}", f"--ServerApp.base_url={BASE}")
+        command = ("-m", "jupyterlab", "--allow-root", "--ip=127.0.0.1", *at)
         super().__init__(build.root, *command, environment=build.environment, python=build.venv / "bin" / "python")
         self.url += BASE
 
     def _ask(self):
-        with urllib.request.urlopen(f"{self.url}{BASE}/api/status?token={TOKEN}", timeout=START_SECONDS):
-            pass
+        urllib.request.urlopen(f"{self.url}{BASE}/api/status?token={TOKEN}", timeout=START_SECONDS).close()
 
 
 @pytest.fixture
@@ -227,20 +222,13 @@ def pictures(page, name, of=None):
 @pytest.mark.install
 def test_the_first_link_opens_the_quickstart_in_jupyterlab_and_it_streams(visited, page):
     path = visited.folder / "notebooks" / "quickstart.ipynb"
-    document = json.loads(path.read_text())
-    for cell in document["cells"]:  # so that what is seen was not there before
-        cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
-    path.write_text(json.dumps(document))
-
+    lesson = without_outputs(path)
+    nbformat.write(lesson, path)
     assert QUICKSTART.startswith(visited.page)
     notebook = Notebook(page, visited, QUICKSTART.removeprefix(f"{visited.page}/"))
     pictures(page, "binder-quickstart-opened")
-    kinds = [(cell["cell_type"], "".join(cell["source"])) for cell in document["cells"]]
-    asks = next(number for number, (_, source) in enumerate(kinds) if source.startswith("%%together"))
-    for number in range(asks + 1):
-        if kinds[number][0] == "code":
-            notebook.run(number)
-            notebook.wait_run(number)
+    asks = next(number for number, cell in enumerate(lesson.cells) if cell.source.startswith("%%together"))
+    run(notebook, *(number for number in range(asks + 1) if lesson.cells[number].cell_type == "code"))
     notebook.output(asks).get_by_text("local/ngram · ").wait_for()
     pictures(page, "binder-quickstart-run", of=notebook.output(asks))
     config = json.loads(page.locator("#jupyter-config-data").text_content())
@@ -257,9 +245,6 @@ WATCH = """() => {
         if (text && text !== window.shown.at(-1)) window.shown.push(text);
     }).observe(panel, {subtree: true, childList: true, characterData: true});
 }"""
-# The model ends by itself, or at the limit.
-ENDED = """() => ['Done', 'Cut at its limit'].includes(
-    document.querySelector('.together-nb-panel [role=status]').innerText)"""
 
 
 @pytest.mark.browser
@@ -273,7 +258,7 @@ def test_the_second_link_shows_the_playground_and_generate_streams(visited, page
     pictures(page, "binder-playground-opened")
     page.evaluate(WATCH)
     panel.click("Generate")
-    page.wait_for_function(ENDED, timeout=PATIENCE)
+    panel.until("arg.includes(root.querySelector('[role=status]').innerText)", ["Done", "Cut at its limit"])
     first, *_, last = page.evaluate("window.shown")
     assert last.startswith(first)
     assert len(first) < len(last)
@@ -288,11 +273,7 @@ def test_the_second_link_shows_the_playground_and_generate_streams(visited, page
 def test_the_playground_asks_with_the_key_of_the_servers_environment_and_never_shows_it(page, tmp_path):
     shutil.copy(ROOT / "notebooks" / "playground.ipynb", tmp_path)
     with ScriptedServer(answers(["The", " answer."])) as server:
-        environment = {
-            "TOGETHER_BASE_URL": server.base_url,
-            "TOGETHER_MODEL": "test/chat",
-            "TOGETHER_API_KEY": KEY,
-        }
+        environment = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_MODEL": "test/chat", "TOGETHER_API_KEY": KEY}
         voila = Voila(tmp_path, "playground.ipynb", environment=environment)
         try:
             page.goto(voila.url, timeout=120_000)  # it starts a kernel first

@@ -1,7 +1,4 @@
-"""Answers side by side in a real JupyterLab, while they stream, after, saved and opened again; and in nbconvert's HTML.
-
-With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left there.
-"""
+"""Answers side by side in a real JupyterLab, while they stream, after, saved and opened again; and in nbconvert's HTML."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import pytest
 
 from tests.hostile import POKE, SHORT, WATCH
 from tests.lab import picture
-from tests.servers import ScriptedServer
+from tests.servers import ScriptedServer, answers
+from tests.test_panel_browser import run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -50,9 +48,7 @@ def story(go):
         if at == 1.5:
             exchange.event({"error": {"message": "<b>out</b> of memory"}})
         else:
-            exchange.text_events([text[90:]])
-            exchange.event(exchange.payload("", finish="stop"))
-            exchange.done()
+            answers([text[90:]])(exchange)
 
     return script
 
@@ -73,8 +69,7 @@ def test_answers_stream_side_by_side_and_a_table_takes_their_place(open_notebook
         cell = IMPORT + "got = compare('hello', temperature=[0, 0.7, 1.2, 1.5, 2])"
         notebook = open_notebook(cell, server=server, width=width, theme=f"JupyterLab {theme}")
         tag = f"{width}-{theme.lower()}"
-        notebook.run(0)
-        notebook.wait_run(0)
+        run(notebook, 0)
         notebook.run(1)
         columns = notebook.page.locator(COLUMNS)
         for at in ("0.0", "0.7", "1.2", "1.5"):
@@ -100,10 +95,8 @@ def test_answers_stream_side_by_side_and_a_table_takes_their_place(open_notebook
         document = notebook.save()
         (output,) = document["cells"][1]["outputs"]
         assert set(output["data"]) == {"text/markdown", "text/plain"}
-        assert [one["title"] for one in output["metadata"]["together_nb"]["compared"]][:2] == [
-            "temperature = 0",
-            "temperature = 0.7",
-        ]
+        titles = [one["title"] for one in output["metadata"]["together_nb"]["compared"]]
+        assert titles[:2] == ["temperature = 0", "temperature = 0.7"]
         assert "widgets" not in document["metadata"]
         open_again(notebook)
         picture(notebook.page, f"side-by-side-again-{tag}")
@@ -113,43 +106,30 @@ def test_answers_stream_side_by_side_and_a_table_takes_their_place(open_notebook
         assert all(one[2] >= 180 for one in told)
 
 
-def test_two_keys_stand_down_and_across(open_notebook):
-    go = Event()
-    go.set()
-    with ScriptedServer(story(go)) as server:
-        cell = IMPORT + "got = compare('hello', model=['test/chat', 'test/base'], temperature=[0, 1])"
-        notebook = open_notebook(cell, server=server)
-        for number in (0, 1):
-            notebook.run(number)
-            notebook.wait_run(number)
-        notebook.page.locator(TABLE).first.wait_for()
-        picture(notebook.page, "side-by-side-two-keys")
-        heads = notebook.page.locator(f"{TABLE} th").all_inner_texts()
-        rows = notebook.page.locator(f"{TABLE} th").evaluate_all(BOXES)
-    assert heads == [f"model = test/{one} · temperature = {at}" for one in ("chat", "base") for at in (0, 1)]
-    (first, second, third, fourth) = rows
-    assert first[1] == second[1] < third[1] == fourth[1]
-    assert first[0] == third[0] < second[0] == fourth[0]
-
-
-def test_shaded_tokens_stand_side_by_side_too(open_notebook):
-    cell = IMPORT + (
+def test_two_keys_stand_down_and_across_and_shaded_tokens_side_by_side_too(open_notebook):
+    keys = IMPORT + "got = compare('hello', model=['test/chat', 'test/base'], temperature=[0, 1])"
+    tokens = (
         "got = compare('Once upon a time', temperature=[0, 1], seed=4, max_tokens=30, logprobs=3, show='tokens',"
         " model='local/ngram')"
     )
-    notebook = open_notebook(cell)
-    for number in (0, 1):
-        notebook.run(number)
-        notebook.wait_run(number)
-    cells = notebook.output(1).locator(".jp-RenderedHTML > table > tbody > tr > td")
+    with ScriptedServer(answers(["Once"])) as server:
+        notebook = open_notebook(keys, tokens, server=server)
+        run(notebook, 0, 1, 2)
+        notebook.page.locator(TABLE).first.wait_for()
+        picture(notebook.page, "side-by-side-two-keys")
+        heads = notebook.page.locator(f"{TABLE} th")
+        titles = [f"model = test/{one} · temperature = {at}" for one in ("chat", "base") for at in (0, 1)]
+        assert heads.all_inner_texts() == titles
+        first, second, third, fourth = heads.evaluate_all(BOXES)
+        assert first[1] == second[1] < third[1] == fourth[1]
+        assert first[0] == third[0] < second[0] == fourth[0]
+    cells = notebook.output(2).locator(".jp-RenderedHTML > table > tbody > tr > td")
     cells.nth(1).wait_for()
     picture(notebook.page, "side-by-side-tokens")
-    boxes = cells.evaluate_all(BOXES)
-    assert len(boxes) == 2
-    assert boxes[0][1] == boxes[1][1]
-    assert boxes[0][2] == boxes[1][2]
-    assert [cells.nth(number).locator("input").count() > 5 for number in (0, 1)] == [True, True]
-    (output,) = notebook.save()["cells"][1]["outputs"]
+    first, second = cells.evaluate_all(BOXES)
+    assert (first[1], first[2]) == (second[1], second[2])
+    assert all(cells.nth(number).locator("input").count() > 5 for number in (0, 1))
+    (output,) = notebook.save()["cells"][2]["outputs"]
     assert set(output["data"]) == {"text/html", "text/markdown", "text/plain"}
 
 
@@ -177,13 +157,7 @@ HOSTILE = {
 def test_no_answer_breaks_out_of_its_cell_live_saved_again_and_in_html(open_notebook, tmp_path, browser, show):
     texts = list(HOSTILE.values())
     halves = (0, len(texts) // 2, len(texts))
-
-    def script(exchange):
-        exchange.chunked().text_events([texts[exchange.request.json()["seed"]]])
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
-
-    with ScriptedServer(script) as server:
+    with ScriptedServer(lambda exchange: answers([texts[exchange.request.json()["seed"]]])(exchange)) as server:
         cells = [
             IMPORT + f"got = compare('hello', seed=list(range({start}, {end})), api='chat', show={show!r})"
             for start, end in pairwise(halves)
@@ -192,9 +166,7 @@ def test_no_answer_breaks_out_of_its_cell_live_saved_again_and_in_html(open_note
         page = notebook.page
         page.evaluate(WATCH)
         page.add_init_script(WATCH)  # for the page that is opened later
-        for number in (0, 1, 2):
-            notebook.run(number)
-            notebook.wait_run(number)
+        run(notebook, 0, 1, 2)
         page.locator(TABLE).nth(1).wait_for()
         whole = [[end - start, end - start, 0] for start, end in pairwise(halves)]
         assert page.evaluate(POKE, ".jp-OutputArea-output") == []

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
-from types import SimpleNamespace
 
 import pytest
 
 from tests.kernels import WIDGET, Kernel, sent_at
 from tests.servers import ScriptedServer, answers, replies, silent_after
+from tests.test_kernel import text_of
 from together_nb import settings
 from together_nb.comparison import run_side_by_side
 from together_nb.completion import Choice, Completion, CompletionRequest, Token
-from together_nb.errors import InputError, StreamError
+from together_nb.errors import StreamError
 from together_nb.resolve import open_stream
 from together_nb.session import REPAINTS_IN_ALL
-from together_nb.views import compare as views
 from together_nb.views import side_by_side_view_for, table
 
 START = """
@@ -56,18 +55,9 @@ def run(kernel):
     assert kernel.value("widgets()") == before
 
 
-def state_of(message):
-    return message["content"].get("data", {}).get("state", {})
-
-
-def drawn(message):
-    """The Markdown that an output widget is given by a message."""
-    return "".join(output["data"]["text/markdown"] for output in state_of(message).get("outputs") or ())
-
-
 def words_of(message):
     """What an HTML widget is given by a message."""
-    return state_of(message).get("value", "")
+    return message["content"].get("data", {}).get("state", {}).get("value", "")
 
 
 def seeded(exchange):
@@ -130,7 +120,7 @@ def test_columns_are_drawn_as_they_stream_and_the_stop_button_stops_all_and_keep
     with ScriptedServer(silent_after(["part"])) as server:
         cell = run(server, [1, 2, 3], at_once=2)
         for _ in range(2):
-            cell.until(lambda one: drawn(one) == "part")
+            cell.until(lambda one: text_of(one) == "part")
         states = [words_of(one) for one in cell.messages]
         assert (states.count("Queued"), states.count("Waiting for the first token")) == (3, 2)
         kernel.interrupt()
@@ -152,8 +142,7 @@ def test_four_columns_at_500_tokens_a_second_stay_far_below_what_the_server_lets
         for _ in range(100):
             exchange.text_events(["The", " quick", " brown", " fox", "\n\n"])
             exchange.wait(0.01)
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
 
     with ScriptedServer(script) as server:
         cell = run(server, [1, 2, 3, 4]).wait()
@@ -192,24 +181,6 @@ def test_in_a_terminal_one_is_written_after_the_other_each_below_its_title(capsy
         run_side_by_side(opened, view, keep=lambda _: first.set())
     out = re.sub(r"· [^\]]*]", "· …]", capsys.readouterr().out)
     assert out == "".join(f"── seed = {seed} ──\n\\x1b[31mred\n\n[test/chat · …]\n\n" for seed in (2, 1))
-
-
-@pytest.mark.parametrize(
-    ("content", "show", "kind"),
-    [
-        (None, "auto", views.TerminalColumns),
-        ({}, "text", views.LiveColumns),
-        ({"allow_stdin": False}, "auto", views.OnceColumns),
-        ({}, "none", views.SilentColumns),
-    ],
-)
-def test_the_view_fits_who_watches(content, show, kind):
-    shell = content if content is None else SimpleNamespace(kernel=1, get_parent=lambda: {"content": content})
-    view = side_by_side_view_for(shell, show, ["a", "b"], 2)
-    assert type(view) is kind
-    view.end()
-    with pytest.raises(InputError, match="'pretty'"):
-        side_by_side_view_for(shell, "pretty", ["a"], 1)
 
 
 # What is saved

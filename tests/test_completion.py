@@ -76,12 +76,9 @@ def test_a_requests_dict_holds_what_was_set_and_no_more(fields, written):
     assert CompletionRequest(model="m", **fields).to_dict() == {"model": "m", **written}
 
 
-def test_a_request_with_a_value_that_does_not_fit_is_refused():
+def test_a_dict_with_a_value_that_does_not_fit_is_refused_and_changing_one_changes_nothing_in_the_completion():
     with pytest.raises(InputError, match="n must be"):
         CompletionRequest.from_dict({"api": "chat", "model": "m", "sampling": {"n": 0}})
-
-
-def test_changing_the_dict_changes_nothing_in_the_completion():
     original = completion()
     original.to_dict()["choices"][0]["text"] = "changed"
     assert original.text == "Hello."
@@ -90,12 +87,15 @@ def test_changing_the_dict_changes_nothing_in_the_completion():
 # What it knows
 
 
-def test_the_first_choice_speaks_for_the_answer():
+def test_the_first_choice_speaks_for_the_answer_and_the_prompt_or_what_was_said_last_for_the_request():
     first = Choice(0, "Hello.", "Hm.", "stop", [Token("Hello.", -0.1)])
     two = completion(choices=[first, Choice(1, "Bye.")])
     assert (two.text, two.reasoning, two.finish_reason, two.tokens) == ("Hello.", "Hm.", "stop", first.tokens)
     assert (two.api, str(two)) == ("chat", "Hello.")
     assert Completion(REQUEST).text == ""
+    assert two.asked == "Hi"
+    assert completion(request=CompletionRequest(messages=TURNS)).asked == "c"
+    assert completion(request=CompletionRequest(messages=TURNS[1:2])).asked == ""
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,8 @@ def test_the_first_choice_speaks_for_the_answer():
     ],
 )
 def test_why_it_ended_is_said_if_not_by_itself_and_it_is_cut_if_any_choice_is(reasons, fields, words):
-    answer = completion(
-        choices=[Choice(number, finish_reason=reason) for number, reason in enumerate(reasons)], **fields
-    )
+    choices = [Choice(number, finish_reason=reason) for number, reason in enumerate(reasons)]
+    answer = completion(choices=choices, **fields)
     assert answer.ending == words
     assert answer.truncated is ("length" in reasons)
 
@@ -154,20 +153,15 @@ def test_tokens_per_second_count_from_the_first_token_by_the_servers_count(usage
     assert completion(usage=usage, timings=timings).tokens_per_second == speed
 
 
-def test_what_was_asked_is_the_prompt_or_what_was_said_last():
-    assert completion().asked == "Hi"
-    assert completion(request=CompletionRequest(messages=TURNS)).asked == "c"
-    assert completion(request=CompletionRequest(messages=TURNS[1:2])).asked == ""
-
-
 # How it shows itself
 
 
-def test_the_footer_has_all_that_is_known_in_order():
+def test_the_footer_has_all_that_is_known_in_order_and_a_servers_words_in_it_are_cut():
     known = {"model": "m", "timings": Timings(0.5, 12.5), "price": (1.0, 1.0), "note": "a note", "request": LIMITED}
     whole = completion("Once", "length", usage=Usage(1000, 1201, 2201), filled=("hero", "Out[3]"), **known)
     shown = "m · 1,201 tokens · 12.5 s · 100 tokens/s · $0.0022 · cut at max_tokens · filled in: hero, Out[3] · a note"
     assert whole.footer() == shown
+    assert len(completion(model="m" * 100_000, error="e " * 100_000).footer()) < 2100
 
 
 @pytest.mark.parametrize(
@@ -178,16 +172,9 @@ def test_without_the_servers_count_the_footer_counts_chunks(fields, shown):
     assert completion(timings=Timings(None, 0.26), **fields).footer() == f"asked/model · {shown} · 0.3 s"
 
 
-def test_a_servers_words_in_the_footer_are_cut():
-    assert len(completion(model="m" * 100_000, error="e " * 100_000).footer()) < 2100
-
-
-@pytest.mark.parametrize(
-    ("amount", "shown"),
-    [(0, "0.00"), (1, "1.00"), (12, "12.00"), (0.0123, "0.012"), (0.0001, "0.0001"), (0.0000321, "3.2e-05")],
-)
-def test_a_cost_is_shown_with_the_digits_that_matter(amount, shown):
-    assert dollars(amount) == f"${shown}"
+def test_a_cost_is_shown_with_the_digits_that_matter():
+    shown = ["$0.00", "$1.00", "$12.00", "$0.012", "$0.0001", "$3.2e-05"]
+    assert list(map(dollars, (0, 1, 12, 0.0123, 0.0001, 0.0000321))) == shown
 
 
 LETTERS = "&#42;&#42;Hi&#42;&#42;"

@@ -31,13 +31,11 @@ ADDITION = re.compile(
 RECIPE_TESTS = ["params", "options", "panel_controls", "dialects", "formats", "magic", "local_server"]
 
 
-def environment_of(copy):
-    return {**environment_without("TOGETHER_", "PYTEST_"), "PYTHONPATH": str(copy), "IPYTHONDIR": str(copy / "home")}
-
-
 def run_in(copy, *command):
+    places = {"PYTHONPATH": str(copy), "IPYTHONDIR": str(copy / "home")}
+    environment = environment_without("TOGETHER_", "PYTEST_") | places
     return subprocess.run(
-        [sys.executable, *command], cwd=copy, env=environment_of(copy), capture_output=True, text=True, check=False
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -137,32 +135,27 @@ def test_the_parameter_is_sent_from_a_cell_and_refused_out_of_bounds(ask):
     assert error["evalue"].startswith("typical_p must be a number from 0 to 1, not 2.")
 
 
-def test_the_dialect_translates_both_ways_and_continues(ask, kernel):
+def test_the_dialect_translates_both_ways_continues_and_is_not_requested_again_when_it_had_begun(ask, kernel):
+    def begin(exchange):
+        exchange.chunked().event(llama_event("Once"))
+        exchange.cut()
+
     with ScriptedServer(llama) as server:
         options = "--api llama --max-tokens 2 --logprobs 2 --repetition-penalty 1.1 -o answer"
         assert ask(server, f"%%together {options}\nTell").wait().status == "ok"
         assert kernel.value("answer.usage.completion_tokens, answer.finish_reason") == "(2, 'length')"
         assert kernel.value("answer.choices[0].tokens[1].top") == "((' upon', -2.5), (' nice', -2.5))"
         assert ask(server, "%together continue").wait().status == "ok"
-        error = ask(server, "%%together --api llama --system Short\nTell").wait().error
-    first, second = server.requests
+        assert ask(server, "%%together --api llama --system Short\nTell").wait().error["ename"] == "InputError"
+        server.script = begin
+        assert ask(server, "%%together --api llama\nTell").wait().error["ename"] == "ConnectionLostError"
+        assert kernel.value("_together.text") == "'Once'"
+    first, second, _ = server.requests
     assert first.path == "/completion"
     assert first.json() == {
         "model": "test/base", "prompt": "Tell", "n_predict": 2, "n_probs": 2, "repeat_penalty": 1.1, "stream": True,
     }  # fmt: skip
     assert second.json()["prompt"] == "TellOnce upon"
-    assert error["ename"] == "InputError"
-
-
-def test_an_answer_in_the_dialect_that_has_begun_is_not_requested_again(ask, kernel):
-    def script(exchange):
-        exchange.chunked().event(llama_event("Once"))
-        exchange.cut()
-
-    with ScriptedServer(script) as server:
-        error = ask(server, "%%together --api llama\nTell").wait().error
-    assert (error["ename"], kernel.value("_together.text")) == ("ConnectionLostError", "'Once'")
-    assert len(server.requests) == 1
 
 
 def test_the_dialect_is_compared_asked_for_each_item_recorded_replayed_and_shown_as_a_call(ask, kernel, tmp_path):
@@ -189,11 +182,7 @@ def test_the_dialect_is_compared_asked_for_each_item_recorded_replayed_and_shown
 
 PANEL = """
 import threading
-from ipywidgets import Dropdown
-from together_nb.panel.parts import within
-panel = together_nb.Panel(prompt="Tell", max_tokens=2, shared=False)
-(box,) = [one for one in within(panel.widget) if isinstance(one, Dropdown) and one.description == "api"]
-box.value = "llama"
+panel = together_nb.Panel(prompt="Tell", api="llama", max_tokens=2, shared=False)
 panel.generate()
 for thread in threading.enumerate():
     if thread.name.startswith("together_nb "):
@@ -213,7 +202,7 @@ def test_the_dialect_is_in_the_panels_box_and_answers_there(ask, kernel):
 def test_another_dialect_of_chat_can_be_asked_for_a_form_too(monkeypatch, capsys):
     monkeypatch.setitem(DIALECTS, "other", replace(DIALECTS["chat"], name="other", path="/other"))
     with ScriptedServer(answers([])) as server, ipython() as shell:
-        shell.user_ns["form"] = {"type": "object", "properties": {"name": {"type": "string"}}}
+        shell.user_ns["form"] = {"type": "object"}
         settings.base_url, settings.model = server.base_url, "test/chat"
         for options, sent in (("--show json", "json_object"), ("--schema form", "json_schema")):
             shell.run_cell(f"%%together --api other --dry-run {options}\nHi").raise_error()

@@ -8,6 +8,7 @@ import pydoc
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 
 import pytest
@@ -73,9 +74,7 @@ SAMPLERS = [
     for parameter in inspect.signature(value).parameters.values()
     if parameter.kind is parameter.VAR_KEYWORD and parameter.name in ("sampling", "defaults")
 ]
-EXAMPLES = {
-    name: value for name, value in {**ALL, "together_nb": together_nb}.items() if ">>>" in (value.__doc__ or "")
-}
+EXAMPLES = [name for name, value in ALL.items() if ">>>" in (value.__doc__ or "")]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -101,10 +100,8 @@ def test_the_functions_that_take_sampling_parameters_say_so():
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        ("str | None", "str or None"),
         ("Iterable[dict[str, Any]] | None", "iterable of dict or None"),
         ("tuple[tuple[str, float], ...]", "tuple of tuple of (str, float)"),
-        ("tuple[float, float] | None", "tuple of (float, float) or None"),
         ("dict[str, list[Token]]", "dict of str to list of Token"),
         ("Iterator[generation.Generated]", "iterator of Generated"),
         ("Any", "object"),
@@ -134,42 +131,37 @@ import together_nb
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "together_nb")
-assert together_nb.stream.__doc__ is None
+shell.run_line_magic("reload_ext", "together_nb")
+print([type(one).__name__ for one in shell.configurables].count("TogetherMagics"))  # -O leaves out what is asserted
+print(together_nb.stream.__doc__)
 print(together_nb.complete("Alan Turing was", max_tokens=3).usage.completion_tokens)
 for name in together_nb.__all__:
     getattr(together_nb, name)
-assert "--temperature" in shell.object_inspect("%%together")["docstring"]
+print("--temperature" in shell.object_inspect("%%together")["docstring"])
 """
 
 
-def test_everything_works_without_docstrings(tmp_path, monkeypatch):
+def test_everything_works_without_docstrings_and_a_reload_leaves_one_of_each(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     command = [sys.executable, "-OO", "-W", "ignore", "-c", WITHOUT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert subprocess.check_output(command, text=True, cwd=tmp_path) == "1\nNone\n3\nTrue\n"
 
 
-def test_the_package_describes_every_public_name_and_no_other():
+def test_the_package_describes_every_public_name_and_no_other_and_every_function_has_an_example():
     assert set(re.findall(r"^    (\w+) {2,}\S.*\.$", together_nb.__doc__, re.MULTILINE)) == set(together_nb.__all__)
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_the_examples_run_without_a_key(name, tmp_path, monkeypatch, request):
-    if "load_ipython_extension" in name:
-        shell = ipython()
-        shell.__enter__()
-        request.addfinalizer(lambda: shell.__exit__(None, None, None))
-    else:
-        InteractiveShell.clear_instance()  # in IPython answers are drawn
-    monkeypatch.chdir(tmp_path)
-    test = doctest.DocTestParser().get_doctest(inspect.getdoc(EXAMPLES[name]), {}, name, None, None)
-    output = []
-    assert doctest.DocTestRunner(verbose=False).run(test, out=output.append).failed == 0, "".join(output)
-
-
-def test_every_public_function_has_an_example():
     functions = [getattr(together_nb, name) for name in together_nb.__all__]
     assert [one.__name__ for one in functions if inspect.isfunction(one) and ">>>" not in one.__doc__] == []
+
+
+@pytest.mark.parametrize("name", [*EXAMPLES, "together_nb"])
+def test_the_examples_run_without_a_key(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    InteractiveShell.clear_instance()  # in IPython answers are drawn
+    test = doctest.DocTestParser().get_doctest(inspect.getdoc(ALL.get(name, together_nb)), {}, name, None, None)
+    output = []
+    with ipython() if "load_ipython_extension" in name else nullcontext():
+        doctest.DocTestRunner(verbose=False).run(test, out=output.append)
+    assert output == []
 
 
 @pytest.fixture
@@ -178,20 +170,17 @@ def shell():
         yield one
 
 
-def shows_what_a_new_user_needs(text):
+@pytest.mark.parametrize("name", ["%%together", "%together"])
+def test_the_magics_show_what_a_new_user_needs(shell, name):
+    text = shell.object_inspect(name)["docstring"]
     words = " ".join(text.split())
     for option in spellings():
         assert re.search(rf"^  (-\w( \S+)?, )?{option}\b", text, re.MULTILINE), option
     assert [one.name for one in PARAMETERS.values() if f"{one.help} ({one.expected})" not in words] == []
     for command in COMMANDS.values():
         assert re.search(rf"^  {re.escape(command.typed) or '.+'} +{re.escape(command.help)}$", text, re.MULTILINE)
-    for name in ("_together", "%together login", "TOGETHER_API_KEY", "%config TogetherMagics", "help(together_nb)"):
-        assert name in words
-
-
-@pytest.mark.parametrize("name", ["%%together", "%together"])
-def test_the_magics_show_what_a_new_user_needs(shell, name):
-    shows_what_a_new_user_needs(shell.object_inspect(name)["docstring"])
+    for word in ("_together", "%together login", "TOGETHER_API_KEY", "%config TogetherMagics", "help(together_nb)"):
+        assert word in words
 
 
 def test_the_examples_of_the_help_run_as_they_stand(shell):
@@ -200,7 +189,6 @@ def test_the_examples_of_the_help_run_as_they_stand(shell):
     cells = [re.sub(r"^  ", "", cell, flags=re.MULTILINE).strip("\n") for cell in examples.split("\n\n")]
     shell.run_cell("hero = 'Ada'\n" + re.search(r"^  (person = .*)$", text, re.MULTILINE)[1]).raise_error()
     for cell in cells:
-        assert cell.startswith("%%together "), cell
         shell.run_cell(cell).raise_error()
     names = shell.user_ns
     assert names["story"].filled == ("hero",)
@@ -216,15 +204,3 @@ def test_settings_shows_every_trait_with_its_help(shell):
     for name, trait in settings.traits().items():
         assert f"{name} : " in docstring
         assert re.sub(r" \(.*\)$", "", trait.help) in " ".join(docstring.split())
-
-
-def test_a_kernel_shows_the_same(start_kernel):
-    def inspected(code):
-        kernel.client.inspect(code, len(code))
-        shown = kernel.client.get_shell_msg(timeout=60)["content"]["data"]["text/plain"]
-        return re.sub(r"\x1b\[[\d;]*m", "", shown)
-
-    kernel = start_kernel()
-    shows_what_a_new_user_needs(inspected("%%together"))
-    kernel.run("from together_nb import complete").wait()
-    assert "temperature : float or None" in inspected("complete")

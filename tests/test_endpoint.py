@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 
 from tests.servers import ScriptedServer, replies, silent
@@ -17,7 +13,6 @@ from together_nb.errors import APIResponseError, APITimeoutError, Authentication
 pytestmark = pytest.mark.timeout(40)
 
 KEY = "sk-secret-0123456789abcdef"
-RECORDINGS = os.environ.get("TOGETHER_NB_RECORDINGS", "")
 ROWS = [
     {"id": "meta/chat", "type": "chat", "display_name": "Chat", "organization": "Meta", "context_length": 8192,
      "pricing": {"input": 0.13999999999999999, "output": 0.6}},
@@ -31,24 +26,16 @@ def endpoint_of(server, key=KEY, **options):
     return Endpoint(server.base_url, None if key is None else Key(key, "a test"), **options)
 
 
-def test_the_list_is_fetched_once_and_afresh_when_wanted_so():
-    with ScriptedServer(silent()) as server:
-        endpoint = endpoint_of(server)
-        first = catalog(endpoint)
-        assert [row.id for row in first.models] == ["test/chat", "test/base"]
-        assert catalog(endpoint) is known_catalog(endpoint) is first
-        assert server.lists == 1
-        server.models = []
-        assert catalog(endpoint, fresh=True).models == ()
-        assert server.lists == 2
-
-
-def test_the_list_is_fetched_with_the_key_and_kept_for_each_account():
+def test_the_list_is_fetched_with_the_key_and_once_for_each_account_and_afresh_when_wanted_so():
     with ScriptedServer(silent()) as server:
         for key in (KEY, None, "sk-another-9876543210fedcba", KEY):
-            catalog(endpoint_of(server, key))
+            listed = catalog(endpoint_of(server, key))
+        assert [row.id for row in listed.models] == ["test/chat", "test/base"]
+        assert known_catalog(endpoint_of(server)) is listed
         sent = [request.headers.get("authorization") for request in server.list_requests]
-    assert sent == [f"Bearer {KEY}", None, "Bearer sk-another-9876543210fedcba"]
+        assert sent == [f"Bearer {KEY}", None, "Bearer sk-another-9876543210fedcba"]
+        server.models = []
+        assert catalog(endpoint_of(server), fresh=True).models == ()
 
 
 @pytest.mark.parametrize(
@@ -119,22 +106,9 @@ def test_the_type_tells_the_dialect_and_whether_it_writes_text(kind, api, text):
     assert (Model("m", kind).api, Model("m", kind).writes_text) == (api, text)
 
 
-def test_callable_are_those_that_write_text_and_have_a_price_where_any_has():
+def test_callable_are_those_that_write_text_and_have_a_price_where_any_has_and_the_nearest_of_them_is_named():
     assert [row.id for row in Catalog.from_json(ROWS).callable()] == ["meta/chat", "meta/base"]
     unpriced = [{"id": row["id"], "type": row["type"]} for row in ROWS]
     assert [row.id for row in Catalog.from_json(unpriced).callable()] == ["meta/chat", "meta/base", "meta/code"]
-
-
-def test_the_nearest_callable_id_is_named_and_no_other():
     assert Catalog.from_json(ROWS).nearest("meta/cat") == "Did you mean meta/chat?"
     assert Catalog.from_json(ROWS[::3]).nearest("meta/chat") == Catalog.from_json(ROWS).nearest("flux") == ""
-
-
-@pytest.mark.skipif(not RECORDINGS, reason="TOGETHER_NB_RECORDINGS names no folder of recorded replies")
-def test_the_recorded_list_is_read_and_the_default_model_is_in_it():
-    recorded = json.loads((Path(RECORDINGS) / "models.json").read_text())["body"]
-    body = json.loads(recorded) if isinstance(recorded, str) else recorded
-    listed = Catalog.from_json(body)
-    row = listed.get("meta-llama/Llama-3.3-70B-Instruct-Turbo")
-    assert len(listed.models) == len(body)
-    assert (row in listed.callable(), row.api, bool(row.price)) == (True, "chat", True)

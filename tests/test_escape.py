@@ -28,7 +28,6 @@ RENDERERS = {
     ("text", "seen"),
     [
         ("tab\tand\nline", "tab\tand\nline"),
-        ("\x1b]52;c;Zm9v\x07", r"\x1b]52;c;Zm9v\x07"),
         ("\x1b[31mred \x9b31m", r"\x1b[31mred \x9b31m"),
         ("a\r\nb", "a\nb"),
         ("over\rwritten", r"over\x0dwritten"),
@@ -53,10 +52,8 @@ def test_no_control_character_remains(text):
     seen.encode()
 
 
-@pytest.mark.parametrize("text", ["\ud83d", "\ude00", "a\ud83db", "\ude00\ud83d"])  # noqa: PT014  (ruff sees no halves)
-def test_a_lone_half_is_replaced_and_nothing_else(text):
-    assert without_surrogates(text) == re.sub("[\ud800-\udfff]", "\ufffd", text)
-    assert without_surrogates("a\ud83d\ude00 ü") == "a😀 ü"
+def test_a_lone_half_is_replaced_and_nothing_else():
+    assert without_surrogates("\ud83da\ude00\ud83d ü \ud83d\ude00") == "\ufffda\ufffd\ufffd ü 😀"
 
 
 # literal

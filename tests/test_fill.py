@@ -59,15 +59,12 @@ def test_a_defined_name_is_filled_in_and_named_once(typed, sent, filled):
 @pytest.mark.parametrize(
     "typed",
     [
-        "{unknown}", "{person.unknown}", "{d[unknown]}", "{row[9]}", "{In[9]}", "{Out[9]}", "{hero.name}",
-        "{unknown.name[3]}", '{"hero": "a", "b": {"c": [1, {}]}}', "{'hero': 1}", "{hero: 1}", "{ hero }",
-        "{hero, zero}", "{}", "{{}}", "{0}", "{1,2}", r"\frac{1}{2} \mathbb{R} \begin{align} x^{2} \end{align}",
-        "f'{hero!r} {hero:>10} {zero + 1}'", "{hero!r}", "{hero:x}", "{zero:.2f}",
-        "{{hero}} {{ hero }} {% if hero %} {# hero #}", "{{{hero}}}", "{{hero}", "{hero}}", "${{hero}}",
-        "def f(): { return {hero ; } }", "{hero\n}", "{d['a\nb']}", "{row[0:1]}", "{row[zero]}", "{row[]}", "{d[key}",
-        "{d.key}", "{f}", "{f(1)}", "{C}", "{json}", "{json.dumps}", "{made.method}", "{made.method()}",
-        "{hero.upper()}", "{person._secret}", "{person.__class__}", "{hero.__class__.__mro__}", "{__import__}",
-        r"\frac{a}{a}", r"\text{a}", "e^{a}", r"\sqrt{a} + \left{a}",
+        "{unknown}", "{person.unknown}", "{d[unknown]}", "{row[9]}", "{hero.name}", "{unknown.name[3]}", "{}", "{0}",
+        '{"hero": "a", "b": {"c": [1, {}]}}', "{hero: 1}", "{ hero }", "{hero, zero}", "{hero!r}", "{hero:x}",
+        r"\frac{1}{2} \mathbb{R} \begin{align} x^{2} \end{align}", "f'{hero!r} {hero:>10} {zero + 1}'", "{hero\n}",
+        "{{hero}} {{ hero }} {% if hero %} {# hero #}", "{{{hero}}}", "{{hero}", "{hero}}", "${{hero}}", "{d['a\nb']}",
+        "{row[0:1]}", "{row[zero]}", "{row[]}", "{d[key}", "{d.key}", "{f}", "{f(1)}", "{C}", "{json}", "{made.method}",
+        "{person._secret}", "{__import__}", r"\frac{a}{a}", r"\text{a}", "e^{a}", r"\sqrt{a} + \left{a}",
     ],
 )  # fmt: skip
 def test_every_other_brace_stays_as_typed(typed):
@@ -278,16 +275,14 @@ def test_as_much_as_the_limit_is_filled_in_and_each_value_is_asked_for_once():
     assert Filler({"some": some}, limit=10).fill("`a {some}`") == ("`a {some}`", ())
 
 
-PIECES = [
-    "` ", "> ", "- ", "- ```\na\n", "- ~~~\n>b\n", "'", 'f"}{', '"\\', "\\`", "{a['", "~~~\n", "\n\n    a", "-",
-    "f'''(", "{'}", "('\"f",
-]  # fmt: skip
-
-
 def test_a_long_prompt_takes_no_longer_than_its_length():
+    pieces = [
+        "` ", "> ", "- ", "- ```\na\n", "- ~~~\n>b\n", "'", 'f"}{', '"\\', "\\`", "{a['", "~~~\n", "\n\n    a", "-",
+        "f'''(", "{'}", "('\"f",
+    ]  # fmt: skip
     code = f"""
 from together_nb.fill import fill
-for piece in {PIECES!r}:
+for piece in {pieces!r}:
     fill("{{x}}\\n\\n" + piece * (100_000 // len(piece)) + "\\n\\n{{x}} ", dict(x=1))
 """
     if sys.platform != "win32":

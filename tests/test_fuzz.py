@@ -14,16 +14,18 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from random import Random
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from requests.adapters import BaseAdapter
 from requests.models import Response
 from urllib3 import HTTPResponse
 
 from tests.servers import DIALECTS, ScriptedServer
-from together_nb import endpoint, transport
+from tests.test_sse import BOM
+from tests.test_sse import TERMINATORS as PLAIN_TERMINATORS
+from together_nb import endpoint
 from together_nb.catalog import Catalog
 from together_nb.completion import Completion, CompletionRequest, Usage
 from together_nb.errors import APIConnectionError, APIResponseError, ConnectionLostError, StreamError, TogetherError
@@ -32,15 +34,12 @@ from together_nb.params import SamplingParams
 from together_nb.probabilities import summary
 from together_nb.resolve import open_request
 from together_nb.shaded import tokens_html
+from together_nb.transport import Exchange
 from together_nb.wiretap import Wiretap
 
 pytestmark = pytest.mark.timeout(120)
 
-BOM = b"\xef\xbb\xbf"
-TERMINATORS = [
-    b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data:  [DONE] \n\n", b"[DONE]\n", b"[DONE]\n\n", b"data: [DONE]\n",
-    b"data: [DONE]", b"data:[DONE]", b"[DONE]", b"data: [DONE]\r\n\r\n", b"data: [DONE]\r\r",
-]  # fmt: skip
+TERMINATORS = [*PLAIN_TERMINATORS, b"data: [DONE]\r\n\r\n", b"data: [DONE]\r\r"]
 # Nothing of the answer: what keeps a connection alive, what other clients are told, what is unknown.
 HARMLESS = [
     b": ping\n", b":\n\n", b"\n", b"\r\n\r\n", b"event: ping\ndata:\n\n", b"data:\n\n", b"data: \n\n", b"data\n\n",
@@ -356,26 +355,9 @@ http_replies = st.builds(
 
 # The seams: the only places that know how an exchange gets its bytes
 
-ROOT = "http://127.0.0.1:9"  # where nothing listens: what is asked there, `canned` answers
+ROOT = "http://127.0.0.1:9"  # where nothing listens
 PRICES = Catalog.from_json([{"id": "test/model", "type": "chat", "pricing": {"input": 0.5, "output": 2.0}}])
 TELL_ME = CompletionRequest("Tell me", "test/model", "chat")
-
-
-class Canned(BaseAdapter):
-    """Gives a reply's bytes in pieces in the place of a connection, and then ends it or breaks."""
-
-    reply = ([], False)
-
-    def send(self, request, **_):
-        response = Response()
-        response.status_code = 200
-        response.headers["Content-Type"] = "text/event-stream"
-        response.url, response.request = request.url, request
-        response.raw = HTTPResponse(Pieces(*self.reply), preload_content=False)
-        return response
-
-    def close(self):
-        """Nothing is open."""
 
 
 class Pieces(io.RawIOBase):
@@ -390,17 +372,12 @@ class Pieces(io.RawIOBase):
         return piece
 
 
-canned = Canned()
-
-
 @pytest.fixture(autouse=True, scope="module")
-def _canned():
-    transport._session().mount(ROOT, canned)
+def _unlogged():
     # It warns of headers that it cannot read, and what keeps the record keeps the connection.
     logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
     yield
     logging.getLogger("urllib3.connection").setLevel(logging.NOTSET)
-    del transport._session().adapters[ROOT]
 
 
 def stream_of(request, root):
@@ -409,9 +386,15 @@ def stream_of(request, root):
 
 
 def received(request, pieces, *, broken=False, tapped=False):
-    """What comes of a reply's bytes that come in these pieces."""
-    canned.reply = pieces, broken
-    return End(stream_of(request, ROOT), tapped=tapped)
+    """What comes of a reply's bytes that come in these pieces, in the place of a connection, which then ends or breaks."""
+
+    def opened(exchange):
+        exchange._response = Response()
+        exchange._response.status_code = 200
+        exchange._response.raw = HTTPResponse(Pieces(pieces, broken), preload_content=False)
+
+    with patch.object(Exchange, "open", opened):
+        return End(stream_of(request, ROOT), tapped=tapped)
 
 
 def replied(request, data, places, *, reset=False):
@@ -499,26 +482,8 @@ def cut_short(end, answer):
 
 # The claims
 
-CLAIMS = []
 
-
-def holds_for(*strategies, examples=40):
-    """As `given`; the claim is made for many more examples in the slow test, too."""
-
-    def decorate(claim):
-        CLAIMS.append(pytest.param(claim, strategies, id=claim.__name__))
-        return settings(max_examples=examples)(given(*strategies)(claim))
-
-    return decorate
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("claim", "strategies"), CLAIMS)
-def test_a_claim_holds_for_many_more_examples(claim, strategies):
-    settings(max_examples=80)(given(*strategies)(claim))()
-
-
-@holds_for(answers(), st.integers(0, 10_000), places, st.booleans())
+@given(answers(), st.integers(0, 10_000), places, st.booleans())
 def test_of_a_stream_that_is_cut_anywhere_a_beginning_is_kept_and_the_loss_is_told(answer, place, places, broken):
     place %= len(answer.body) + 1
     end = received(answer.request, cut(answer.body[:place], places), broken=broken)
@@ -529,7 +494,7 @@ def test_of_a_stream_that_is_cut_anywhere_a_beginning_is_kept_and_the_loss_is_to
 interludes = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(HARMLESS)), max_size=6)
 
 
-@holds_for(answers(), st.just([]) | interludes, places, st.booleans(), examples=80)
+@given(answers(), st.just([]) | interludes, places, st.booleans())
 def test_an_answer_comes_out_as_it_was_sent_however_written_and_whatever_stands_between(
     answer, between, places, tapped
 ):
@@ -540,7 +505,7 @@ def test_an_answer_comes_out_as_it_was_sent_however_written_and_whatever_stands_
     whole(received(answer.request, cut(b"".join(parts) + answer.tail, places), tapped=tapped), answer)
 
 
-@holds_for(answers(), st.integers(0, 20), st.sampled_from(POISON), places)
+@given(answers(), st.integers(0, 20), st.sampled_from(POISON), places)
 def test_before_an_event_that_is_none_all_is_kept_and_after_it_nothing_is_taken(answer, number, poison, places):
     number %= len(answer.blocks) + 1
     parts = [*answer.parts[:number], b"\n\ndata: " + poison + b"\n\n", *answer.parts[number:]]
@@ -549,7 +514,7 @@ def test_before_an_event_that_is_none_all_is_kept_and_after_it_nothing_is_taken(
     assert end.said == answer.said(number)
 
 
-@holds_for(answers(), st.sampled_from(TERMINATORS), answers(), places)
+@given(answers(), st.sampled_from(TERMINATORS), answers(), places)
 def test_what_follows_the_terminator_is_not_taken_not_even_a_second_one(answer, terminator, other, places):
     # A line of its own for the second: `data: [DONE]data: …` is one line.
     twice = b"".join(answer.parts) + b"\n\n" + terminator + b"\n" + answer.tail + b"\n"
@@ -557,7 +522,7 @@ def test_what_follows_the_terminator_is_not_taken_not_even_a_second_one(answer, 
         whole(received(answer.request, cut(twice + more, places)), answer)
 
 
-@holds_for(answers(), harms, places, st.booleans())
+@given(answers(), harms, places, st.booleans())
 def test_bytes_that_are_changed_take_nothing_from_what_was_whole_before_them(answer, harms, places, broken):
     body, touched = harmed(answer.body, harms)
     end = received(answer.request, cut(body, places), broken=broken)
@@ -565,7 +530,7 @@ def test_bytes_that_are_changed_take_nothing_from_what_was_whole_before_them(ans
     assert end.outcome == received(answer.request, [body], broken=broken).outcome
 
 
-@holds_for(answers(), st.data(), st.integers(0, 20), places)
+@given(answers(), st.data(), st.integers(0, 20), places)
 def test_a_value_of_any_kind_in_any_place_takes_nothing_from_what_came_before_it(answer, data, number, places):
     number %= len(answer.blocks) + 1
     payload = answer.blocks[number].payload if number < len(answer.blocks) else {"choices": []}
@@ -576,7 +541,7 @@ def test_a_value_of_any_kind_in_any_place_takes_nothing_from_what_came_before_it
     assert end.outcome == received(answer.request, [body]).outcome
 
 
-@holds_for(answers(), anything | st.binary(max_size=60), places, st.booleans())
+@given(answers(), anything | st.binary(max_size=60), places, st.booleans())
 def test_bytes_of_any_kind_end_as_a_completion_or_as_our_error_however_they_are_cut(answer, body, places, broken):
     end = received(answer.request, cut(body, places), broken=broken)
     assert end.outcome == received(answer.request, [body], broken=broken).outcome
@@ -585,7 +550,7 @@ def test_bytes_of_any_kind_end_as_a_completion_or_as_our_error_however_they_are_
 # Over real sockets, HTTP and all
 
 
-@holds_for(http_replies, st.none() | st.integers(0, 10_000), places, st.booleans())
+@given(http_replies, st.none() | st.integers(0, 10_000), places, st.booleans())
 def test_over_a_socket_an_answer_is_whole_or_if_it_is_cut_a_beginning_and_told(sent, place, places, reset):
     answer, reply = sent
     if place is None:
@@ -594,12 +559,12 @@ def test_over_a_socket_an_answer_is_whole_or_if_it_is_cut_a_beginning_and_told(s
         cut_short(replied(answer.request, reply[: place % (len(reply) + 1)], places, reset=reset), answer)
 
 
-@holds_for(http_replies, harms, places)
+@given(http_replies, harms, places)
 def test_over_a_socket_bytes_that_are_changed_in_head_or_body_are_our_error_or_none(sent, harms, places):
     replied(sent[0].request, harmed(sent[1], harms)[0], places)
 
 
-@holds_for(st.binary(max_size=200) | anything, places, st.booleans())
+@given(st.binary(max_size=200) | anything, places, st.booleans())
 def test_over_a_socket_bytes_of_any_kind_are_our_error(data, places, reset):
     assert replied(TELL_ME, data, places, reset=reset).error is not None
 

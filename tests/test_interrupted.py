@@ -37,7 +37,7 @@ COMPLETE = "try: together_nb.complete('hello', api='chat')\nfinally: _together =
 
 # In the kernel: what is left of an answer's doings; and ways to have it say that a stage is reached.
 HELPERS = """
-import contextlib, os, signal, stat, sys, threading, time
+import contextlib, os, signal, sys, threading, time
 import IPython.display, together_nb
 from ipywidgets.widgets import widget
 from together_nb import accumulate, client, endpoint, pump, session, transport, views
@@ -66,12 +66,7 @@ def sockets():
     for place in pools.keys():
         pools[place].close()  # the connections that wait there to serve again
     pools.clear()
-    return sum(map(is_socket, os.listdir("/proc/self/fd")))
-
-def is_socket(number):
-    with contextlib.suppress(OSError):  # closed meanwhile, as IPython's history closes its file after a cell
-        return stat.S_ISSOCK(os.fstat(int(number)).st_mode)
-    return False
+    return sum("socket:" in os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))
 
 def reads():
     return sys._current_frames()[threading.main_thread().ident].f_code.co_name == "readinto"
@@ -117,7 +112,8 @@ class Desk:
         self.kernel = kernel
         self._gate = folder / "gate"
         kernel.run(HELPERS).wait()
-        kernel.run("together_nb.settings.model = 'test/chat'").wait()
+        # No wait ends by itself.
+        kernel.run("together_nb.settings.model, together_nb.settings.connect_timeout = 'test/chat', 600").wait()
         kernel.run("from together_nb.views import shared; shared.html_style(); shared.button_style()").wait()
         self.assert_the_next_cell_works()  # the widgets that all share are there now
         self.before = self.left()
@@ -140,13 +136,10 @@ class Desk:
     def release(self):
         self._gate.touch()
 
-    def interrupt(self, run):
+    def interrupt(self, run, *, release=False):
         self.kernel.interrupt()
-        return run.wait()
-
-    def interrupt_and_release(self, run):
-        self.kernel.interrupt()
-        self.release()
+        if release:
+            self.release()
         return run.wait()
 
     def assert_the_next_cell_works(self):
@@ -322,17 +315,6 @@ def test_while_something_is_awaited(desk, cell, watched, script, name, text):
     desk.assert_stopped(run, text if cell == COMPLETE else text or None)
 
 
-@pytest.mark.parametrize("show", ["markdown", "text", "json"])
-def test_between_tokens(desk, show):
-    with ScriptedServer(silent_after(["the", " part"])) as server:
-        run = desk.ask(server, f"%%together --api chat --show {show} -o part\nhello")
-        run.until(lambda _: "the part" in painted(run))
-        desk.interrupt(run)
-        assert server.closed.wait(PATIENCE)
-    assert desk.kernel.value("part is _together") == "True"
-    desk.assert_stopped(run, "the part")
-
-
 @pytest.mark.parametrize(
     "name", ["views.view_for", "live.LiveView.start", "live.GrowingAnswers.add", "live.LiveView.write"]
 )
@@ -341,7 +323,7 @@ def test_while_it_is_drawn(desk, name):
     with ScriptedServer(silent_after(["the", " part"])) as server:
         run = desk.ask(server)
         run.until(reached)
-        desk.interrupt_and_release(run)
+        desk.interrupt(run, release=True)
         if name in {"views.view_for", "live.LiveView.start"}:
             assert server.requests == []
         else:
@@ -355,11 +337,12 @@ def test_while_it_is_drawn(desk, name):
 def test_while_hostile_markdown_pours_in(desk):
     hostile = "[*_`<$" * 50 + "\n> - |\n```\n\n"
     with ScriptedServer(endless(hostile, rate=200)) as server:
-        run = desk.ask(server, "%%together --api chat --show markdown\nhello")
+        run = desk.ask(server, "%%together --api chat --show markdown -o part\nhello")
         run.until(lambda _: len(painted(run)) > 5 * len(hostile))
         desk.interrupt(run)
         assert server.closed.wait(PATIENCE)
     assert_interrupted(run, KEPT)
+    assert desk.kernel.value("part is _together") == "True"
     times, rest = ast.literal_eval(desk.kernel.value(f"divmod(len(_together.text), {len(hostile)})"))
     assert (times >= 5, rest) == (True, 0)
     desk.assert_nothing_is_left(hostile * times)
@@ -371,7 +354,7 @@ def test_during_the_last_repaint_of_an_answer_that_is_whole(desk, name):
     with ScriptedServer(answers(["the", " whole"])) as server:
         run = desk.ask(server)
         run.until(reached)
-        desk.interrupt_and_release(run)
+        desk.interrupt(run, release=True)
     assert_interrupted(run, KEPT)
     (data,) = shown(run)
     assert data["text/plain"].startswith("the whole\n\n[test/chat · 2 tokens")
@@ -412,7 +395,7 @@ def test_a_background_answer_that_begins_is_ended(desk):
     with ScriptedServer(silent()) as server:
         run = desk.ask(server, "%%together --api chat -b\nhello")
         run.until(reached)
-        desk.interrupt_and_release(run)
+        desk.interrupt(run, release=True)
         assert run.error["traceback"] == [f"KeyboardInterrupt: {KEPT}"]
         desk.assert_nothing_is_left()
 

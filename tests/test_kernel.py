@@ -9,6 +9,7 @@ import pytest
 
 from tests.kernels import WIDGET, Kernel, sent_at
 from tests.servers import ScriptedServer, answers, replies
+from tests.test_panel import held_until
 
 WORDS = ("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".\n\n")
 
@@ -62,15 +63,8 @@ def test_run_all_stops_at_an_interrupted_cell(ask, kernel):
 
 def test_what_has_arrived_is_on_screen_before_more_is_sent(ask):
     shown = [threading.Event(), threading.Event()]
-
-    def script(exchange):
-        exchange.chunked().text_events(["first"])
-        exchange.pause(shown[0])
-        exchange.text_events([" second", " third"])
-        exchange.pause(shown[1])
-        exchange.done()
-
-    with ScriptedServer(script) as server:
+    rest = held_until(shown[1], answers([]), before=[" second", " third"])
+    with ScriptedServer(held_until(shown[0], rest, before=["first"])) as server:
         run = ask(server)
         for text, event in zip(("first", "first second third"), shown, strict=True):
             run.until(lambda one, text=text: text_of(one) == text)
@@ -153,15 +147,6 @@ def test_an_error_shows_two_lines_and_what_had_come_stays(ask, script, words, pl
     assert WIDGET not in run.display["data"]
     assert run.display["data"]["text/plain"].startswith(plain)
     assert len(server.requests) == 1
-
-
-def test_where_nobody_watches_there_is_one_display_and_no_widget(ask):
-    with ScriptedServer(answers(["one", " two"])) as server:
-        run = ask(server, watched=False).wait()
-    (shown,) = run.of("display_data", "update_display_data")
-    assert run.of("comm_open", "comm_msg", "comm_close") == []
-    assert shown["content"]["data"]["text/markdown"].startswith("one two\n\n<sub>")
-    assert shown["content"]["metadata"]["together_nb"]["model"] == "test/chat"
 
 
 def test_thinking_is_folded_away_and_several_answers_stand_apart(ask, kernel):

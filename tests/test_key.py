@@ -20,13 +20,13 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from traitlets.config import Config
 
 from tests.kernels import Kernel
-from tests.servers import HOST, MODELS, ScriptedServer, answers, authority, replies, silent
+from tests.servers import HOST, MODELS, ScriptedServer, answers, replies, silent
 from tests.test_magic import ipython
+from tests.test_panel import ask, opened
 from tests.test_panel_browser import PanelPage
-from together_nb import Panel, complete, errors, history, models, settings, stream, transport
+from together_nb import complete, errors, history, models, settings, stream, transport
 from together_nb.background import BackgroundRun
 from together_nb.config import Key, server_root
 from together_nb.errors import APIConnectionError, APIStatusError, InputError, TogetherError
@@ -296,25 +296,6 @@ def server():
         assert set(authorizations(one)) <= {f"Bearer {KEY}"}
 
 
-def join_threads():
-    for thread in threading.enumerate():
-        if thread.name.startswith("together_nb "):
-            thread.join(20)
-
-
-@contextmanager
-def generated():
-    """A panel that has asked."""
-    panel = Panel(prompt="Tell")
-    try:
-        panel._generate.click()
-        join_threads()
-        yield panel
-    finally:
-        panel.close()
-        join_threads()
-
-
 def failure(prompt):
     with pytest.raises(TogetherError) as caught:
         complete(prompt, api="chat")
@@ -322,9 +303,10 @@ def failure(prompt):
 
 
 @contextmanager
-def objects():
+def objects(server):
     """One of each that a person may hold, while it is in use and after."""
-    with ipython(Config()) as shell, stream("Tell") as begun, stream("Tell") as ended, generated() as panel:
+    with ipython() as shell, stream("Tell") as begun, stream("Tell") as ended, opened(server) as panel:
+        ask(panel)
         next(begun)
         ended.__dict__["chunks"] = list(ended)
         good, bad = (BackgroundRun(lambda prompt=prompt: stream(prompt), SilentView()) for prompt in ("Tell", "401"))
@@ -377,7 +359,7 @@ def descriptions(root):
 
 
 def test_no_object_shows_the_key_nor_does_anything_that_it_holds_nor_a_copy(server):
-    with objects() as held:
+    with objects(server) as held:
         assert all(clean(descriptions((one, CANARY))) for one in held.values())
         holding = {name for name, one in held.items() if any(isinstance(part, Key) for part in parts(one))}
         copies = {}
@@ -431,7 +413,7 @@ def test_no_variable_in_a_traceback_of_a_bug_while_one_logs_in_shows_the_key(ser
 
     monkeypatch.setattr("getpass.getpass", lambda _: KEY)
     monkeypatch.setattr("together_nb.catalog.Catalog.from_json", fails)
-    with ipython(Config()) as shell:
+    with ipython() as shell:
         error = shell.run_cell("%together login").error_in_exec
     assert isinstance(error, ZeroDivisionError)
     assert "account.py" in variables(error)
@@ -458,15 +440,16 @@ def test_netrc_does_not_replace_the_key_nor_stand_in_for_it(monkeypatch, tmp_pat
         assert authorizations(server)[-1].startswith("Basic ")  # or nobody would read it
 
 
-REQUESTS = {"answer": lambda: complete("Tell", api="chat"), "models": models}
+REQUESTS = {"answer": lambda **options: complete("Tell", api="chat", **options), "models": models}
+each_request = pytest.mark.parametrize("send", REQUESTS.values(), ids=REQUESTS)
 
 
-@pytest.mark.parametrize("request_", REQUESTS)
+@each_request
 @pytest.mark.parametrize(
     ("status", "target"),
     [*((status, "another host") for status in (301, 302, 303, 307, 308)), (307, "the same host"), (308, "plain http")],
 )
-def test_a_redirect_carries_nothing_off(certificates, status, target, request_):
+def test_a_redirect_carries_nothing_off(certificates, status, target, send):
     settings.model = "test/chat"
     tls = None if target == "plain http" else certificates
     with ScriptedServer(answers(["a"]), tls=tls) as other, ScriptedServer(silent(), tls=certificates) as server:
@@ -475,7 +458,7 @@ def test_a_redirect_carries_nothing_off(certificates, status, target, request_):
         settings.base_url = server.base_url
         settings.api_key = KEY
         with pytest.raises(APIStatusError) as caught:
-            REQUESTS[request_]()
+            send()
         assert caught.value.message.endswith(f" {url}, and a key is not carried there.")
         assert authorizations(server) == [f"Bearer {KEY}"]
         assert other.connections == 0
@@ -500,27 +483,17 @@ def hosts(monkeypatch):
 
 
 PLAIN = f"http://{ELSEWHERE}/v1"
-REFUSED_WORDS = f"{PLAIN} is plain http to another host: "
 
 
 @pytest.mark.parametrize("variable", [None, PLAIN])
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda url: complete("Tell", base_url=url),
-        lambda url: stream("Tell", api="chat", base_url=url),
-        lambda url: models(base_url=url),
-        lambda url: setattr(settings, "base_url", url or PLAIN),
-    ],
-    ids=["complete", "stream", "models", "settings"],
-)
-def test_plain_http_to_another_host_is_refused_before_a_connection_is_made(hosts, environ, call, variable):
+@each_request
+def test_plain_http_to_another_host_is_refused_before_a_connection_is_made(hosts, environ, send, variable):
     if variable is not None:
         environ(TOGETHER_BASE_URL=variable)
-    with pytest.raises(InputError, match=REFUSED_WORDS) as caught:
-        call(None if variable else PLAIN)
+    with pytest.raises(InputError, match=f"{PLAIN} is plain http to another host: ") as caught:
+        send(base_url=None if variable else PLAIN)
     assert f"https://{ELSEWHERE}/v1," in caught.value.hint
-    assert (hosts, settings.base_url) == ([], None)
+    assert hosts == []
     with suppress(APIConnectionError):
         complete("Tell", api="chat", base_url=PLAIN.replace("http:", "https:"))
     assert set(hosts) == {ELSEWHERE}  # or nothing would ever be seen here
@@ -542,22 +515,16 @@ LOOPBACK += ["[::1]"] if VERSION_6.exists() and "0" * 31 + "1" in VERSION_6.read
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
-@pytest.mark.parametrize("host", [*LOOPBACK, "local/ngram"])
+@pytest.mark.parametrize("host", LOOPBACK)
 def test_this_machine_is_spoken_to_past_all_proxies(monkeypatch, host):
     settings.model = "test/chat"
     with ScriptedServer(replies(200, b"")) as proxy, listening_on(host) as server:
         for name in PROXIES:
             monkeypatch.setenv(name, proxy.base_url)
-        if host == "local/ngram":
-            settings.api_key = KEY
-            with stream("Tell", model=host, max_tokens=3) as chunks:
-                assert list(chunks)
-                assert chunks.endpoint.key.reveal() != KEY
-        else:
-            settings.base_url = f"http://{host}:{server.port}"
-            settings.api_key = KEY
-            assert complete("Tell").text == "The answer"
-            assert authorizations(server) == [f"Bearer {KEY}"] * 2
+        settings.base_url = f"http://{host}:{server.port}"
+        settings.api_key = KEY
+        assert complete("Tell").text == "The answer"
+        assert authorizations(server) == [f"Bearer {KEY}"] * 2
         assert proxy.connections == 0
         requests.get(f"http://{HOST}:{server.port}", timeout=20)
         assert proxy.connections == 1  # or it was none
@@ -586,18 +553,12 @@ def tunnel(port):
         yield proxy, passed
 
 
-@pytest.fixture
-def far():
-    """A server that shows a certificate for another host's name."""
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_real_host_is_reached_through_a_proxy_that_sees_nothing_of_the_key(certificates, monkeypatch, variable):
     settings.base_url, settings.model = f"https://{ELSEWHERE}/v1", "test/chat"
     settings.api_key = KEY
-    with ScriptedServer(answers(["The", " answer"]), tls=authority(), names=(ELSEWHERE,)) as server:
-        yield server
-
-
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-def test_a_real_host_is_reached_through_a_proxy_that_sees_nothing_of_the_key(certificates, monkeypatch, far, variable):
-    with tunnel(far.port) as (proxy, passed):
+    elsewhere = ScriptedServer(answers(["The", " answer"]), tls=certificates, names=(ELSEWHERE,))
+    with elsewhere as far, tunnel(far.port) as (proxy, passed):
         monkeypatch.setenv(variable, proxy.base_url)
         assert complete("Tell").text == "The answer"
         assert authorizations(far) == [f"Bearer {KEY}"] * 2

@@ -11,12 +11,13 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 from tests.servers import ScriptedServer, answers, replies
+from tests.test_key import authorizations as keys
 from tests.test_magic import ipython
+from tests.test_panel import opened
 from together_nb import compare, complete, conversations, map_prompts, models, record, recording, save, settings, stream
 from together_nb.completer import model_names
 from together_nb.environment import Environment
 from together_nb.errors import AuthenticationError, MissingKeyError, TogetherError
-from together_nb.panel import Panel
 
 KEY, OTHER, LATE = (f"sk-of-{name}-0123456789abcdef" for name in ("one", "two", "late"))
 TOGETHER = "https://api.together.xyz"
@@ -53,11 +54,6 @@ def question(monkeypatch):
     asker = Mock(return_value=KEY)
     monkeypatch.setattr("getpass.getpass", asker)
     return asker
-
-
-def keys(server):
-    """The `Authorization` of each request, for the list too."""
-    return [request.headers.get("authorization") for request in (*server.list_requests, *server.requests)]
 
 
 def chat(**options):
@@ -244,12 +240,8 @@ def test_the_panel_and_tab_send_no_key_to_a_server_that_a_cell_named(environ, sh
     assert another.connections == 0  # until it was asked before
     chat()
     assert "test/base" in model_names()
-    settings.base_url = server.base_url
-    panel = Panel(prompt="Tell")
-    try:
+    with opened(server):
         assert server.listed.wait(20)
-    finally:
-        panel.close()
     assert set(keys(server)) == set(keys(another)) == {None}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from operator import attrgetter
 
 import pytest
 
@@ -42,10 +44,8 @@ def conversation(name):
 
 
 def shapes():
-    return [
-        (one.finish_reason, one.usage, one.chunks, len(one.tokens), one.api, one.error, sorted(one.request.to_dict()))
-        for one in history
-    ]
+    facts = attrgetter("finish_reason", "usage", "chunks", "api", "error")
+    return [(*facts(one), len(one.tokens), sorted(one.request.to_dict())) for one in history]
 
 
 @pytest.mark.parametrize("key", HARMLESS.split())
@@ -81,8 +81,7 @@ def test_nothing_of_a_real_key_is_in_any_file_and_the_replies_stay_whole(tmp_pat
         for text in texts:
             payload = json.dumps(exchange.payload(text)).replace("/", "\\/")
             exchange.send(f"event: message\nid: {text[:2].strip()!r}\ndata: {payload}\n\n".encode())
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
 
     settings.api_key = key
     with ScriptedServer(script) as server:
@@ -105,8 +104,7 @@ def test_nothing_of_a_real_key_is_in_any_file_and_the_replies_stay_whole(tmp_pat
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_tokens_that_spell_the_key_are_in_no_file(tmp_path, api):
-    key = "tgp_v1_8Q2xWd9vKf3Lm5tRt8Yb2nNc"
-    texts = [key[start : start + 4] for start in range(0, len(key), 4)]
+    texts = [REAL[start : start + 4] for start in range(0, len(REAL), 4)]
 
     def script(exchange):
         exchange.chunked()
@@ -117,12 +115,10 @@ def test_tokens_that_spell_the_key_are_in_no_file(tmp_path, api):
                 "content": [{"token": text, "logprob": -0.1, "bytes": list(text.encode()), "top_logprobs": []}],
             }  # fmt: skip
             exchange.event(payload)
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
 
     with ScriptedServer(script) as server:
-        settings.base_url = server.base_url
-        settings.api_key = key
+        settings.base_url, settings.api_key = server.base_url, REAL
         record(tmp_path / "a.jsonl")
         answer = complete("Tell", model="test/chat", api=api, logprobs=1)
         recording.stop()
@@ -140,7 +136,7 @@ def test_tokens_that_spell_the_key_are_in_no_file(tmp_path, api):
 
 def test_names_that_a_user_makes_lose_the_key_and_none_is_lost():
     settings.api_key = REAL
-    value = {"content": {REAL: 1, f"{REAL[:20]}": 2, "role": REAL}, "role": "assistant", "path": f"/home/{REAL}"}
+    value = {"content": {REAL: 1, REAL[:20]: 2, "role": REAL}, "role": "assistant", "path": f"/home/{REAL}"}
     found = without_keys(value)
     assert REAL[:8] not in json.dumps(found)
     assert sorted(found["content"].values(), key=str) == [1, 2, "…"]
@@ -154,11 +150,11 @@ def test_a_key_that_stands_over_several_events_goes_whatever_stands_beside_it():
         for index, part in ((0, REAL[at : at + 3]), (1, "word "))
     ]
     found = without_key([(float(at), text) for at, text in enumerate(events)], Key(REAL, "a test"))
-    texts = {0: "", 1: ""}
-    for line in "".join(text for _, text in found).split("data: ")[1:]:
-        (choice,) = json.loads(line)["choices"]
+    texts = ["", ""]
+    for _, line in found:
+        (choice,) = json.loads(line.removeprefix("data: "))["choices"]
         texts[choice["index"]] += choice["delta"]["content"]
-    assert texts == {0: "…", 1: "word " * 12}
+    assert texts == ["…", "word " * 12]
     assert len(found) == len(events)
 
 
@@ -182,11 +178,7 @@ def test_a_reply_in_pieces_loses_the_key_and_nothing_else(key, pieces, end):
 
 
 def test_a_recording_of_values_that_no_file_holds_costs_no_answer(tmp_path, caplog):
-    deep = value = []
-    for _ in range(300):
-        value.append([])
-        value = value[0]
-    said = {"role": "user", "content": "Hi", "extra": deep}
+    said = {"role": "user", "content": "Hi", "extra": functools.reduce(lambda deep, _: [deep], range(300), [])}
     with ScriptedServer(answers(["Yes"])) as server:
         record(tmp_path / "lesson.jsonl")
         assert complete(messages=[said], api="chat", model="m", base_url=server.base_url).text == "Yes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +92,7 @@ VIEWS = {
     "side by side": side_by_side,
     "the panel": in_the_panel,
 }
+OTHERS = [view for view in VIEWS if view not in ("markdown", "tokens")]
 
 
 def sent_for(draw, text, monkeypatch):
@@ -128,6 +130,7 @@ def sent_for(draw, text, monkeypatch):
     return sum(sent)
 
 
+WIDE = "a table of 1,000 columns"
 # What a text begins with, and what follows over and over.
 TEXTS = {
     "backticks": ("", "`"), "tildes": ("", "~"), "one word": ("", "x"), "signs that are spelled out": ("", "$\\<"),
@@ -138,7 +141,7 @@ TEXTS = {
     "a long fence, and code": ("`" * 5000 + "\n", "x = 1\n"),
     "code in a deep list": ("-" + " " * 450 + "```\n", "<b\n"),
     "a formula on one line": ("$$", "x_1 "), "a formula below a long line": ("$$" + "x" * 5000 + "\n", "x\n"),
-    "a table of 1,000 columns": ("|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n", "| 1 "),
+    WIDE: ("|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n", "| 1 "),
     "a table of 100 columns": ("|" + "a|" * 100 + "\n|" + "-|" * 100 + "\n", "| 1 | 2 |\n"),
 }  # fmt: skip
 
@@ -153,14 +156,8 @@ def assert_linear(draw, start, rest, monkeypatch):
     assert thrice <= MOST * 3 * LENGTH
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_bytes_grow_with_the_length_of_a_text(name, monkeypatch):
-    assert_linear(VIEWS["markdown"], *TEXTS[name], monkeypatch)
-
-
-@pytest.mark.parametrize("name", ["backticks", "a table of 1,000 columns"])
-@pytest.mark.parametrize("view", [view for view in VIEWS if view not in ("markdown", "tokens")])
-def test_so_it_is_wherever_it_is_drawn(view, name, monkeypatch):
+@pytest.mark.parametrize(("view", "name"), [*product(["markdown"], TEXTS), *product(OTHERS, ["backticks", WIDE])])
+def test_bytes_grow_with_the_length_of_a_text_wherever_it_is_drawn(view, name, monkeypatch):
     assert_linear(VIEWS[view], *TEXTS[name], monkeypatch)
 
 

@@ -54,18 +54,14 @@ def get(server, path="/v1/models", key=None):
     return requests.get(server.base_url + path, headers=headers, timeout=60)
 
 
-def events(response):
+def streamed(server, dialect, **values):
     """The payloads of a stream that ends with its terminator."""
+    response = post(server, dialect, **{"stream_tokens" if dialect == "inference" else "stream": True}, **values)
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"].startswith("text/event-stream")
     *payloads, last, rest = response.text.split("\n\n")
     assert (last, rest) == ("data: [DONE]", "")
     return [json.loads(payload.removeprefix("data: ")) for payload in payloads]
-
-
-def streamed(server, dialect, **values):
-    switch = "stream_tokens" if dialect == "inference" else "stream"
-    return events(post(server, dialect, **{switch: True}, **values))
 
 
 def whole(server, dialect, **values):
@@ -169,18 +165,8 @@ def test_the_model_is_listed_as_a_bare_array_of_one_and_found_by_its_id(server, 
     assert row["context_length"] > 0
 
 
-@each_dialect
-def test_streaming_and_not_give_the_same_text_and_count(server, dialect):
-    reply, payloads = whole(server, dialect), streamed(server, dialect)
-    assert joined(payloads) == text_of(reply) != ""
-    usage = reply["usage"]
-    assert payloads[-1]["usage"] == usage
-    prompt_tokens = 4 if dialect == "chat" else 3
-    assert usage == {"prompt_tokens": prompt_tokens, "completion_tokens": 8, "total_tokens": prompt_tokens + 8}
-
-
-def test_a_chat_streams_in_togethers_form(server):
-    first, *middle, end, usage = chunks = streamed(server, "chat", max_tokens=3)
+def test_a_chat_streams_in_togethers_form_and_max_tokens_has_another_name(server):
+    first, *middle, end, usage = chunks = streamed(server, "chat", max_tokens=None, max_completion_tokens=3)
     assert first["choices"][0]["delta"] == {"token_id": None, "role": "assistant", "content": ""}
     assert first["object"] == "chat.completion.chunk"
     assert len(middle) == 3
@@ -195,7 +181,7 @@ def test_a_chat_streams_in_togethers_form(server):
 
 
 @each_dialect
-def test_n_answers_are_interleaved_and_seeded_one_after_another(server, dialect):
+def test_n_answers_are_interleaved_seeded_one_after_another_counted_and_the_same_when_streamed(server, dialect):
     payloads = streamed(server, dialect, n=3, max_tokens=12)
     choices = [choice for payload in payloads for choice in payload["choices"]]
     assert [choice["index"] for choice in choices if choice["text"]][:6] == [0, 1, 2, 0, 1, 2]
@@ -203,7 +189,9 @@ def test_n_answers_are_interleaved_and_seeded_one_after_another(server, dialect)
     for index in range(3):
         alone = text_of(whole(server, dialect, seed=1 + index, max_tokens=12))
         assert text_of(reply, index) == joined(payloads, index) == alone
-    assert payloads[-1]["usage"]["completion_tokens"] == 36
+    prompt_tokens = 4 if dialect == "chat" else 3
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 36, "total_tokens": prompt_tokens + 36}
+    assert payloads[-1]["usage"] == reply["usage"] == usage
 
 
 @each_dialect
@@ -261,22 +249,15 @@ def test_what_is_null_or_empty_is_unset_and_zero_is_not(server):
     assert len({text_of(whole(server, "completions", temperature=0, seed=seed)) for seed in range(5)}) == 1
 
 
-# Of these, not every good value has an effect.
-TELLING = {"stop": [["the", "a", "in"]], "logit_bias": [{"1": 100}]}
-
-
 @pytest.mark.parametrize("name", sorted(_HONOURED & set(PARAMETERS)))
 def test_a_parameter_that_is_honoured_reaches_the_model(server, name):
     def answer(**values):
         choices = whole(server, "completions", **{"max_tokens": 60, **values})["choices"]
         return [(choice["text"], choice["logprobs"]) for choice in choices]
 
-    values = TELLING.get(name) or good(PARAMETERS[name])
+    telling = {"stop": [["the", "a", "in"]], "logit_bias": [{"1": 100}]}  # not every good value has an effect
+    values = telling.get(name) or good(PARAMETERS[name])
     assert any(answer(**{name: value}) != answer() for value in values)
-
-
-def test_max_tokens_has_another_name(server):
-    assert whole(server, "chat", max_tokens=None, max_completion_tokens=3)["usage"]["completion_tokens"] == 3
 
 
 def sendable(value):
@@ -310,12 +291,10 @@ def test_a_parameter_of_the_wrong_type_or_out_of_bounds_is_422_and_named(server,
         assert param in error["message"]
 
 
-UNKNOWN = [("tools", [{"type": "function"}]), ("temprature", 1)]
+NOT_HONOURED = [(name, good(PARAMETERS[name])[0]) for name in sorted(set(PARAMETERS) - _HONOURED)]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [(name, good(PARAMETERS[name])[0]) for name in sorted(set(PARAMETERS) - _HONOURED)] + UNKNOWN
-)
+@pytest.mark.parametrize(("key", "value"), [*NOT_HONOURED, ("tools", [{"type": "function"}]), ("temprature", 1)])
 def test_what_it_cannot_honour_is_400_and_named(server, key, value):
     error = error_of(post(server, "chat", **{key: value}), 400)
     assert error["param"] == key
@@ -396,15 +375,14 @@ def test_a_prompt_and_answer_beyond_the_context_are_403(server):
     assert error_of(post(server, "completions", n=9, max_tokens=131_000), 403)["param"] == "n"
 
 
-def test_the_first_token_is_at_once_and_the_rate_can_be_changed_while_it_waits():
+def test_the_echo_and_the_first_token_are_at_once_and_the_rate_can_be_changed_while_it_waits():
     with LocalServer(tokens_per_second=SLOW) as running:
         waiting, wait = threading.Event(), running.changed.wait
         running.changed.wait = lambda seconds: waiting.set() or wait(seconds)
-        with requests.post(
-            running.base_url + "/v1/completions", json=body_of("completions", stream=True), stream=True, timeout=60
-        ) as response:
+        url, body = running.base_url + "/v1/completions", body_of("completions", stream=True, echo=True)
+        with requests.post(url, json=body, stream=True, timeout=60) as response:
             lines = (line for line in response.iter_lines(chunk_size=1) if line)
-            assert b'"text":' in next(lines)
+            assert all(b'"text":' in next(lines) for _ in range(4))  # three tokens are the prompt's
             assert waiting.wait(60)
             running.tokens_per_second = None
             assert list(lines)[-1] == b"data: [DONE]"
@@ -432,12 +410,6 @@ def test_tokens_are_due_by_one_schedule(monkeypatch):
     pace.wait()
     assert due[3:] == pytest.approx([before + 0.1])
     server.stop()
-
-
-def test_the_prompts_echo_does_not_wait():
-    prompt = "Once upon a time there was"
-    with LocalServer(tokens_per_second=SLOW) as running:
-        assert joined(streamed(running, "completions", prompt=prompt, echo=True, max_tokens=1)).startswith(prompt)
 
 
 def test_stopping_ends_the_answers_that_run():

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -67,7 +64,7 @@ def failure(shell, capsys, cell):
 # The answer
 
 
-def test_a_cell_streams_its_answer_and_binds_it(shell, server, capsys):
+def test_a_cell_streams_its_answer_and_binds_it_and_show_none_writes_nothing(shell, server, capsys):
     result = shell.run_cell("%%together -o told\nWhat is it?")
     assert (result.success, result.result) == (True, None)
     assert capsys.readouterr().out.startswith("The answer.\n[test/chat · 3 tokens · ")
@@ -75,12 +72,8 @@ def test_a_cell_streams_its_answer_and_binds_it(shell, server, capsys):
     assert shell.user_ns["_together"] is shell.user_ns["told"] is history[-1]
     message = {"role": "user", "content": "What is it?"}
     assert sent(server) == {"model": "test/chat", "messages": [message], "stream": True}
-
-
-def test_show_none_writes_nothing(shell, server, capsys):
-    shell.run_cell("%%together --show none\nhello").raise_error()
-    assert capsys.readouterr().out == ""
-    assert shell.user_ns["_together"].text == "The answer."
+    shell.run_cell("%%together --show none -o other\nhello").raise_error()
+    assert (capsys.readouterr().out, shell.user_ns["other"].text) == ("", "The answer.")
 
 
 def test_what_came_before_a_break_is_shown_kept_and_bound(shell, server, capsys):
@@ -158,33 +151,36 @@ def test_config_files_of_ipython_count():
 @pytest.mark.parametrize(
     ("cell", "first", "second"),
     [
-        ("--temprature 0.5\nhello", "InputError: There is no option --temprature.", "Did you mean --temperature?"),
-        ("--api completions --reasoning-effort low\nhello", "InputError: reasoning_effort", "Use --api chat"),
-        ("--api completions --system x\nhello", "InputError: The completions API", "Add --api chat."),
-        ("--model\nhello", "InputError: Argument -m/--model", "`%%together?`"),
-        ("\n  \n", "InputError: The prompt is empty.", "Write it below the line"),
-        ("--schema nothing\nhello", "InputError: There is no variable called nothing.", "Run the cell"),
+        ("%%together --temprature 0.5\nhello", "There is no option --temprature.", "Did you mean --temperature?"),
+        ("%%together --api completions --reasoning-effort low\nhello", "reasoning_effort", "Use --api chat"),
+        ("%%together --api completions --system x\nhello", "The completions API", "Add --api chat."),
+        ("%%together --model\nhello", "Argument -m/--model", "`%%together?`"),
+        ("%%together \n  \n", "The prompt is empty.", "Write it below the line"),
+        ("%%together --schema nothing\nhello", "There is no variable called nothing.", "Run the cell"),
+        ("%together modles", "", "Did you mean models?"),
+        (f"%together login {KEY}", "The key does not go on the line", ""),
         *(
-            (f"{line}\nhello", "InputError: ", "")
+            (f"%%together {line}\nhello", "", "")
             for line in ("--max-tokens 1e400", f"--max-tokens {'1' * 4000}", f"--seed -{'1' * 5000}",
                          f"--logit-bias '{{\"1\": {'1' * 4000}}}'", f"--compare seed=1,{'1' * 5000}")
         ),
     ],
-    ids=range(11),
+    ids=range(13),
 )  # fmt: skip
-def test_it_is_refused_in_two_short_lines_and_nothing_is_sent(shell, server, capsys, cell, first, second):
-    lines = failure(shell, capsys, f"%%together {cell}")
+def test_it_is_refused_in_two_short_lines_without_a_key_and_nothing_is_sent(shell, server, capsys, cell, first, second):
+    lines = failure(shell, capsys, cell)
     assert len(lines) == 2
-    assert lines[0].startswith(first)
+    assert lines[0].startswith(f"InputError: {first}")
     assert lines[1].startswith(second)
     assert len("".join(lines)) < 300
-    assert server.requests == []
+    assert KEY not in "".join(lines)
+    assert (server.requests, settings.api_key) == ([], None)
 
 
 # What is filled in
 
 
-def test_names_are_filled_in_and_named_in_the_footer(shell, server, capsys):
+def test_names_are_filled_in_and_told_in_the_footer_and_of_each_answer_of_several(shell, server, capsys):
     shell.run_cell("hero = 'a {fox}'; d = {'k': 5}").raise_error()
     shell.run_cell("%%together --system 'Be {hero}'\nTell {hero} {d[k]} {nothing} {\"json\": {}}").raise_error()
     assert sent(server)["messages"] == [
@@ -193,6 +189,8 @@ def test_names_are_filled_in_and_named_in_the_footer(shell, server, capsys):
     ]
     assert "filled in: hero, d[k]" in capsys.readouterr().out
     assert shell.user_ns["_together"].filled == ("hero", "d[k]")
+    shell.run_cell("%%together --compare 'system=Be {hero},none' --system {d} -o both\nTell").raise_error()
+    assert [one.filled for one in shell.user_ns["both"]] == [("hero",), ()]
 
 
 def test_a_raw_prompt_is_sent_as_it_stands_but_for_the_line_end_that_ipython_adds(shell, server):
@@ -256,15 +254,9 @@ def test_dry_run_shows_the_request_and_sends_nothing(shell, server, capsys):
     assert "told" not in shell.user_ns
     out = capsys.readouterr().out
     assert out.startswith(f"POST {server.base_url}/v1/chat/completions\n")
-    messages = [{"role": "user", "content": "hello"}]
+    message = {"role": "user", "content": "hello"}
     shown = json.loads(out[out.index("{") : out.rindex("}") + 1])
-    assert shown == {"model": "test/chat", "messages": messages, "stop": ["\n"], "stream": True}
-
-
-def test_what_is_filled_in_in_a_column_is_told_with_its_answer(shell, server):
-    shell.user_ns.update(role="a poet", base="b")
-    shell.run_cell("%%together --compare 'system=Be {role},none' --system {base} -o both\nTell").raise_error()
-    assert [one.filled for one in shell.user_ns["both"]] == [("role",), ()]
+    assert shown == {"model": "test/chat", "messages": [message], "stop": ["\n"], "stream": True}
 
 
 # Commands, Tab and help
@@ -281,14 +273,6 @@ def test_the_status_tells_where_it_stands(shell, capsys, environ):
     assert "0123456789" not in out
 
 
-def test_login_refuses_a_key_on_the_line(shell, capsys):
-    first, second = failure(shell, capsys, f"%together login {KEY}")
-    assert first.startswith("InputError: The key does not go on the line")
-    assert "withdraw it" in second
-    assert KEY not in first + second
-    assert settings.api_key is None
-
-
 def test_models_lists_ids_and_prices_and_can_be_searched(shell, server, capsys):
     shell.run_cell("%together models").raise_error()
     _, *lines = capsys.readouterr().out.splitlines()
@@ -297,12 +281,6 @@ def test_models_lists_ids_and_prices_and_can_be_searched(shell, server, capsys):
     shell.run_cell("%together models BASE").raise_error()
     out = capsys.readouterr().out
     assert ("test/base" in out, "test/chat" in out) == (True, False)
-
-
-def test_a_mistyped_command_gets_the_nearest_one(shell, capsys):
-    first, second = failure(shell, capsys, "%together modles")
-    assert first.startswith("InputError: ")
-    assert second == "Did you mean models?"
 
 
 @pytest.mark.parametrize(
@@ -321,22 +299,3 @@ def test_tab_completes_options_values_models_and_commands(shell, environ, server
         found = list(shell.Completer.completions(line, len(line)))
     # Whatever part of the word the completer replaces, the line reads right afterwards.
     assert line.removesuffix(word) + offered in [line[: one.start] + one.text + line[one.end :] for one in found]
-
-
-def test_the_help_names_every_parameter(shell):
-    docstring = shell.object_inspect("%%together")["docstring"]
-    assert [parameter.option for parameter in PARAMETERS.values() if parameter.option not in docstring] == []
-
-
-RELOAD = """
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-shell.run_line_magic("load_ext", "together_nb")
-shell.run_line_magic("reload_ext", "together_nb")
-assert [type(one).__name__ for one in shell.configurables].count("TogetherMagics") == 1
-assert shell.find_cell_magic("together")
-"""
-
-
-def test_a_reload_leaves_one_of_each(tmp_path):
-    subprocess.run([sys.executable, "-c", RELOAD], check=True, env={**os.environ, "IPYTHONDIR": str(tmp_path)})

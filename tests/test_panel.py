@@ -14,13 +14,13 @@ from pathlib import Path
 from unittest import TestCase
 from unittest.mock import patch
 
+import ipywidgets
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets import HTML, Button, Output, Tab, ToggleButton, Widget
-from traitlets.config import Config
 from traitlets.log import get_logger
 
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent, silent_after
+from tests.test_magic import ipython
 from together_nb import Panel, complete, history, settings
 from together_nb.background import BackgroundRun
 from together_nb.panel import panel as panel_module
@@ -190,19 +190,15 @@ def held_until(event, then, before=()):
 
 
 def living():
-    """All widgets there are."""
-    try:
-        from ipywidgets.widgets.widget import _instances
-    except ImportError:  # ipywidgets 7
-        return list(Widget.widgets.values())
-    return list(_instances.values())
+    """All widgets there are, of ipywidgets 8 or 7, but those that the widgets of a process share."""
+    module = ipywidgets.widgets.widget
+    every = module._instances if hasattr(module, "_instances") else Widget.widgets
+    return [widget for widget in every.values() if widget not in shared._kept.values()]
 
 
 @contextmanager
-def no_widget_left(server):
+def no_widget_left():
     """After the block there are the widgets that were there before."""
-    with opened(server):
-        pass  # what panels share is there from the first one on
     before = {id(widget) for widget in living()}
     yield
     assert [widget for widget in living() if id(widget) not in before] == []
@@ -441,9 +437,7 @@ def test_what_cannot_be_sent_is_refused_in_the_answer_tab_and_nothing_is_sent(gi
 
 def test_one_live_region_says_the_states_and_no_token():
     def region(panel):
-        (found,) = [
-            widget for widget in within(panel.widget) if isinstance(widget, HTML) and "aria-live" in widget.value
-        ]
+        (found,) = [one for one in within(panel.widget) if isinstance(one, HTML) and "aria-live" in one.value]
         assert len(re.findall('aria-live|role="(?:status|alert|log)"', markup(panel.widget))) == 2  # of one node
         assert words(found).split() == " ".join(state.value for state in State).split()
         return found
@@ -488,16 +482,6 @@ def test_closing_ends_the_threads_that_await_the_list_of_models(monkeypatch, str
             over.set()
 
 
-def test_after_closing_none_of_its_widgets_is_left():
-    script = answers(["Once", "\n\nupon"])
-    with ScriptedServer(script) as server, no_widget_left(server), opened(server, logprobs=1) as panel:
-        for name in ("Generate", "Compare"):
-            ask(panel, name)
-            for title in titles(panel):
-                show(panel, title)
-            rest()
-
-
 def test_a_panel_opens_though_a_cell_has_closed_all_widgets_there_were(monkeypatch):
     monkeypatch.setattr(shared, "_kept", {})
     with ScriptedServer(silent()) as server:
@@ -510,14 +494,14 @@ def test_a_panel_opens_though_a_cell_has_closed_all_widgets_there_were(monkeypat
 
 
 @pytest.mark.parametrize(("name", "at_once"), [("Generate", 1), ("Compare", 3)])
-def test_many_runs_one_after_the_other_leave_no_more_than_one(name, at_once):
+def test_many_runs_leave_no_more_than_one_and_after_closing_none_of_its_widgets_is_left(name, at_once):
     arrived, descriptors = threading.Barrier(at_once), Path("/proc/self/fd")
 
     def script(exchange):
         arrived.wait(PATIENCE)
         answers(["Once", " upon", "\n\na time"])(exchange)
 
-    with ScriptedServer(script) as server, opened(server, logprobs=1) as panel:
+    with ScriptedServer(script) as server, no_widget_left(), opened(server, logprobs=1) as panel:
         rest()
         left = []
         for number in range(12):
@@ -535,22 +519,13 @@ def test_many_runs_one_after_the_other_leave_no_more_than_one(name, at_once):
 # In a cell
 
 
-@pytest.fixture
-def shell():
-    InteractiveShell.clear_instance()
-    config = Config()
-    config.HistoryManager.enabled = False
-    yield InteractiveShell.instance(config=config)
-    InteractiveShell.clear_instance()
-
-
 def of_cell(shell, cell, execution):
     """What the front end says of the cell that runs now."""
     shell.parent_header = {"header": {"msg_id": execution}, "metadata": {"cellId": cell}, "content": {}}
 
 
-def test_running_a_cell_again_closes_the_panels_that_it_made_before(shell, capsys):
-    with ScriptedServer(silent_after(["Once"])) as server:
+def test_running_a_cell_again_closes_the_panels_that_it_made_before(capsys):
+    with ipython() as shell, ScriptedServer(silent_after(["Once"])) as server:
         of_cell(shell, "a", "1")
         with opened(server) as first, opened(server) as beside:
             shell.push({"first": first})
@@ -570,9 +545,9 @@ def test_running_a_cell_again_closes_the_panels_that_it_made_before(shell, capsy
                     assert {id(widget) for one in (other, second) for widget in within(one.widget)} <= alive
         first.generate()
         assert first.state is not State.WAITING
+        assert shell.user_ns["_together"] is history[0]  # the name that cells use
     assert [panels for _, panels in panel_module._open.values() if panels] == []
     assert "Run this cell again to have it back." in capsys.readouterr().out
-    assert shell.user_ns["_together"] is history[0]  # the name that cells use
 
 
 # Where what a thread draws is not shown
@@ -583,12 +558,16 @@ def colab(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
 
 
-def test_in_colab_all_is_drawn_in_the_calling_thread(colab):
+def test_in_colab_all_is_drawn_in_the_calling_thread_and_an_interrupt_stops_it_and_is_no_error(colab):
     running = []
 
     def script(exchange):
         running.extend(thread.name for thread in ours())
         answers(["Once", " upon"])(exchange)
+
+    def press(_):
+        if state(panel) is State.ANSWERING:
+            signal.raise_signal(signal.SIGINT)
 
     with ScriptedServer(script) as server, watched() as threads, opened(server) as panel:
         for title in titles(panel):
@@ -601,19 +580,11 @@ def test_in_colab_all_is_drawn_in_the_calling_thread(colab):
         click(panel, "Compare")
         assert set(running) == {"together_nb stream"}
         assert len(history) == 4
-        assert threads == {threading.current_thread()}
-
-
-def test_in_colab_an_interrupt_stops_it_and_is_no_error(colab):
-    def press(_):
-        if state(panel) is State.ANSWERING:
-            signal.raise_signal(signal.SIGINT)
-
-    with ScriptedServer(silent_after(["Once"])) as server, opened(server) as panel:
-        (line,) = of_class(panel.widget, "tnb-state")
-        line.observe(press, names="_dom_classes")
+        server.script = silent_after(["Once"])
+        of_class(panel.widget, "tnb-state")[0].observe(press, names="_dom_classes")
         click(panel, "Generate")
         assert server.closed.wait(PATIENCE)
         assert (state(panel), enabled(panel)) == (State.STOPPED, {"Generate", "Continue", "Clear"})
         assert "KeyboardInterrupt" not in words(page(panel, "Answer"))
-        assert kept() == [("Once", True)]
+        assert kept()[4:] == [("Once", True)]
+        assert threads == {threading.current_thread()}

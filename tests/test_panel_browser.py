@@ -1,7 +1,4 @@
-"""The panel in real front ends, in a real browser, clicked as a person would.
-
-With ``TOGETHER_NB_SCREENSHOTS=FOLDER`` pictures of what a person sees are left there.
-"""
+"""The panel in real front ends, in a real browser, clicked as a person would."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import pytest
 
 from tests.kernels import WIDGET
 from tests.lab import Voila, picture, write_notebook
-from tests.servers import ScriptedServer, answers
+from tests.servers import ScriptedServer, answers, silent_after
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -42,25 +39,27 @@ class PanelPage:
         self.field(name).fill(text)
         self.page.keyboard.press("Tab")
 
+    def until(self, true, arg):
+        """Until an expression of `root`, the element, and of `arg` is true."""
+        script = f"arg => {{ const root = document.querySelector('.together-nb-panel'); return root && ({true}) }}"
+        self.page.wait_for_function(script, arg=arg, timeout=PATIENCE)
+
     def wait(self, state):
-        self.page.wait_for_function(
-            "state => document.querySelector('.together-nb-panel [role=status]')?.innerText === state",
-            arg=state,
-            timeout=PATIENCE,
-        )
+        self.until("root.querySelector('[role=status]')?.innerText === arg", state)
 
     def shows(self, text):
-        self.page.wait_for_function(
-            "text => document.querySelector('.together-nb-panel')?.innerText.includes(text)", arg=text, timeout=PATIENCE
-        )
+        self.until("root.innerText.includes(arg)", text)
 
     def answers(self, text):
         """Until that is the answer: the page draws Markdown in its own time, and may say "Done" before it has."""
-        self.page.wait_for_function(
-            "text => document.querySelector('.together-nb-panel .tnb-end')?.innerText.trim() === text",
-            arg=text,
-            timeout=PATIENCE,
-        )
+        self.until("root.querySelector('.tnb-end')?.innerText.trim() === arg", text)
+
+
+def run(notebook, *numbers):
+    """Run some cells, each to its end."""
+    for number in numbers:
+        notebook.run(number)
+        notebook.wait_run(number)
 
 
 @pytest.fixture
@@ -71,9 +70,7 @@ def open_panel(open_notebook):
         notebook = open_notebook(code, *cells, **options)
         if options.get("module", "jupyterlab") == "jupyterlab":
             notebook.page.keyboard.press("Control+b")  # the side bar takes half of a narrow page
-        for number in (0, 1):
-            notebook.run(number)
-            notebook.wait_run(number)
+        run(notebook, 0, 1)
         return notebook, PanelPage(notebook.page)
 
     return start
@@ -90,10 +87,12 @@ class Held:
         exchange.chunked()
         for piece, go in zip(self.pieces, self.go, strict=False):
             exchange.pause(go)
-            exchange.event(exchange.payload(piece))
+            self.send(exchange, piece)
         exchange.pause(self.go[-1])
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
+
+    def send(self, exchange, piece):
+        exchange.text_events([piece])
 
 
 def overflowing(page):
@@ -112,7 +111,7 @@ def anywhere(open_panel, browser, tmp_path):
     """A panel in any front end: the page of it."""
     servers = []
 
-    def start(front_end, server, *, width, dark=False):
+    def start(front_end, server, *, width, dark):
         if front_end != "voila":
             theme = "JupyterLab Dark" if dark else "JupyterLab Light"
             return open_panel(server=server, width=width, theme=theme, module=front_end)[1]
@@ -171,12 +170,8 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
         handle.focus()
         for value in ("0.0", "0.05", "0.1", "0.15"):  # the kernel's answer to a step would undo the next one
             notebook.page.keyboard.press("ArrowRight")
-            panel.page.wait_for_function(
-                "value => [...document.querySelectorAll('.tnb-parameter input')].some(e => e.value === value)",
-                arg=value,
-            )
-        notebook.run(2)
-        notebook.wait_run(2)
+            panel.until("[...root.querySelectorAll('.tnb-parameter input')].some(e => e.value === arg)", value)
+        run(notebook, 2)
         notebook.output(2).locator(".jp-OutputArea-output").get_by_text("0.15", exact=True).wait_for()
         panel.wait("Answering")
         held.go[1].set()
@@ -190,12 +185,10 @@ def test_other_cells_and_sliders_work_while_it_streams(open_panel):
         assert server.requests[1].json()["temperature"] == 0.15
 
 
-def test_stop_keeps_what_came_and_continue_goes_on_from_there(open_panel):
-    held = Held("First", " second")
-    with ScriptedServer(held) as server:
+def test_stop_keeps_what_came_continue_goes_on_from_there_and_running_the_cell_again_ends_what_streams(open_panel):
+    with ScriptedServer(silent_after(["First"])) as server:
         notebook, panel = open_panel(server=server)
         panel.click("Generate")
-        held.go[0].set()
         panel.shows("First")
         panel.click("Stop")
         assert server.closed.wait(20)
@@ -208,39 +201,14 @@ def test_stop_keeps_what_came_and_continue_goes_on_from_there(open_panel):
         assert server.requests[1].json()["messages"][-1] == {"role": "assistant", "content": "First"}
         saved = notebook.save()["cells"][1]["outputs"]
         assert "".join(saved[-1]["data"]["text/markdown"]).startswith("First and more.")
-
-
-def test_three_temperatures_stream_side_by_side_and_each_stops_alone(open_panel):
-    go = Event()
-
-    def script(exchange):
-        exchange.chunked()
-        exchange.event(exchange.payload(f"At {exchange.request.json()['temperature']:g}"))
-        exchange.pause(go)
-        exchange.event(exchange.payload(", to the end.", finish="stop"))
-        exchange.done()
-
-    with ScriptedServer(script) as server:
-        _, panel = open_panel(server=server, width=1400)
-        panel.tab("Compare")
-        panel.type("over", "0, 0.7, 1.2")
-        panel.root.locator(".tnb-compare-head").get_by_role("button", name="Compare").click()
-        for temperature in ("0", "0.7", "1.2"):
-            panel.shows(f"At {temperature}")
-        picture(panel.page, "compare-streaming")
-        panel.click("Stop temperature = 0.7")
-        panel.shows("stopped by you")
-        go.set()
-        panel.page.wait_for_function(
-            "() => [...document.querySelectorAll('.tnb-column')].every(c => c.querySelector('button').disabled)"
-        )
-        panel.page.wait_for_function(  # the page draws Markdown in its own time
-            """texts => JSON.stringify([...document.querySelectorAll('.tnb-column .tnb-end')]
-                .map(e => e.innerText.trim())) === texts""",
-            arg=json.dumps(["At 0, to the end.", "At 0.7", "At 1.2, to the end."], separators=(",", ":")),
-            timeout=PATIENCE,
-        )
-        picture(panel.page, "compare-after")
+        server.script = silent_after(["Another"])
+        server.closed.clear()
+        panel.click("Generate")
+        panel.shows("Another")
+        notebook.run(1)
+        assert server.closed.wait(20)
+        panel.wait("Ready")
+        assert panel.root.count() == 1
 
 
 LESSON = "from together_nb import Panel\nPanel(prompt='Once upon a time', max_tokens=40, logprobs=5, seed=1)"
@@ -260,7 +228,7 @@ def test_every_tab_has_its_content_and_nothing_is_clipped(open_panel, width, the
     seen = {
         "Answer": ".tnb-end",
         "Tokens": ".tnb-token >> nth=5",
-        "Compare": ".tnb-compare-head",
+        "Compare": ".tnb-column >> nth=2",
         "Events": "text=[DONE]",
         "Request": "text=curl",
         "History": "text=history[0]",
@@ -268,6 +236,8 @@ def test_every_tab_has_its_content_and_nothing_is_clipped(open_panel, width, the
     heights = set()
     for tab, what in seen.items():
         panel.tab(tab)
+        if tab == "Compare":
+            panel.root.locator(".tnb-compare-head").get_by_role("button", name="Compare").click()
         panel.root.locator(what).first.wait_for()
         heights.add(panel.root.bounding_box()["height"])
         assert overflowing(panel.page) == []
@@ -285,27 +255,6 @@ def test_every_tab_has_its_content_and_nothing_is_clipped(open_panel, width, the
             .filter(Boolean)"""
     )
     assert labels == []
-
-
-def test_a_token_tells_its_chances_under_the_pointer_and_under_the_focus(open_panel):
-    notebook, panel = open_panel(code=LESSON)
-    panel.click("Generate")
-    panel.wait("Cut at its limit")
-    panel.tab("Tokens")
-    token = panel.root.locator(".tnb-token").nth(3)
-    token.locator("> input + span").hover()
-    tip = token.locator(".tnb-tip")
-    tip.wait_for()
-    assert "%" in tip.inner_text()
-    assert tip.locator("li").count() >= 5
-    panel.root.locator(".tnb-token > input").first.focus()
-    panel.page.mouse.move(0, 0)
-    for number in (1, 2):
-        notebook.page.keyboard.press("ArrowRight")
-        focused = panel.root.locator(".tnb-token").nth(number)
-        focused.locator(".tnb-tip").wait_for()
-        assert focused.locator("input").evaluate("e => e === document.activeElement")
-    assert panel.root.locator(".tnb-tip:visible").count() == 1
 
 
 def test_a_saved_notebook_shows_the_answer_and_one_sentence_in_the_place_of_the_panel(open_panel):
@@ -339,44 +288,39 @@ def test_a_saved_notebook_shows_the_answer_and_one_sentence_in_the_place_of_the_
         picture(page, "panel-without-kernel")
 
 
-def test_running_the_panels_cell_again_ends_what_streams(open_panel):
-    held = Held("First", " second")
+class HeldTokens(Held):
+    """The same with log-probabilities."""
+
+    def send(self, exchange, piece):
+        payload = exchange.payload(piece)
+        top = [{piece: -0.5, " or": -1.0}]
+        payload["choices"][0]["logprobs"] = {"tokens": [piece], "token_logprobs": [-0.5], "top_logprobs": top}
+        exchange.event(payload)
+
+
+def test_a_token_tells_its_chances_under_the_pointer_and_under_the_focus_which_stays_while_others_come(open_panel):
+    held = HeldTokens("First", " second", " third")
     with ScriptedServer(held) as server:
-        notebook, panel = open_panel(server=server)
-        panel.click("Generate")
-        held.go[0].set()
-        panel.shows("First")
-        notebook.run(1)
-        assert server.closed.wait(20)
-        panel.wait("Ready")
-        assert panel.root.count() == 1
-
-
-def test_a_token_keeps_the_focus_while_others_come(open_panel):
-    held = Held("First", " second", " third")
-    logprobs = {"tokens": ["First"], "token_logprobs": [-0.5], "top_logprobs": [{"First": -0.5, "Last": -1.0}]}
-
-    def script(exchange):
-        exchange.chunked()
-        for go, text in zip(held.go, held.pieces, strict=False):
-            exchange.pause(go)
-            payload = exchange.payload(text)
-            payload["choices"][0]["logprobs"] = {**logprobs, "tokens": [text]}
-            exchange.event(payload)
-        exchange.done()
-
-    code = "from together_nb import Panel\nPanel(prompt='Tell', logprobs=1)"
-    with ScriptedServer(script) as server:
-        _, panel = open_panel(server=server, code=code)
+        _, panel = open_panel(server=server, code="from together_nb import Panel\nPanel(prompt='Tell', logprobs=1)")
         panel.tab("Tokens")
         panel.click("Generate")
+        tokens = panel.root.locator(".tnb-token")
         held.go[0].set()
-        panel.root.locator(".tnb-token").first.wait_for()
-        panel.root.locator(".tnb-token > input").first.focus()
-        held.go[1].set()
-        panel.root.locator(".tnb-token").nth(1).wait_for()
-        assert panel.root.locator(".tnb-token > input").first.evaluate("e => e === document.activeElement")
-        panel.page.keyboard.press("ArrowRight")
-        panel.root.locator(".tnb-token").nth(1).locator(".tnb-tip").wait_for()
-        held.go[2].set()
+        tokens.first.wait_for()
+        tokens.first.locator("> input").focus()
+        for number in (1, 2):
+            held.go[number].set()
+            tokens.nth(number).wait_for()
+            assert tokens.nth(number - 1).locator("> input").evaluate("e => e === document.activeElement")
+            panel.page.keyboard.press("ArrowRight")
+            tokens.nth(number).locator(".tnb-tip").wait_for()
+            assert tokens.nth(number).locator("> input").evaluate("e => e === document.activeElement")
+        assert panel.root.locator(".tnb-tip:visible").count() == 1
+        held.go[3].set()
         panel.wait("Done")
+        tip = tokens.first.locator(".tnb-tip")
+        assert not tip.is_visible()
+        tokens.first.locator("> input + span").hover()
+        tip.wait_for()
+        assert "%" in tip.inner_text()
+        assert tip.locator("li").count() == 2

@@ -305,16 +305,7 @@ def test_the_lines_are_shown_as_they_come_each_with_its_moment_and_without_the_k
         assert lines(panel) == []
 
 
-def test_the_last_300_lines_are_kept_and_all_are_counted():
-    with ScriptedServer(answers([f"number {number} " for number in range(200)])) as server, ui.opened(server) as panel:
-        ui.ask(panel)
-        assert lines(panel) == []
-        ui.show(panel, "Events")
-        assert [line for _, line in lines(panel)] == lines_sent(server)[-300:]
-        assert "404 lines, the last 300 shown; seconds" in ui.words(ui.page(panel, "Events"))
-
-
-def test_as_many_lines_are_shown_as_are_said_to_be_though_they_come_one_by_one():
+def test_the_last_300_lines_are_kept_and_as_many_shown_as_are_said_to_be_though_they_come_one_by_one():
     drawn = threading.Semaphore(0)
 
     def script(exchange):
@@ -324,7 +315,7 @@ def test_as_many_lines_are_shown_as_are_said_to_be_though_they_come_one_by_one()
                 assert drawn.acquire(timeout=PATIENCE)
         exchange.done()
 
-    with ScriptedServer(script) as server, ui.no_widget_left(server), ui.opened(server, api="chat") as panel:
+    with ScriptedServer(script) as server, ui.no_widget_left(), ui.opened(server, api="chat") as panel:
         ui.show(panel, "Events")
         ui.click(panel, "Generate")
         for number in range(0, 175, 5):
@@ -335,6 +326,14 @@ def test_as_many_lines_are_shown_as_are_said_to_be_though_they_come_one_by_one()
         assert shown == lines_sent(server)[-len(shown) :]
         assert 300 <= len(shown) <= 320
         assert f"352 lines, the last {len(shown)} shown; seconds" in ui.words(ui.page(panel, "Events"))
+        ui.show(panel, "Answer")
+        server.script = answers([f"number {number} " for number in range(200)])
+        server.sent.clear()
+        ui.ask(panel)
+        assert lines(panel) == []
+        ui.show(panel, "Events")
+        assert [line for _, line in lines(panel)] == lines_sent(server)[-300:]
+        assert "404 lines, the last 300 shown; seconds" in ui.words(ui.page(panel, "Events"))
 
 
 # Request
@@ -347,7 +346,10 @@ def requested(panel):
     return {html.unescape(title): html.unescape(text) for title, text in parts}
 
 
-def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes():
+def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes_and_follows_what_is_set_and_typed():
+    def body():
+        return json.loads(next(iter(requested(panel).values())))
+
     with ScriptedServer(answers(["Once"])) as server, ui.opened(server, temperature=0.5) as panel:
         settings.api_key = KEY
         panel.prompt.value = "<b>Tell</b>"
@@ -364,16 +366,7 @@ def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes():
         assert server.requests == []
         ui.ask(panel)
         assert json.loads(shown[url]) == server.requests[0].json()
-
-
-def test_the_request_follows_what_is_set_and_typed():
-    with ScriptedServer(answers(["Once"])) as server, ui.opened(server) as panel:
         ui.show(panel, "Request")
-
-        def body():
-            return json.loads(next(iter(requested(panel).values())))
-
-        assert body() == {"model": "test/chat", "messages": [{"role": "user", "content": "Tell me"}], "stream": True}
         ui.one(panel.widget, Text, "temperature").value = "0.25"
         assert body()["temperature"] == 0.25
         panel.prompt.value = "Another"

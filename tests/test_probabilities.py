@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernels import WIDGET, Kernel
-from tests.servers import ScriptedServer
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Token
 from together_nb.escape import visible
 from together_nb.params import SamplingParams
@@ -71,10 +69,8 @@ def test_the_figures_are_those_of_the_tokens_that_have_a_probability(logprobs, m
 def test_the_least_likely_are_first_and_say_what_else_there_was():
     tokens = [token(" ox", 0.9), token(" cat", 0.25), token(" elk", 0.01)]
     least = least_likely([*tokens, Token("?", None)], 2)
-    assert [in_place_of(one) for one in least] == [
-        "“␣elk” 1.0 % instead of “␣dog” 50.0 %",
-        "“␣cat” 25.0 % instead of “␣dog” 50.0 %",
-    ]
+    told = ["“␣elk” 1.0 % instead of “␣dog” 50.0 %", "“␣cat” 25.0 % instead of “␣dog” 50.0 %"]
+    assert [in_place_of(one) for one in least] == told
     assert in_place_of(token("x", 0.5, ())) == "“x” 50.0 %"
 
 
@@ -119,7 +115,7 @@ def test_the_bundle_holds_the_text_the_summary_and_the_footer_as_html_and_as_tex
 
 
 def test_each_of_several_answers_has_its_own_and_groups_are_never_shared():
-    choices = (answer(token("one")), answer(token("two", 0.5), index=1))
+    choices = answer(token("one")), answer(token("two", 0.5), index=1)
     made = bundle(*choices)
     assert texts(made["text/html"]) == ["one", "two"]
     assert "<b>Answer 1</b>" in made["text/html"]
@@ -143,14 +139,11 @@ def test_an_answer_without_probabilities_is_shown_and_says_so(logprobs, words):
     assert "<table>" not in made["text/html"]
 
 
-def test_a_notebook_stays_small():
+def test_a_notebook_stays_small_and_of_a_long_answer_the_least_likely_are_listed_and_all_of_the_text_is_there():
     tokens = [token(" cat", 0.3 + 0.5 * number / 1000) for number in range(1000)]
     markup = bundle(answer(*tokens))["text/html"]
     assert len(markup.encode()) < 600 * len(tokens)
     assert markup.count("<tr>") == LISTED + 1
-
-
-def test_of_a_long_answer_the_least_likely_are_listed_and_all_of_the_text_is_there():
     tokens = [token(f" {number}", 0.9 if number % 10 else 0.1) for number in range(SHADED + 500)]
     markup = bundle(answer(*tokens))["text/html"]
     assert texts(markup) == ["".join(one.text for one in tokens)]
@@ -174,43 +167,3 @@ def test_a_terminal_streams_the_text_and_tells_of_the_least_likely_at_the_end(ca
         "\nThe server told no probabilities of this answer."
         "\n[m · 1 chunk · 0.0 s]\n"
     )
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    yield one
-    one.stop()
-
-
-CELL = """from together_nb import session, views, stream
-answer = stream("hello", logprobs=2, api="chat", model="test/chat", base_url={url!r})
-session.run(answer, views.view_for(get_ipython(), "tokens", chat=True));"""
-
-
-def script(exchange):
-    exchange.chunked().headers()
-    for text in ("Once", " <i>upon"):
-        payload = exchange.payload(text)
-        rows = [{"token": text, "logprob": HALF}, {"token": " else", "logprob": QUARTER}]
-        payload["choices"][0]["logprobs"] = {"content": [{"token": text, "logprob": HALF, "top_logprobs": rows}]}
-        exchange.event(payload)
-    exchange.event(exchange.payload("", finish="stop"))
-    exchange.done()
-
-
-@pytest.mark.parametrize("watched", [True, False])
-def test_a_cell_is_left_with_html_and_no_widget(kernel, watched):
-    with ScriptedServer(script) as server:
-        run = kernel.run(CELL.format(url=server.base_url), watched=watched).wait()
-    assert run.status == "ok"
-    left = run.display["data"]
-    assert set(left) == {"text/html", "text/markdown", "text/plain"}
-    assert texts(left["text/html"]) == ["Once <i>upon"]
-    assert left["text/plain"].startswith("Once <i>upon\n\n2 tokens")
-    values = [one["content"]["data"].get("state", {}).get("value", "") for one in run.of("comm_open", "comm_msg")]
-    assert bool(run.of("comm_open")) is watched
-    assert any("tnb-token" in str(value) for value in values) is watched
-    assert sum(WIDGET in one["content"]["data"] for one in run.of("display_data")) == watched
-    closed = [one["content"]["comm_id"] for one in run.of("comm_close")]
-    assert len(closed) == len(set(closed))

@@ -91,10 +91,7 @@ def cells(text):
 
 
 def paste_into_bash(text, **environment):
-    environment = {**os.environ, **environment}
-    return subprocess.run(
-        ["bash", "-c", text], env=environment, capture_output=True, timeout=60, check=True
-    ).stdout.decode()
+    return subprocess.check_output(["bash", "-c", text], env={**os.environ, **environment}, timeout=60).decode()
 
 
 def assert_the_same_everywhere(shell, server, stream):
@@ -145,14 +142,13 @@ def test_every_sampling_parameter_arrives_unchanged(shell, server, api):
     assert_the_same_everywhere(shell, server, call("{hero}\r", api, **values))
 
 
-@pytest.mark.parametrize("messages", [
-    [{"role": "user", "content": "Hi"}],
-    [{"role": "user", "content": "it's\n\"it\"\r\n"}, {"role": "assistant", "content": ""},
-     {"role": "user", "content": "Go on. " * 30}],
-    [{"role": "user", "content": [{"type": "text", "text": "What is it?"},
-                                  {"type": "image_url", "image_url": {"url": "data:,"}}]}],
-])  # fmt: skip
-def test_a_conversation_arrives_unchanged_and_its_cell_is_python(shell, server, messages):
+PARTS = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+
+
+@pytest.mark.parametrize("content", ['it\'s\n"it"\r\n', PARTS])
+def test_a_conversation_arrives_unchanged_and_its_cell_is_python(shell, server, content):
+    said = [("user", content), ("assistant", ""), ("user", "Go on. " * 30)]
+    messages = [{"role": role, "content": content} for role, content in said]
     stream = call("", messages=messages, system="Be brief.", temperature=0)
     assert cell_of(stream).startswith("# A cell holds one prompt, and this is a conversation.\nfrom ")
     assert_the_same_everywhere(shell, server, stream)

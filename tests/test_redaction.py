@@ -49,9 +49,7 @@ def test_a_key_of_8_to_15_characters_goes_as_a_whole_word(key):
             assert without(key, around) == around
 
 
-@pytest.mark.parametrize(
-    "text", [f"<{RANDOM}>", f"key={RANDOM};", RANDOM[:12], RANDOM[-8:], f"…{RANDOM[9:17]}", RANDOM * 2]
-)
+@pytest.mark.parametrize("text", [f"key={RANDOM};", RANDOM[:12], RANDOM[-8:], f"…{RANDOM[9:17]}", RANDOM * 2])
 def test_of_a_long_key_pieces_go_too(text):
     found = without(RANDOM, text)
     assert not any(RANDOM[at : at + 8] in found for at in range(len(RANDOM) - 7))
@@ -117,20 +115,19 @@ def test_what_is_left_has_nothing_of_it_any_more_and_all_else_is_kept(key, parts
 
 @pytest.mark.parametrize("key", ["a" * 1_000, "ab" * 500, RANDOM * 25, "a" * 12, RANDOM, WORDS, "x"])
 def test_it_takes_time_in_proportion_to_the_text(key):
-    slices = 0
+    slices = []
 
     class Counted(str):
         __slots__ = ()
 
         def __getitem__(self, place):
-            nonlocal slices
-            slices += 1
+            slices.append(place)
             return str.__getitem__(self, place)
 
     for text in ("a" * 6_000, (key * 6_000)[:6_000], "bearer " * 800):
-        slices = 0
+        slices.clear()
         Secret(key).spans(Counted(text))
-        assert slices < 8 * len(text)
+        assert len(slices) < 8 * len(text)
 
 
 def test_the_key_of_an_endpoint_follows_the_same_rules():

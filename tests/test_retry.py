@@ -85,7 +85,9 @@ def test_the_waits_double_up_to_the_longest_less_a_random_quarter(monkeypatch):
         assert seconds == [*(factor * most for most in (0.5, 1, 2, 4, 8, 8, 8)), None]
 
 
-def test_a_wait_that_the_server_wants_is_honoured_up_to_a_minute(monkeypatch):
+def test_a_wait_that_the_server_wants_is_honoured_up_to_a_minute_and_says_why_and_how_long_yet(monkeypatch):
+    assert str(Wait("rate limited", 2.5)) == "rate limited; trying again in 3 s"
+    assert str(Wait("rate limited", 0)) == "rate limited; trying again now"
     monkeypatch.setattr(retry, "Wait", lambda reason, seconds: seconds)
     assert Retries(4).after(passing(after=60.0)) == 60.0
     assert Retries(4).after(passing(after=60.5)) is None
@@ -103,31 +105,24 @@ def test_the_last_error_says_how_often_it_was_tried(words):
 
 
 @pytest.mark.parametrize(
-    ("headers", "seconds"),
+    ("after", "date", "seconds"),
     [
-        ({}, None), ({"Retry-After": "2"}, 2.0), ({"Retry-After": " 2.5 "}, 2.5),
-        ({"Retry-After": "0"}, 0.0), ({"Retry-After": "-1"}, None), ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "inf"}, None), ({"Retry-After": "1e9"}, None),
-        ({"Retry-After": "86400"}, 86400.0), ({"Retry-After": "soon"}, None),
-        ({"Retry-After": ""}, None),
-        ({"Retry-After": "Sun, 22 Nov 2026 10:00:30 GMT", "Date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 30.0),
-        ({"Retry-After": "Sun, 22 Nov 2026 09:00:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 0.0),
-        ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
-        ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT", "Date": "yesterday"}, 0.0),
-        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, None),
+        *((text, None, None) for text in ("-1", "nan", "inf", "1e9", "soon", "")),
+        *((text, None, float(text)) for text in ("0", "2", " 2.5 ", "86400")),
+        ("Sun, 22 Nov 2026 10:00:30 GMT", "Sun, 22 Nov 2026 10:00:00 GMT", 30.0),
+        ("Sun, 22 Nov 2026 09:00:00 GMT", "Sun, 22 Nov 2026 10:00:00 GMT", 0.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", None, 0.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "yesterday", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None, None),
     ],
-)  # fmt: skip
-def test_retry_after_is_read_in_seconds_and_as_a_date(headers, seconds):
-    assert asked_for(headers) == seconds
+)
+def test_retry_after_is_read_in_seconds_and_as_a_date(after, date, seconds):
+    assert asked_for({"Retry-After": after, **({"Date": date} if date else {})}) == seconds
+    assert asked_for({}) is None
 
 
 def test_the_statuses_that_may_pass():
     assert [status for status in range(400, 600) if may_pass(status)] == [408, 409, 429, *range(500, 600)]
-
-
-def test_a_wait_says_why_and_how_long_yet():
-    assert str(Wait("rate limited", 2.5)) == "rate limited; trying again in 3 s"
-    assert str(Wait("rate limited", 0)) == "rate limited; trying again now"
 
 
 # How often, and who is told
@@ -218,12 +213,7 @@ def test_a_key_that_a_server_of_a_list_repeats_is_not_shown_while_it_is_waited_f
 # How a wait ends
 
 
-def nothing_yet(exchange):
-    """Ends in good order after an event without a text."""
-    exchange.chunked().event(exchange.payload(""))
-
-
-@pytest.mark.parametrize("script", [replies(429, {}), nothing_yet])
+@pytest.mark.parametrize("script", [replies(429, {}), answers([""], finish=None, done=False)])
 def test_cancel_ends_a_wait_that_can_be_seen_at_once_and_nothing_more_is_sent(script):
     waiting, seen = threading.Event(), []
     with ScriptedServer(script) as server, ThreadPoolExecutor(1) as pool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,17 +47,12 @@ def ask(server, prompt="Tell", **options):
     return complete(prompt, **{"base_url": server.base_url, "model": "test/chat", **options})
 
 
-def paths(server):
-    return [request.path for request in server.requests]
-
-
 def test_complete_gives_the_whole_answer_and_keeps_it_in_order(server):
     answer, other = ask(server, "Tell me", max_tokens=2), ask(server, "two")
     assert (answer.text, answer.finish_reason, answer.usage) == ("Once upon", "stop", Usage(5, 2, 7))
     assert (answer.request.prompt, answer.request.sampling.max_tokens) == ("Tell me", 2)
     assert answer.cost == pytest.approx((5 * 1.0 + 2 * 2.0) / 1e6)
-    assert history == [answer, other]
-    assert together_nb.history is history
+    assert together_nb.history == history == [answer, other]
 
 
 def test_stream_gives_chunks_as_they_come_and_is_kept_nowhere_else(server):
@@ -83,8 +80,6 @@ def test_stream_gives_chunks_as_they_come_and_is_kept_nowhere_else(server):
     [
         ("test/chat", {}, CHAT),
         ("test/base", {}, "/v1/completions"),
-        ("test/code", {}, "/v1/completions"),
-        ("test/untyped", {}, CHAT),
         ("test/unlisted", {}, CHAT),
         ("test/base", {"system": "Be brief"}, CHAT),
         ("test/base", {"system": ""}, CHAT),
@@ -95,10 +90,8 @@ def test_stream_gives_chunks_as_they_come_and_is_kept_nowhere_else(server):
     ],
 )
 def test_auto_chooses_the_api_by_the_models_type_and_by_what_is_asked(server, model, options, path):
-    types = {"test/chat": "chat", "test/base": "language", "test/code": "code", "test/untyped": None}
-    server.models = [{"id": name, **({"type": kind} if kind else {})} for name, kind in types.items()]
     ask(server, model=model, **options)
-    assert paths(server) == [path]
+    assert server.requests[0].path == path
     assert server.lists == (0 if options else 1)
 
 
@@ -106,7 +99,7 @@ def test_auto_chooses_the_api_by_the_models_type_and_by_what_is_asked(server, mo
 def test_a_server_without_a_list_is_asked_for_a_chat(server, listing):
     server.models = listing
     ask(server, model="any")
-    assert paths(server) == [CHAT]
+    assert server.requests[0].path == CHAT
 
 
 def test_a_list_that_refuses_the_key_and_a_server_that_is_not_there_are_errors_at_once(server):
@@ -140,10 +133,9 @@ def test_settings_hold_unless_the_call_says_otherwise(server):
     assert body == {"model": "test/base", "prompt": "Tell", "temperature": 0, "max_tokens": 3, "stream": True}
 
 
-def test_the_environment_is_weaker_than_settings_and_those_than_the_call(server, monkeypatch, environ):
+def test_the_environment_is_weaker_than_settings_and_those_than_the_call(server, environ):
     with ScriptedServer(answers(["a"])) as second, ScriptedServer(answers(["a"])) as third:
-        environ(TOGETHER_BASE_URL=server.base_url + "/v1", TOGETHER_API_KEY="sk-env")
-        monkeypatch.setenv("TOGETHER_MODEL", "env")
+        environ(TOGETHER_BASE_URL=server.base_url + "/v1", TOGETHER_API_KEY="sk-env", TOGETHER_MODEL="env")
         complete("Tell", api="chat")
         settings.base_url, settings.model, settings.api_key = second.base_url, "set", "sk-set"
         complete("Tell", api="chat")
@@ -172,8 +164,8 @@ def test_with_a_key_together_is_asked_over_tls_and_the_proxy_sees_no_key(outside
     with pytest.raises(errors.APIConnectionError):
         complete("Tell", api="chat", api_key=KEY)
     # For the price of the model, and for the answer.
-    assert [(request.method, request.path) for request in outside.requests] == [("CONNECT", "api.together.xyz:443")] * 2
-    assert all("authorization" not in request.headers for request in outside.requests)
+    sent = [(one.method, one.path, one.headers.get("authorization")) for one in outside.requests]
+    assert sent == [("CONNECT", "api.together.xyz:443", None)] * 2
 
 
 def test_the_embedded_engine_answers_without_a_key_and_is_sent_its_own_alone():
@@ -205,15 +197,13 @@ def test_the_embedded_model_answers_though_another_server_is_in_use_or_is_gone(s
     assert complete("Once", max_tokens=2).text
 
 
-@pytest.mark.parametrize("named", [False, True])
-def test_a_server_that_has_the_embedded_model_is_asked_for_it(named):
+def test_a_server_that_has_the_embedded_model_is_asked_for_it():
     with LocalServer() as server:
-        settings.base_url = None if named else server.base_url
-        chunks = stream("Once", model="local/ngram", base_url=server.base_url if named else None)
-        assert chunks.endpoint.root == server.base_url
-        if not named:
-            settings.model = "local/ngram"
-            assert standing(settings) == ("local/ngram", server.base_url)
+        assert stream("Once", model="local/ngram", base_url=server.base_url).endpoint.root == server.base_url
+        settings.base_url = server.base_url
+        assert stream("Once", model="local/ngram").endpoint.root == server.base_url
+        settings.model = "local/ngram"
+        assert standing(settings) == ("local/ngram", server.base_url)
 
 
 def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_it(server):
@@ -222,8 +212,8 @@ def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_
     assert "-m MODEL" in caught.value.hint
     assert server.requests == []
     with ScriptedServer(answers(["a"]), models=ONE_MODEL) as other:
-        assert ask(other, model=None).request.model == "only/one"
-        assert paths(other) == ["/v1/completions"]
+        request = ask(other, model=None).request
+        assert (request.model, request.api) == ("only/one", "completions")
 
 
 @pytest.mark.parametrize(
@@ -231,20 +221,12 @@ def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_
     [
         *(({"prompt": prompt}, "The prompt is empty") for prompt in ("", " \n\t ")),
         *(({"prompt": prompt}, "The prompt must be a text") for prompt in (5, None, ["Tell"], b"Tell")),
-        *(
-            ({"prompt": "", "messages": messages}, "messages must be a list")
-            for messages in ([], "Tell", ["Tell"], [{"content": "no role"}], {"role": "user", "content": "?"})
-        ),
+        *(({"prompt": "", "messages": each}, "messages must be a list") for each in ([], "Tell", ["Tell"], [{}], {})),
         ({"messages": [{"role": "user", "content": "Hi"}]}, "A prompt and messages were given"),
-        *(
-            ({"timeout": timeout}, "timeout must be a number of seconds over 0")
-            for timeout in (0, -1, float("nan"), "5", True, [1])
-        ),
+        *(({"timeout": timeout}, "timeout must be a number of seconds over 0") for timeout in (0, math.nan, "5", True)),
         ({"api": "chta"}, "Did you mean chat"),
         ({"temprature": 1}, "temperature"),
         ({"max_tokens": "many"}, "max_tokens"),
-        ({"max_tokens": -1}, "max_tokens"),
-        ({"n": 0}, "n must"),
         ({"base_url": "no url"}, "is not a base URL"),
         ({"base_url": "http://example.org/v1"}, "plain http to another host"),
         ({"api_key": ""}, "cannot be an API key"),
@@ -284,37 +266,15 @@ def test_models_are_the_servers(server):
         models(base_url=server.base_url, fresh=True)
 
 
-def test_standing_tells_where_a_request_would_go_and_asks_nobody(server, monkeypatch, environ):
+def test_standing_tells_where_a_request_would_go_and_asks_nobody(server, environ):
     assert standing() == EMBEDDED
     settings.api_key = KEY
     assert standing() == (DEFAULT_MODEL, "https://api.together.xyz")
     environ(TOGETHER_BASE_URL=server.base_url)
     assert standing() == (ONLY_ONE, server.base_url)
-    monkeypatch.setenv("TOGETHER_MODEL", "a/model")
+    environ(TOGETHER_MODEL="a/model")
     assert standing() == ("a/model", server.base_url)
     assert server.connections == 0
-
-
-class View:
-    """A view in whose `place` something happens."""
-
-    def __init__(self, place, act):
-        self.place, self.act, self.finished = place, act, False
-
-    def start(self, stream):
-        self.reach("start")
-
-    def write(self, chunks):
-        if chunks:
-            self.reach("write")
-
-    def finish(self, completion, error):
-        self.reach("finish")
-        self.finished = True
-
-    def reach(self, place):
-        if place == self.place:
-            self.act()
 
 
 def press_ctrl_c_twice():
@@ -330,12 +290,23 @@ def press_ctrl_c_twice():
     ],
 )
 def test_ctrl_c_in_any_part_of_drawing_or_a_view_that_fails_loses_nothing(server, place, act, error):
-    view = View(place, act)
+    passed = []
+
+    def reach(part):
+        if part == place:
+            act()
+        passed.append(part)
+
+    view = SimpleNamespace(
+        start=lambda _: reach("start"),
+        write=lambda drawn: reach("write" if drawn else ""),
+        finish=lambda *_: reach("finish"),
+    )
     chunks = stream("hello", base_url=server.base_url, model="test/chat", api="chat")
     with pytest.raises(error) as caught:
         run(chunks, view)
     if error is KeyboardInterrupt:
         assert caught.value._render_traceback_() == ["KeyboardInterrupt: stopped by you; what came is kept."]
-    assert view.finished
+    assert "finish" in passed
     assert [one.text for one in history] == [{"start": "", "finish": "Once upon"}.get(place, chunks.completion.text)]
     assert "together_nb stream" not in [thread.name for thread in threading.enumerate()]

@@ -1,16 +1,13 @@
-"""Bytes → payloads: whatever the bytes, and however they were cut into pieces."""
+"""Bytes → payloads. tests/test_fuzz.py does it with any bytes, cut into any pieces."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from together_nb.errors import StreamError
 from together_nb.sse import Payloads, in_groups
@@ -35,12 +32,6 @@ def outcome(pieces):
     except StreamError as error:
         return found, payloads.terminated, error.message
     return found, payloads.terminated, ""
-
-
-def cut(whole, places):
-    """`whole` in pieces; a place that occurs twice makes an empty piece."""
-    edges = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
-    return [whole[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def letters(data):
@@ -150,72 +141,6 @@ def test_an_event_without_an_end_is_given_up_after_what_came(line, monkeypatch):
     payloads, terminated, error = outcome(connection())
     assert (payloads, terminated, "more than" in error) == ([A], False, True)
     assert sent < (2**14 + 2) * len(line) if b"\n" in line else sent < 2**18 + 2 * len(line)
-
-
-# Any bytes, cut anywhere
-
-ends = st.sampled_from(["\n", "\r\n", "\r"])
-objects = st.dictionaries(
-    st.sampled_from(["text", "n", "deep"]),
-    st.text()
-    | st.sampled_from(["[DONE]", "data: {", "}\n{", "\u2028", "😀"])
-    | st.lists(st.sampled_from([{}, {"": None}])),
-    max_size=3,
-)
-FORMS = [
-    "data: {}\n\n",
-    "data:{}\n\n",
-    "data: {}\n",
-    ": ping\ndata: {}\n\n",
-    "id: 1\ndata: {}\n",
-    "\ndata:\n\ndata: {}\n\n",
-]
-
-
-@st.composite
-def well_formed(draw):
-    """Objects, and bytes that say them: forms of events all mixed, JSON on one line or over several."""
-    sent, whole = draw(st.lists(objects, max_size=8)), ""
-    for payload in sent:
-        text = json.dumps(payload, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
-        form = draw(st.sampled_from(FORMS)) if "\n" not in text else FORMS[0]
-        whole += form.replace("{}", text.replace("\n", "\ndata: "))
-    return sent, draw(st.sampled_from([b"", BOM])) + (whole + "\n").replace("\n", draw(ends)).encode()
-
-
-fragments = st.sampled_from(
-    [
-        event(A), event(B, b"\n"), event(C, b"\r\n\r\n"), event(A, b"\r"), event(B, b"\r\r"), b'data:"a": {}\n',
-        b"data: }\n", b"data: {\n", b": {}\n", b"event: x\n", b"data\n", b"data: oops\n\n", b"<html>\n\n", b"\n", b"\r",
-        b"\n\r\n", b": ping\n", b"oops\n", BOM, b"\x80\n", b"[1, 2]\n", "\u2028".encode(), b"  ", b"{}", *TERMINATORS,
-        b"\r\n", b"", b'data: {"a": "\xff"}\n\n', b'data: {"a": "\xf0\x9f"}\n\n',
-    ]
-)  # fmt: skip
-anything = st.lists(fragments, max_size=12).map(b"".join) | well_formed().map(lambda made: made[1])
-places = st.lists(st.integers(0, 10_000), max_size=12)
-
-
-@given(well_formed(), places, st.none() | st.sampled_from(TERMINATORS))
-@settings(max_examples=60)
-def test_what_was_sent_is_what_is_read(made, places, terminator):
-    sent, whole = made
-    assert outcome(cut(whole + (terminator or b""), places)) == (sent, terminator is not None, "")
-
-
-@given(anything | st.binary(max_size=50), places)
-@settings(max_examples=80)
-def test_any_cutting_of_any_bytes_gives_the_same(whole, places):
-    assert outcome(cut(whole, places)) == outcome(letters(whole)) == outcome([whole])
-
-
-@given(anything, st.integers(0, 10_000))
-@settings(max_examples=60)
-def test_a_tail_cut_anywhere_leaves_a_prefix_and_no_new_error(whole, place):
-    payloads, terminated, error = outcome([whole])
-    begun, ended, broken = outcome([whole[: place % (len(whole) + 1)]])
-    assert begun == payloads[: len(begun)]
-    assert not ended or (terminated and begun == payloads)
-    assert not broken or (broken == error and begun == payloads)
 
 
 # The package of the same import name

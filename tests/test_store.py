@@ -88,10 +88,7 @@ def test_what_is_loaded_is_added_and_a_conversation_whose_name_is_taken_gets_ano
     ask(chat="lesson")
     save(path)
     load(path)
-    assert len(history) == 2
-    assert [(name, talk.name) for name, talk in conversations.items()] == [
-        (name, name) for name in ("lesson", "lesson-2")
-    ]
+    assert {name: talk.name for name, talk in conversations.items()} == {"lesson": "lesson", "lesson-2": "lesson-2"}
     forget()
     conversations["lesson"] = Conversation("lesson")  # begun, and empty: its name is free
     load(path)
@@ -171,9 +168,7 @@ def test_what_is_in_order_is_loaded_and_can_be_shown(path):
     (answer,) = history
     assert (answer.price, answer.usage.total_tokens, answer.tokens[0].top) == ((1.0, 2.5), 3, (("a", -0.5),))
     assert answer.text.encode() == "a\ufffdb \U0001f600".encode()
-    assert repr(answer)
-    assert answer.bundle("tokens")["text/plain"]
-    assert answer.metadata()
+    assert all((repr(answer), answer.bundle("tokens")["text/plain"], answer.metadata()))
 
 
 def test_a_broken_line_costs_itself_and_what_goes_on_from_it(path, caplog):

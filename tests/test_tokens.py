@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.servers import ScriptedServer
+from tests.servers import ScriptedServer, answers
 from together_nb import complete
 from together_nb.completion import Token
 from together_nb.escape import visible
@@ -117,13 +117,8 @@ def test_every_class_has_its_style():
 def test_no_text_of_a_token_or_an_alternative_is_markup(text):
     page = page_of(likely(text, 0.5, top=[(text, 0.5), (text + "x", 0.25)]), likely("safe", 0.5), group=text + "g")
     assert page.pieces() == [seen(text), "safe"]
-    assert (len(page.of("input")), len(page.of("li"))) == (2, 2)
-
-
-def test_a_quote_ends_no_attribute():
-    (radio,) = page_of(likely('" onfocus="x', 0.5, top=[("'>", 0.25)]), group='"><script>').of("input")
-    assert radio["aria-label"] == '“"␣onfocus="x” 50.0 %; instead:\n“\'>” 25.0 %'
-    assert radio["name"] == '"><script>'
+    assert [radio["name"] for radio in page.of("input")] == [text + "g"] * 2
+    assert len(page.of("li")) == 2
 
 
 # The numbers
@@ -165,8 +160,8 @@ HALF = "\ufffd"  # what is left of a token that is half a character
     ("token", "rows", "taken"),
     [
         (
-            likely("cat", 0.25, top=[("dog", 0.5), ("cat", 0.25), (" <b>", 0.125)]),
-            ["“dog”50.0 %", "▸ “cat”25.0 %", "“␣<b>”12.5 %"],
+            likely("cat", 0.25, top=[("dog", 0.5), ("cat", 0.25), (""" <b'c">""", 0.125)]),
+            ["“dog”50.0 %", "▸ “cat”25.0 %", """“␣<b'c">”12.5 %"""],
             1,
         ),
         (likely("eel", 0.01, top=[("dog", 0.5), ("cat", 0.25)]), ["“dog”50.0 %", "“cat”25.0 %", "▸ “eel”1.0 %"], 2),
@@ -188,7 +183,6 @@ def test_the_alternatives_are_listed_and_the_taken_one_alone_is_marked(token, ro
 @pytest.mark.parametrize(
     ("tokens", "line"),
     [
-        ([], ""),
         ([Token("Once", None)], ""),
         ([likely("a", 0.5)], f"1 token · mean log-probability {MINUS}0.69 · perplexity 2.00"),
         ([likely("a", 0.5), likely("b", 0.125)], f"2 tokens · mean log-probability {MINUS}1.39 · perplexity 4.00"),
@@ -225,8 +219,7 @@ def test_what_the_server_sends_of_its_tokens_is_drawn(api):
         exchange.chunked().headers()
         for fields in events:
             exchange.event({"choices": [{"index": 0, **fields}]})
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
 
     with ScriptedServer(script) as server:
         answer = complete("Tell me", base_url=server.base_url, model="test/chat", api=api, logprobs=2)

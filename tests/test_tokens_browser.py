@@ -12,37 +12,21 @@ from threading import Event
 import pytest
 
 from tests.lab import picture
-from tests.servers import ScriptedServer
+from tests.servers import ScriptedServer, answers
+from tests.test_panel_browser import run
 from together_nb.completion import Choice, Completion, CompletionRequest, Token
 from together_nb.params import SamplingParams
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-WORDS = [
-    "Once",
-    " upon",
-    " a",
-    " time",
-    ",",
-    " $x$",
-    " there",
-    " were",
-    " \\(y\\)",
-    "\n\n",
-    "<b>seven</b>",
-    " dwarfs",
-    ".",
-    "\n",
-    "  indent",
-]
+TEXT = "Once upon a time, $x$ there were \\(y\\)\n\n<b>seven</b> dwarfs.\n  indent"
+WORDS = re.findall(r"\n+|[.,]| *[^\s.,]+", TEXT)
 CHANCES = [0.999, 0.6, 0.3, 0.97, 0.8, 0.02, 0.5, 0.45, 0.1, 0.7, 0.0004, 0.9, 0.95, 0.5, 0.25]
-TEXT = "".join(WORDS)
 ASK = """import together_nb
 from together_nb import session
 from together_nb.views import view_for
 opened = together_nb.stream("hello", logprobs=5, api="chat")
 session.run(opened, view_for(get_ipython(), "tokens", chat=True));"""
-PATIENCE = 60_000  # milliseconds
 
 
 def told(exchange, text, chance):
@@ -51,21 +35,19 @@ def told(exchange, text, chance):
     top = [(text, chance), *((f" other{number}", left / 2**number) for number in range(4))]
     rows = [{"token": one, "logprob": math.log(p)} for one, p in sorted(top, key=lambda row: -row[1])]
     payload = exchange.payload(text)
-    payload["choices"][0]["logprobs"] = {
-        "content": [{"token": text, "logprob": math.log(chance), "top_logprobs": rows}]
-    }
+    row = {"token": text, "logprob": math.log(chance), "top_logprobs": rows}
+    payload["choices"][0]["logprobs"] = {"content": [row]}
     exchange.event(payload)
 
 
-def story(seen=None, words=WORDS, *, repeat=1):
+def story(seen=None, *, repeat=1):
     def script(exchange):
         exchange.chunked().headers()
-        for word, chance in zip(words * repeat, CHANCES * repeat, strict=True):
+        for word, chance in zip(WORDS * repeat, CHANCES * repeat, strict=True):
             told(exchange, word, chance)
         if seen is not None:
             exchange.pause(seen)
-        exchange.event(exchange.payload("", finish="stop"))
-        exchange.done()
+        answers([])(exchange)
 
     return script
 
@@ -79,14 +61,25 @@ def places(output):
     )
 
 
-def run(notebook, *numbers):
-    for number in numbers:
-        notebook.run(number)
-        notebook.wait_run(number)
+CONTRAST = """e => {
+    const numbers = text => { const [r, g, b, a] = text.match(/[\\d.e-]+/g).map(Number);
+        return (/^color/.test(text) ? [r, g, b] : [r / 255, g / 255, b / 255]).concat(a ?? 1) };
+    const over = (one, other) => [0, 1, 2].map(n => one[n] * one[3] + other[n] * (1 - one[3])).concat(1);
+    const light = color => { const [r, g, b] = color.map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+        return .2126 * r + .7152 * g + .0722 * b };
+    let ground = [0, 0, 0, 0];
+    for (let one = e.parentElement; one && ground[3] < 1; one = one.parentElement) {
+        const color = numbers(getComputedStyle(one).backgroundColor);
+        if (color[3] === 1) ground = color; }
+    const shade = over(numbers(getComputedStyle(e).backgroundColor), ground);
+    const text = over(numbers(getComputedStyle(e).color), shade);
+    const [high, low] = [light(text), light(shade)].sort((a, b) => b - a);
+    return (high + .05) / (low + .05) }"""
+THICKNESS = "all => all.map(e => parseFloat(getComputedStyle(e).borderBottomWidth))"
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1200, "Light"), (600, "Dark")])
-def test_tokens_are_shaded_as_they_come_and_stay_where_they_are(open_notebook, width, theme):
+def test_tokens_are_shaded_as_they_come_stay_in_place_and_can_be_read_without_colour_too(open_notebook, width, theme):
     seen = Event()
     name = f"tokens-{theme.lower()}-{width}"
     with ScriptedServer(story(seen, repeat=4)) as server:
@@ -107,26 +100,28 @@ def test_tokens_are_shaded_as_they_come_and_stay_where_they_are(open_notebook, w
         output.locator("details summary").last.click()
         picture(notebook.page, f"{name}-table")
         assert notebook.page.evaluate("document.querySelectorAll('mjx-container').length") == 0
+        spans = output.locator(".tnb-token > span")
+        contrasts = [spans.nth(number).evaluate(CONTRAST) for number in range(len(WORDS))]
+        assert min(contrasts) >= 4.5
+        assert max(contrasts) - min(contrasts) > 1
+        notebook.page.add_style_tag(content="html { filter: grayscale(1) }")
+        picture(notebook.page, f"{name}-grey")
+        thick = spans.evaluate_all(THICKNESS)[: len(WORDS)]
+        by_chance = [width for _, width in sorted(zip(CHANCES, thick, strict=True))]
+        assert by_chance == sorted(by_chance, reverse=True)
+        assert (by_chance[0], by_chance[-1]) == (4, 0)
+        notebook.page.emulate_media(media="print")
+        assert spans.evaluate_all(THICKNESS)[5] > 2
     for one, other in zip(before, after, strict=True):
         assert one[3:] == other[3:]
         assert abs(one[0] - other[0]) <= 2, (one, other)
         assert abs(one[1] - other[1]) <= 4, (one, other)
 
 
-def shaded_text(root):
-    """The text that the tokens read as, spaces that do not break as others."""
-    return root.locator(".tnb-tokens").first.evaluate("e => e.innerText").replace("\xa0", " ")
-
-
 def tip_of(output, number):
     """How the strip of a token is displayed, and what it says."""
-    return (
-        output.locator(".tnb-token > input")
-        .nth(number)
-        .evaluate(
-            "e => { const style = getComputedStyle(e, '::after'); return [style.display, e.getAttribute('aria-label')] }"
-        )
-    )
+    radio = output.locator(".tnb-token > input").nth(number)
+    return radio.evaluate("e => [getComputedStyle(e, '::after').display, e.getAttribute('aria-label')]")
 
 
 def overflows(output):
@@ -137,31 +132,25 @@ def overflows(output):
     )
 
 
-def ran(open_notebook, server, **options):
-    notebook = open_notebook(ASK, server=server, **options)
+def ran(open_notebook, server, width=1200):
+    notebook = open_notebook(ASK, ASK, server=server, width=width)
     run(notebook, 0, 1)
     notebook.output(1).locator("sub").wait_for()
     return notebook
 
 
-def saved(notebook):
-    (output,) = notebook.save()["cells"][1]["outputs"]
-    return output
-
-
-def open_again(notebook, document=None):
-    """Close the page, and open the file, or another, whose signature is then unknown."""
-    page, url = notebook.page, notebook.url
-    if document is not None:
-        (notebook.path.parent / "other.ipynb").write_text(json.dumps(document))
-        url = url.replace("lesson.ipynb", "other.ipynb")
+def open_again(notebook, name="lesson.ipynb"):
+    """Close the page, and open the file, or another."""
+    page = notebook.page
     page.goto("about:blank")
-    page.goto(url)
-    page.locator("sub").wait_for(timeout=PATIENCE)
+    page.goto(notebook.url.replace("lesson.ipynb", name))
+    page.locator("sub").wait_for(timeout=60_000)
     return page.locator(".jp-Cell-outputWrapper:visible").last
 
 
-def test_the_alternatives_are_shown_under_the_pointer_and_under_the_focus_and_nothing_moves(open_notebook):
+def test_alternatives_are_shown_under_the_pointer_and_the_focus_nothing_moves_and_no_other_answer_notices(
+    open_notebook,
+):
     with ScriptedServer(story()) as server:
         notebook = ran(open_notebook, server, width=600)
         output, last = notebook.output(1), len(WORDS) - 1
@@ -188,50 +177,38 @@ def test_the_alternatives_are_shown_under_the_pointer_and_under_the_focus_and_no
         output.locator("td").first.wait_for()
         notebook.page.keyboard.press("Shift+Tab")
         assert output.locator(".tnb-token > input").nth(last).evaluate("e => e === document.activeElement")
-
-
-def test_two_answers_on_a_page_do_not_disturb_each_other(open_notebook):
-    with ScriptedServer(story()) as server:
-        notebook = open_notebook(ASK, ASK, server=server)
-        run(notebook, 0, 1, 2)
-        first, second = notebook.output(1), notebook.output(2)
-        second.locator("sub").wait_for()
-        for output in (first, second):
-            output.locator(".tnb-token > span").nth(2).click()
+        run(notebook, 2)
+        another = notebook.output(2)
+        for one in (output, another):
+            one.locator(".tnb-token > span").nth(2).click()
         checked = "e => [...e.querySelectorAll('.tnb-token > input')].findIndex(one => one.checked)"
-        assert [first.evaluate(checked), second.evaluate(checked)] == [2, 2]
+        assert [output.evaluate(checked), another.evaluate(checked)] == [2, 2]
         notebook.page.keyboard.press("ArrowRight")
-        assert [first.evaluate(checked), second.evaluate(checked)] == [2, 3]
+        assert [output.evaluate(checked), another.evaluate(checked)] == [2, 3]
 
 
-def test_what_is_saved_needs_no_widget_and_looks_the_same_when_it_is_opened_again(open_notebook):
+def test_what_is_saved_needs_no_widget_and_looks_the_same_again_and_untrusted_is_bare_text_and_a_table(open_notebook):
     with ScriptedServer(story()) as server:
         notebook = ran(open_notebook, server)
         before = places(notebook.output(1))
-        output = saved(notebook)
+        document = notebook.save()
+        (output,) = document["cells"][1]["outputs"]
         assert set(output["data"]) == {"text/html", "text/markdown", "text/plain"}
-        assert "widgets" not in json.loads(notebook.path.read_text())["metadata"]
+        assert "widgets" not in document["metadata"]
         again = open_again(notebook)
         assert places(again) == before
         again.locator(".tnb-token > input").first.focus()
         notebook.page.keyboard.press("ArrowRight")
         assert tip_of(again, 1)[0] == "block"
         picture(notebook.page, "tokens-again")
-
-
-def test_a_notebook_that_is_not_trusted_shows_the_bare_text_and_the_table(open_notebook):
-    with ScriptedServer(story()) as server:
-        notebook = ran(open_notebook, server)
-        notebook.save()
-        document = json.loads(notebook.path.read_text())
-        document["cells"][1]["source"] = ["# not what was run"]
-        again = open_again(notebook, document)
+        document["cells"][1]["source"] = ["# not what was run, nor what was signed"]
+        (notebook.path.parent / "other.ipynb").write_text(json.dumps(document))
+        again = open_again(notebook, "other.ipynb")
         picture(notebook.page, "tokens-untrusted")
         assert again.locator("style").count() == 0
         assert again.locator("input:visible").count() == 0
-        assert again.locator(".tnb-tokens").evaluate("e => e.textContent").replace("\xa0", " ") == TEXT.replace(
-            "\n", ""
-        )
+        bare = again.locator(".tnb-tokens").evaluate("e => e.textContent")
+        assert bare.replace("\xa0", " ") == TEXT.replace("\n", "")
         assert "perplexity" in again.inner_text()
         again.locator("summary").click()
         assert again.locator("tr").count() == 1 + len(WORDS)
@@ -239,13 +216,13 @@ def test_a_notebook_that_is_not_trusted_shows_the_bare_text_and_the_table(open_n
         picture(notebook.page, "tokens-untrusted-table")
 
 
-def completion(words=WORDS, chances=CHANCES):
+def completion():
     tokens = [
         Token(word, math.log(chance), None, ((word, math.log(chance)), (" other", math.log((1 - chance) / 2 + 1e-9))))
-        for word, chance in zip(words, chances, strict=True)
+        for word, chance in zip(WORDS, CHANCES, strict=True)
     ]
     request = CompletionRequest("hello", model="m", api="chat", sampling=SamplingParams(logprobs=2))
-    return Completion(request, [Choice(0, "".join(words), "some <b>thoughts</b>", "stop", tokens)], model="m", chunks=1)
+    return Completion(request, [Choice(0, TEXT, "some <b>thoughts</b>", "stop", tokens)], model="m", chunks=1)
 
 
 def stripped(markup):
@@ -255,8 +232,7 @@ def stripped(markup):
 
 
 def test_without_style_and_buttons_the_text_is_clean_and_the_table_is_there(browser):
-    page = browser.new_page(viewport={"width": 700, "height": 600})
-    try:
+    with browser.new_page(viewport={"width": 700, "height": 600}) as page:
         page.set_content(stripped(completion().bundle("tokens")["text/html"]))
         picture(page, "tokens-stripped")
         read = page.locator("body").inner_text().replace("\xa0", " ")
@@ -270,46 +246,6 @@ def test_without_style_and_buttons_the_text_is_clean_and_the_table_is_there(brow
         ]
         page.locator("summary").last.click()
         assert page.locator("tr").nth(2).locator("td").all_inner_texts() == ["“␣upon”", "60.0 %", "“␣other” 20.0 %"]
-    finally:
-        page.close()
-
-
-CONTRAST = """e => {
-    const numbers = text => { const [r, g, b, a] = text.match(/[\\d.e-]+/g).map(Number);
-        return (/^color/.test(text) ? [r, g, b] : [r / 255, g / 255, b / 255]).concat(a ?? 1) };
-    const over = (one, other) => [0, 1, 2].map(n => one[n] * one[3] + other[n] * (1 - one[3])).concat(1);
-    const light = color => { const [r, g, b] = color.map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
-        return .2126 * r + .7152 * g + .0722 * b };
-    let ground = [0, 0, 0, 0];
-    for (let one = e.parentElement; one && ground[3] < 1; one = one.parentElement) {
-        const color = numbers(getComputedStyle(one).backgroundColor);
-        if (color[3] === 1) ground = color; }
-    const shade = over(numbers(getComputedStyle(e).backgroundColor), ground);
-    const text = over(numbers(getComputedStyle(e).color), shade);
-    const [high, low] = [light(text), light(shade)].sort((a, b) => b - a);
-    return (high + .05) / (low + .05) }"""
-
-
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_text_on_every_shade_is_readable_and_without_colour_the_line_tells_the_chance(open_notebook, theme):
-    with ScriptedServer(story()) as server:
-        notebook = ran(open_notebook, server, theme=f"JupyterLab {theme}")
-        spans = notebook.output(1).locator(".tnb-token > span")
-        contrasts = [spans.nth(number).evaluate(CONTRAST) for number in range(len(WORDS))]
-        print(theme, [round(contrast, 1) for contrast in contrasts])
-        assert min(contrasts) >= 4.5
-        assert max(contrasts) - min(contrasts) > 1
-        thick = [
-            float(spans.nth(number).evaluate("e => parseFloat(getComputedStyle(e).borderBottomWidth)"))
-            for number in range(len(WORDS))
-        ]
-        by_chance = [width for _, width in sorted(zip(CHANCES, thick, strict=True))]
-        assert by_chance == sorted(by_chance, reverse=True)
-        assert (by_chance[0], by_chance[-1]) == (4, 0)
-        notebook.page.add_style_tag(content="html { filter: grayscale(1) }")
-        picture(notebook.page, f"tokens-grey-{theme.lower()}")
-        notebook.page.emulate_media(media="print")
-        assert spans.nth(5).evaluate("e => parseFloat(getComputedStyle(e).borderBottomWidth)") > 2
 
 
 def test_a_page_made_of_the_notebook_shows_the_same(browser, tmp_path):
@@ -320,14 +256,11 @@ def test_a_page_made_of_the_notebook_shows_the_same(browser, tmp_path):
     (tmp_path / "page.ipynb").write_text(json.dumps(notebook))
     command = [sys.executable, "-m", "nbconvert", "--to", "html", "--embed-images", "page.ipynb"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    page = browser.new_page(viewport={"width": 900, "height": 700})
-    try:
+    with browser.new_page(viewport={"width": 900, "height": 700}) as page:
         page.route("http*://**", lambda route: route.abort())  # nothing is fetched
         page.goto((tmp_path / "page.html").as_uri())
         root = page.locator(".tnb-shaded").first
-        assert TEXT.split("\n")[0] in shaded_text(root)
+        assert TEXT.partition("\n")[0] in root.locator(".tnb-tokens").first.inner_text().replace("\xa0", " ")
         root.locator(".tnb-token > span").nth(5).hover()
         assert tip_of(root, 5)[0] == "block"
         picture(page, "tokens-nbconvert")
-    finally:
-        page.close()

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tests.servers import PATIENCE
 from together_nb.completion import Choice, Chunk, Completion, CompletionRequest
-from together_nb.views import shared, view_for
+from together_nb.errors import InputError
+from together_nb.views import shared, side_by_side_view_for, view_for
 from together_nb.views.blocks import LONGEST, SEAL_AFTER, Blocks
+from together_nb.views.compare import LiveColumns, OnceColumns, SilentColumns, TerminalColumns
 from together_nb.views.live import LiveView
 from together_nb.views.shared import close_in_time
 from together_nb.views.text import OnceView, SilentView, TerminalView
@@ -80,21 +82,24 @@ def kernel(**content):
 
 
 @pytest.mark.parametrize(
-    ("shell", "show", "kind"),
+    ("shell", "show", "kind", "of_columns"),
     [
-        (None, "auto", TerminalView),
-        (kernel(allow_stdin=True), "auto", LiveView),
-        (kernel(), "markdown", LiveView),
-        (kernel(allow_stdin=False), "auto", OnceView),
-        (kernel(allow_stdin=True), "none", SilentView),
-        (None, "none", SilentView),
+        (None, "auto", TerminalView, TerminalColumns),
+        (kernel(allow_stdin=True), "auto", LiveView, LiveColumns),
+        (kernel(), "markdown", LiveView, LiveColumns),
+        (kernel(allow_stdin=False), "auto", OnceView, OnceColumns),
+        (kernel(allow_stdin=True), "none", SilentView, SilentColumns),
+        (None, "none", SilentView, SilentColumns),
     ],
 )
-def test_the_view_fits_who_watches(shell, show, kind):
-    view = view_for(shell, show, chat=True)
-    assert type(view) is kind
+def test_the_view_fits_who_watches(shell, show, kind, of_columns):
+    view, columns = view_for(shell, show, chat=True), side_by_side_view_for(shell, show, ["a", "b"], 2)
+    assert (type(view), type(columns)) == (kind, of_columns)
+    columns.end()
     if kind is LiveView:
         view.finish(Completion(CompletionRequest("x")), None)
+    with pytest.raises(InputError, match="'pretty'"):
+        side_by_side_view_for(shell, "pretty", ["a"], 1)
 
 
 def test_a_terminal_shows_the_first_answer_as_it_comes_and_the_others_at_the_end(capsys):
