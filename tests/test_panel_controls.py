@@ -90,6 +90,8 @@ def test_every_parameter_has_its_control_with_its_help_and_is_unset_at_first(pan
         assert is_unset(panel, name)
         assert getattr(field(panel, name), "placeholder", "unset").startswith("unset")
         assert parameter.help in ui.words(control(panel, name))
+        box = field(panel, name)
+        assert parameter.help in (box.tooltip if box.has_trait("tooltip") else box.description_tooltip)
         # A slider's first place, one step below the lowest value, is "unset".
         ends = [(pytest.approx(one.min + one.step), one.max, one.step) for one in sliders(panel, name)]
         assert ends == ([] if parameter.slider is None else [parameter.slider])

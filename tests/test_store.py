@@ -11,6 +11,7 @@ import pytest
 from together_nb import Conversation, complete, continue_from, conversations, history, load, save, store, thinning
 from together_nb.config import LOCAL_MODEL
 from together_nb.errors import InputError
+from together_nb.values import UnfitError, plain
 
 REQUEST = {"api": "chat", "model": "m", "prompt": "Hi", "sampling": {}}
 TOKEN = {"text": "a", "logprob": -0.5, "id": 3, "top": [["a", -0.5]]}
@@ -149,6 +150,13 @@ def test_each_value_of_a_history_is_checked_when_it_is_loaded_and_named(path, pl
     with pytest.raises(InputError, match=r"^Line 3 of .*turns\[0\]\.answer is the number of no answer"):
         load(path)
     assert forget() == ([], {})
+
+
+def test_a_value_is_nested_at_most_100_levels_deep():
+    deepest = json.loads("[" * 100 + "1" + "]" * 100)
+    assert plain(deepest) == deepest
+    with pytest.raises(UnfitError, match="100 levels"):
+        plain([deepest])
 
 
 @pytest.mark.parametrize(
