@@ -1,7 +1,5 @@
 """Each test begins as a new process would: no key, no settings, no history, no proxies."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os
@@ -113,6 +111,17 @@ def start_kernel(tmp_path):
     yield start
     for kernel in kernels:
         kernel.stop()
+
+
+@pytest.fixture(scope="module")
+def kernel(request, tmp_path_factory):
+    """A real kernel for a module's tests, which has run the module's `IN_THE_KERNEL`."""
+    from tests.kernels import Kernel
+
+    one = Kernel(tmp_path_factory.mktemp("kernel"))
+    one.run(request.module.IN_THE_KERNEL).wait()
+    yield one
+    one.stop()
 
 
 @pytest.fixture(scope="module")  # while it is open, an event loop counts as running: no other module may see that

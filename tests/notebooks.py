@@ -38,20 +38,7 @@ def read(path: Path) -> NotebookNode:
 
 
 def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
-    """The notebook as it is after a run from top to bottom, in an empty folder and with settings of nobody's.
-
-    Parameters
-    ----------
-    notebook
-        It is left as it is.
-    **environment
-        Added to the kernel's environment.
-
-    Raises
-    ------
-    nbclient.exceptions.CellExecutionError
-        A cell failed.
-    """
+    """The notebook as it is after a run from top to bottom, in an empty folder and with settings of nobody's."""
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -86,12 +73,8 @@ def text_of(output: NotebookNode) -> str:
 def cleaned(notebook: NotebookNode) -> NotebookNode:
     """The notebook without widgets, times and whatever else of the run means nothing afterwards."""
     notebook = nbformat.from_dict(notebook)
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
@@ -122,13 +105,8 @@ def _says_something(output: NotebookNode) -> bool:
     return bool(text) and not (WIDGET in data and _REPR_OF_A_WIDGET.match(text))
 
 
-def save(path: Path) -> None:
-    """Run a notebook, and save it with what came."""
-    text = nbformat.writes(cleaned(ran(read(path))))
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
     for lesson in [NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]] or lessons():
         print(lesson.name, flush=True)
-        save(lesson)
+        text = nbformat.writes(cleaned(ran(read(lesson))))
+        lesson.write_text(text + "\n", encoding="utf-8")

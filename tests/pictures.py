@@ -47,31 +47,9 @@ _PANEL = """from together_nb import Panel
 Panel(prompt="The robot", temperature=0.6, top_p=0.9, max_tokens=120, seed=18, logprobs=8)"""
 _BEFORE = "was"  # the token after it is the one whose alternatives are shown: not the likeliest was taken
 
-_COLOURS = 256
-
 
 def take_streaming(browser: Any, folder: Path, target: Path) -> str:
-    """A cell, while its answer streams.
-
-    Parameters
-    ----------
-    browser
-        Playwright's.
-    folder
-        An empty one, for the notebook and its server.
-    target
-        Where the picture goes.
-
-    Returns
-    -------
-    str
-        What the cells read, prompts and all, just after the picture was taken.
-
-    Raises
-    ------
-    RuntimeError
-        The answer had ended before that.
-    """
+    """A cell, while its answer streams, for which `folder` is empty; gives what the cells read just after."""
     with _opened(browser, folder, _LOAD, _CELL, _HOLD, width=920) as notebook:
         for number in (0, 2):
             notebook.run(number)
@@ -90,10 +68,7 @@ def take_streaming(browser: Any, folder: Path, target: Path) -> str:
 
 
 def take_panel(browser: Any, folder: Path, target: Path) -> str:
-    """The panel after an answer, at its tokens, with the alternatives of one.
-
-    Parameters and what it returns are those of `take_streaming`; the text is the panel's.
-    """
+    """The panel after an answer, at its tokens, with the alternatives of one; gives what the panel reads."""
     with _opened(browser, folder, _LOAD, _PANEL, width=1260) as notebook:
         for number in (0, 1):
             notebook.run(number)
@@ -140,7 +115,7 @@ def _save(picture: Image.Image, target: Path) -> None:
     """Keep it in as few bytes as show no difference."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not by the median cut, which counts pixels: it takes the colour from a small bar.
-    few = picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(target, optimize=True)
 
 

@@ -10,13 +10,11 @@ import signal
 import sys
 import threading
 from collections import Counter
-from types import SimpleNamespace
 
-import IPython
 import pandas as pd
 import pytest
 
-from tests.kernels import WIDGET, Kernel
+from tests.kernels import WIDGET
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, eventually, replies, silent
 from together_nb import history
 from together_nb.accumulate import Accumulator
@@ -125,9 +123,8 @@ def test_threads_go_from_one_call_to_the_next_and_end_when_no_more_come():
 @pytest.mark.parametrize(
     ("items", "template", "names", "prompts"),
     [
-        ([("Paris", 2)], "{item[1]} facts on {item[0]}", {}, ["2 facts on Paris"]),
-        (pd.DataFrame({"city": ["Paris", "Rome"]}), "Where is {city}?", {}, ["Where is Paris?", "Where is Rome?"]),
         (["{json}"], 'Say {"a": 1} of {item}', {}, ['Say {"a": 1} of {json}']),
+        (["x"], "`f({item}, {mine})` `{mine}`", {"mine": 2}, ["`f(x, {mine})` `2`"]),
         ([{"b": "its"}], "{a} {b}", {"a": "mine", "b": "mine"}, ["mine its"]),
         ([{"a": KEY, "b": settings, "c": [KEY], "d": "fine"}], "{a}{b.api_key}{c}{d}", {}, ["{a}{b.api_key}{c}fine"]),
     ],
@@ -139,20 +136,11 @@ def test_a_template_is_filled_in_for_each_item_but_with_no_key(items, template, 
     assert results.texts == [f"<{prompt}>" for prompt in prompts]
 
 
-def test_an_items_names_stand_for_themselves_in_code_and_other_names_do_not():
-    template = "```\nf({item}, {n}, {mine})\n```\n`{mine}`"
-    with ScriptedServer(echo) as server:
-        results = batch(server, [{"n": 1, "item": "x"}], template=template, system="`{n} {mine}`", names={"mine": 2})
-        assert server.requests[0].json()["messages"][0]["content"] == "`1 {mine}`"
-    assert results.texts == ["<```\nf(x, 1, {mine})\n```\n`2`>"]
-    assert results[0].filled == ("item", "n", "mine")
-
-
 def test_an_item_over_the_limit_is_refused_and_the_others_are_sent():
     settings.fill_limit = 10
     with ScriptedServer(echo) as server:
         results = batch(server, ["x" * 10, "x" * 11], template="{item}")
-    assert results[0].text == f"<{'x' * 10}>"
+    assert (results[0].text, results[0].filled) == (f"<{'x' * 10}>", ("item",))
     assert isinstance(results[1], InputError)
 
 
@@ -421,8 +409,7 @@ def test_a_scope_ends_it_and_what_came_is_kept(capsys):
     assert capsys.readouterr() == ("", "")  # no progress was wanted
 
 
-@pytest.mark.parametrize("in_ipython", [False, True])
-def test_ctrl_c_keeps_what_is_done(in_ipython, monkeypatch):
+def test_ctrl_c_keeps_what_is_done(monkeypatch):
     """The third request interrupts, as Ctrl-C does, once the client has read its part; others have not begun."""
     read, usual = threading.Event(), Accumulator.add
 
@@ -437,17 +424,12 @@ def test_ctrl_c_keeps_what_is_done(in_ipython, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         exchange.await_close()
 
-    variables = {}
-    shell = SimpleNamespace(push=lambda names, interactive: variables.update(names)) if in_ipython else None
-    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
     monkeypatch.setattr(Accumulator, "add", add)
     with ScriptedServer(by_prompt(**{"2": [interrupting]})) as server:
         with pytest.raises(KeyboardInterrupt) as raised:
             batch(server, map(str, range(6)), max_workers=1)
         results = raised.value.results
-        assert variables == ({"_together": results} if in_ipython else {})
-        where = "`_together`" if in_ipython else "the error's `results`"
-        assert str(raised.value) == f"stopped by you; 2 of 6 answers came, and are kept in {where}."
+        assert str(raised.value) == "stopped by you; 2 of 6 answers came, and are kept in the error's `results`."
         assert raised.value._render_traceback_() == [f"KeyboardInterrupt: {raised.value}"]
         assert [type(one) for one in results] == [Completion] * 3 + [NotRunError] * 3
         assert (results[2].text, results[2].cancelled) == ("part", True)
@@ -480,12 +462,7 @@ def test_in_a_terminal_the_usual_bar_is_on_stderr_and_tells_what_all_wait_for(ca
     assert "wait" not in last
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    one.run("import ipywidgets, together_nb; from together_nb.batch import map_prompts").wait()
-    yield one
-    one.stop()
+IN_THE_KERNEL = "import ipywidgets, together_nb; from together_nb.batch import map_prompts"
 
 
 def widgets(kernel):
@@ -507,8 +484,8 @@ def test_in_a_notebook_the_bar_becomes_a_plain_line_also_where_the_stop_button_e
         assert widgets(kernel) == before
     (line,) = unwatched.of("display_data", "update_display_data", "comm_open", "stream")
     assert line["content"]["data"]["text/plain"].startswith("[2 of 2 · ")
-    assert stopped.error["ename"] == "KeyboardInterrupt"
-    assert len(stopped.error["traceback"]) == 1
+    words = "stopped by you; 1 of 4 answers came, and are kept in `_together`."
+    assert stopped.error["traceback"] == [f"KeyboardInterrupt: {words}"]
     for cell, pattern in ((stopped, r"\[2 of 4 · .* · 1 failed\]"), (again, r"\[3 of 3 · \d+\.\d s · \d+\.\d/s\]")):
         (bar,) = cell.of("display_data")
         assert WIDGET in bar["content"]["data"]

@@ -1,7 +1,5 @@
 """chunked: all that is in the chunks comes out, however they were cut, and what is no chunk is an error."""
 
-from __future__ import annotations
-
 from http.client import IncompleteRead
 
 import pytest

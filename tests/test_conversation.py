@@ -1,7 +1,5 @@
 """A conversation as a value, and the session's conversations by name."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -29,9 +27,7 @@ def said(*texts):
     return [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
 
 
-def test_what_is_sent_is_each_prompt_its_answer_as_far_as_it_came_and_the_next_prompt_under_the_last_system_prompt(
-    three,
-):
+def test_each_prompt_is_sent_with_its_answer_as_far_as_it_came_and_the_next_under_the_last_system_prompt(three):
     assert three.asking("d") == said("a", "A", "b", "B", "c", "C", "d")
     assert three.system == "Be brief."
     cut = Conversation("x", [turn("a", "A par", "", "one", cancelled=True), turn("b", "", "", "two", error="failed")])

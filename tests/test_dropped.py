@@ -1,7 +1,5 @@
 """A stream that nobody holds any more ends its request, with no help of the cyclic garbage collector."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 
@@ -9,8 +7,6 @@ import pytest
 
 from tests.servers import PATIENCE, ScriptedServer, endless
 from together_nb import ledger, stream
-
-pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def leave_it_by_an_error(server):
     assert server.closed.wait(PATIENCE)
 
 
-def leave_it_by_an_error_with_a_name(server):
+def leave_a_named_one_by_error(server):
     with contextlib.suppress(LookupError):  # which keeps nothing of it, unlike pytest's
         answer = open_stream(server)
         for _ in answer:
@@ -54,9 +50,7 @@ def drop_a_generator(server):
     next(texts)
 
 
-@pytest.mark.parametrize(
-    "leave", [leave_the_loop, leave_it_by_an_error, leave_it_by_an_error_with_a_name, drop_a_generator]
-)
+@pytest.mark.parametrize("leave", [leave_the_loop, leave_it_by_an_error, leave_a_named_one_by_error, drop_a_generator])
 def test_the_request_ends_and_what_came_of_it_is_noted_as_spent(leave, server):
     leave(server)
     assert server.closed.wait(PATIENCE)

@@ -1,21 +1,16 @@
 """What the child of a fork shares with its parent: nothing that one of them could spoil for the other."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
+from tests.pages import ROOT
 from tests.servers import ScriptedServer
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 START = """
 import gc, multiprocessing, os, sys, threading, urllib.request
 from concurrent.futures import ProcessPoolExecutor
@@ -47,12 +42,9 @@ def echo(exchange):
 
 def run(code, folder, script=echo, **options):
     """What a process of its own prints; and its requests."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + code]
     with ScriptedServer(script, **options) as server:
-        command += [server.base_url, str(folder)]
-        done = subprocess.run(
-            command, check=False, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100
-        )
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + code, server.base_url, folder]
+        done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines(), server.requests
 

@@ -1,7 +1,5 @@
 """`together_nb.frontend`: who watches, what is drawn, which cell runs."""
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -30,9 +28,7 @@ NOTHING = ("", "", "", "")
         (message(allow_stdin=True), True, ("x = 1", "x = 1", "", "7")),
         (message(allow_stdin=False), False, ("x = 1", "x = 1", "", "7")),
         (message("%%together\nHi \n\n", {"cellId": "a-1"}), True, ("%%together\nHi \n\n", "a-1", "a-1", "7")),
-        (message(metadata={"cellId": ""}), True, ("x = 1", "x = 1", "", "7")),
         (message(metadata={"cellId": None}), True, ("x = 1", "x = 1", "", "7")),
-        ({"content": {}}, True, NOTHING),
         ({"content": None, "metadata": None, "header": None}, True, NOTHING),
         ({}, True, NOTHING),
         (None, True, NOTHING),
@@ -46,7 +42,9 @@ def test_who_watches_and_which_cell_runs_is_known_from_the_message(parent, watch
     assert tuple(ask(shell) for ask in asked) == known
 
 
-def test_a_terminal_is_watched_and_has_neither_kernel_nor_message():
+def test_a_terminal_is_watched_and_has_neither_kernel_nor_message_unlike_what_has_a_kernel():
+    assert frontend.has_kernel(kernel({})) is True
+    assert frontend.has_kernel(SimpleNamespace(kernel=None)) is frontend.has_kernel(None) is False
     config = Config()
     config.HistoryManager.enabled = False
     InteractiveShell.clear_instance()
@@ -54,13 +52,6 @@ def test_a_terminal_is_watched_and_has_neither_kernel_nor_message():
     assert (frontend.has_kernel(terminal), frontend.someone_watches(terminal)) == (False, True)
     assert (frontend.code_as_sent(terminal), frontend.cell(terminal)) == ("", "")
     InteractiveShell.clear_instance()
-
-
-@pytest.mark.parametrize(
-    ("shell", "has_one"), [(kernel({}), True), (SimpleNamespace(kernel=None), False), (None, False)]
-)
-def test_what_has_a_kernel_is_no_terminal(shell, has_one):
-    assert frontend.has_kernel(shell) is has_one
 
 
 def test_colab_alone_shows_nothing_that_a_thread_draws(monkeypatch):

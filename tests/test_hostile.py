@@ -1,19 +1,20 @@
 """Hostile texts of a model or a server, through all that shows them: shown, and not obeyed."""
 
-from __future__ import annotations
-
+import json
 import re
 import sys
 import unicodedata
+from itertools import product
 
 import nbformat
 import pexpect
 import pytest
 
 from tests.hostile import ALL, CONTROLS, LAST, LONG, OTHERS, POKE, SCRIPTS, SHORT, WATCH, hostile_tokens
-from tests.kernels import Kernel, environment_without
+from tests.kernels import environment_without
 from tests.servers import ScriptedServer, replies
 from tests.test_panel_browser import PanelPage
+from tests.test_panel_browser import run as run_cells
 from together_nb import tables
 from together_nb.background import BackgroundRun
 from together_nb.catalog import Catalog
@@ -137,8 +138,8 @@ def test_what_a_terminal_obeys_is_in_nothing_that_is_shown():
         assert not obeyed(shown)
     for show in (AUTO, *FORMATS):
         assert not obeyed("".join(chat.bundle(show).values()))
-    for form in FORMATS.values():
-        assert not obeyed(form.partial(CONTROLS) + form.final(CONTROLS))
+    for form, text in product(FORMATS.values(), (CONTROLS, json.dumps(CONTROLS), '"\x1b[31m \u202e"')):
+        assert not obeyed(form.partial(text) + form.final(text))
 
 
 def test_a_footer_and_a_row_are_one_line_whatever_is_in_them():
@@ -180,12 +181,7 @@ def test_what_goes_too_deep_or_too_far_is_shown_to_the_letter(kept, shown):
 # A kernel
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    one.run("import together_nb; together_nb.settings.model, together_nb.settings.max_retries = 'test/chat', 1").wait()
-    yield one
-    one.stop()
+IN_THE_KERNEL = "import together_nb; together_nb.settings.model, together_nb.settings.max_retries = 'test/chat', 1"
 
 
 def run(kernel, server, cell, **options):
@@ -293,21 +289,14 @@ POKED = f"names => {{ ({POKE})('.jp-OutputArea-output'); return names.every(name
 STYLES = "e => { const s = getComputedStyle(e); return [s.fontWeight, s.textDecorationLine, e.innerText.split('\\n').length] }"
 
 
-@pytest.fixture
-def watched(open_notebook):
-    """Opens a notebook in a page that gathers what runs and what is fetched."""
-
-    def start(*cells, server):
-        notebook = open_notebook(*cells, server=server, width=1000)
-        page, fetched = notebook.page, []
-        page.evaluate(WATCH)
-        page.add_init_script(WATCH)  # for when it is opened again
-        page.on("request", lambda one: fetched.append(one.url) if "//127.0.0.1:1/" in one.url else None)
-        notebook.run(0)
-        notebook.wait_run(0)
-        return notebook, page, fetched
-
-    return start
+def watched(notebook):
+    """A notebook's page, in which what runs is gathered from now on, and so is what is fetched."""
+    page, fetched = notebook.page, []
+    page.evaluate(WATCH)
+    page.add_init_script(WATCH)  # for when it is opened again
+    page.on("request", lambda one: fetched.append(one.url) if "//127.0.0.1:1/" in one.url else None)
+    run_cells(notebook, 0)
+    return page, fetched
 
 
 def ran(page):
@@ -319,13 +308,13 @@ def ran(page):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_no_script_of_a_cell_runs_now_or_when_it_is_opened_again_and_no_answer_leaves_its_place(watched):
+def test_no_script_of_a_cell_runs_now_or_when_it_is_opened_again_and_no_answer_leaves_its_place(open_notebook):
     with ScriptedServer(replies(500, b""), models=MODELS) as server:
-        notebook, page, fetched = watched(*CELLS, server=server)
+        notebook = open_notebook(*CELLS, server=server, width=1000)
+        page, fetched = watched(notebook)
         for number, (script, seen) in enumerate(CELLS.values(), 1):
             server.script = script
-            notebook.run(number)
-            notebook.wait_run(number)
+            run_cells(notebook, number)
             notebook.output(number).locator(seen or "*").first.wait_for(state="attached")
             assert ran(page) == []
     assert (fetched, page.evaluate(OVERFLOWING)) == ([], [])
@@ -345,11 +334,12 @@ def test_no_script_of_a_cell_runs_now_or_when_it_is_opened_again_and_no_answer_l
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_no_script_runs_in_any_tab_of_the_panel_where_it_would_without_us(watched):
+def test_no_script_runs_in_any_tab_of_the_panel_where_it_would_without_us(open_notebook):
     code = f"from together_nb import Panel\nPanel(prompt={PROMPT!r}, system={PROMPT!r}, logprobs=3, shared=False)"
     control = f"for text in {[*SCRIPTS.values()]!r}:\n    display({{'text/markdown': text}}, raw=True)"
     with ScriptedServer(TOGETHER, models=MODELS) as server:
-        notebook, page, fetched = watched(code, control, server=server)
+        notebook = open_notebook(code, control, server=server, width=1000)
+        page, fetched = watched(notebook)
         notebook.run(1)
         panel = PanelPage(page)
         panel.wait("Ready")

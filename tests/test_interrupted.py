@@ -207,11 +207,7 @@ def idle(one):
     return one["msg_type"] == "status" and one["content"]["execution_state"] == "idle"
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    yield one
-    one.stop()
+IN_THE_KERNEL = ""
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`together_nb.items`: items from whatever holds them, and the names that a template is filled from."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

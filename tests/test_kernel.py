@@ -7,20 +7,16 @@ import threading
 
 import pytest
 
-from tests.kernels import WIDGET, Kernel, sent_at
+from tests.kernels import WIDGET, sent_at
 from tests.servers import ScriptedServer, answers, replies
 from tests.test_panel import held_until
 
 WORDS = ("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".\n\n")
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    one.run("import threading, together_nb; from ipywidgets.widgets import widget").wait()
-    one.run("together_nb.settings.model = 'test/chat'").wait()
-    yield one
-    one.stop()
+IN_THE_KERNEL = """import threading, together_nb
+from ipywidgets.widgets import widget
+together_nb.settings.model = 'test/chat'"""
 
 
 @pytest.fixture

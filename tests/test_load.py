@@ -1,9 +1,4 @@
-"""Many streams at once, many one after the other, and a very long one: all is there, and nothing stays behind.
-
-The figures are printed: ``python -m pytest tests/test_load.py --all -s -n 0``.
-"""
-
-from __future__ import annotations
+"""Many streams at once, many one after the other, and a very long one: all is there, and nothing stays behind."""
 
 import gc
 import itertools
@@ -65,7 +60,6 @@ def nothing_left_behind():
     """Afterwards there are no more threads and descriptors than before."""
     threads, files = set(threading.enumerate()), descriptors()
     yield
-    print(f"threads and descriptors: {len(threads)}, {files} before, {threading.active_count()}, {descriptors()} after")
     assert set(threading.enumerate()) <= threads
     assert descriptors() <= files
 
@@ -132,7 +126,6 @@ def test_answers_in_turn_go_over_one_connection_and_take_no_more_memory():
         del answer
         gc.collect()
         grown = sys.getallocatedblocks() - warm
-        print(f"from answer {WARM} to {IN_TURN}: {grown:+,} blocks of memory")
         assert server.connections == 1
     assert grown < IN_TURN - WARM  # not even a block for each answer
 
@@ -168,8 +161,6 @@ def test_of_very_many_tokens_none_is_lost_and_they_take_little_more_than_their_t
             left, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    figures = {"of text": len(text), "at most": most, "with the answer": held, "without": left}
-    print(", ".join(f"{size / 1e6:.1f} MB {name}" for name, size in figures.items()))
     # The text is held twice when it is joined, and its last pieces apart: far from an object a token.
     assert most < 10 * len(text)
     assert held < 5 * len(text)

@@ -495,13 +495,6 @@ def test_repetitions_of_nothing_take_no_time(pattern):
     assert "".join(piece.text for piece in pieces) == ('"x"' if pattern.endswith("x") else '""')
 
 
-@pytest.mark.parametrize("name", ["items", "letters", "one of constants", "all of all of", "repetition", "types"])
-def test_a_schema_that_cannot_fit_is_400_with_a_reason(server, name):
-    reply = raw(server, message(chat(BOMBS[name]), LAST))
-    assert status(reply) == 400
-    assert error_of(reply)["param"] == "response_format"
-
-
 def test_a_schema_that_is_large_and_sensible_is_answered(server):
     countries = {"oneOf": [{"const": f"country {number}", "title": f"No. {number}"} for number in range(249)]}
     pets = {"oneOf": [obj(kind={"const": f"kind {number}"}, name={"type": "string"}) for number in range(30)]}

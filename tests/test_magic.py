@@ -54,13 +54,6 @@ def sent(server):
     return server.requests.pop().json()
 
 
-def failure(shell, capsys, cell):
-    """The lines that a failing cell shows."""
-    assert not shell.run_cell(cell).success
-    lines = capsys.readouterr().out.strip().splitlines()
-    return lines[:-1] if lines[-1].startswith("[") else lines
-
-
 # The answer
 
 
@@ -76,20 +69,11 @@ def test_a_cell_streams_its_answer_and_binds_it_and_show_none_writes_nothing(she
     assert (capsys.readouterr().out, shell.user_ns["other"].text) == ("", "The answer.")
 
 
-def test_what_came_before_a_break_is_shown_kept_and_bound(shell, server, capsys):
-    server.script = answers(["half\x1b]52;c;aGk=\x07", " of\u202e"], finish=None, done=False)
-    lines = failure(shell, capsys, "%%together -o part\nhello")
-    assert lines[0] == r"half\x1b]52;c;aGk=\x07 of\u202e"  # which a terminal does not obey
-    assert "connection lost" in lines[1]
-    assert lines[2].startswith("ConnectionLostError: ")
-    assert (shell.user_ns["part"].chunks, shell.user_ns["part"].error) == (2, "connection lost")
-
-
-def test_a_request_that_gets_nothing_leaves_the_earlier_answer_where_it_is(shell, server):
-    shell.run_cell("%%together -o told\nhello").raise_error()
-    server.script = replies(429, {"error": {"message": "slow down"}})
-    assert not shell.run_cell("%%together -o told\nhello").success
-    assert shell.user_ns["told"].text == shell.user_ns["_together"].text == "The answer."
+def test_what_came_before_a_break_is_bound_and_a_request_that_gets_nothing_leaves_it_where_it_is(shell, server):
+    for script in (answers(["half"], finish=None, done=False), replies(429, {"error": {"message": "slow down"}})):
+        server.script = script
+        assert not shell.run_cell("%%together -o told\nhello").success
+    assert shell.user_ns["told"].text == shell.user_ns["_together"].text == "half"
     assert len(history) == 1
 
 
@@ -168,7 +152,8 @@ def test_config_files_of_ipython_count():
     ids=range(13),
 )  # fmt: skip
 def test_it_is_refused_in_two_short_lines_without_a_key_and_nothing_is_sent(shell, server, capsys, cell, first, second):
-    lines = failure(shell, capsys, cell)
+    assert not shell.run_cell(cell).success
+    lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"InputError: {first}")
     assert lines[1].startswith(second)
@@ -211,17 +196,6 @@ def test_the_key_and_what_leads_to_it_are_not_filled_in(shell, server, environ, 
     names += "{In} {_ih} {Out} {exit}"
     shell.run_cell(f"%%together --system '{names}'\n{names} {{In[0]}}").raise_error()
     assert [one["content"] for one in sent(server)["messages"]] == [names, f"{names} "]
-
-
-def test_a_value_over_the_limit_is_an_error_and_nothing_is_sent(shell, server, capsys):
-    shell.user_ns.update(big="x" * 100_001, some="x" * 1000)
-    for prompt in ("{big}", "{some}" * 101):
-        _, second = failure(shell, capsys, f"%%together\nTell {prompt}")
-        assert "fill_limit" in second
-    assert server.requests == []
-    shell.run_cell("%config TogetherMagics.fill_limit = 200_000").raise_error()
-    shell.run_cell("%%together\nTell {big}").raise_error()
-    assert len(sent(server)["messages"][0]["content"]) == 100_006
 
 
 HERO, LONG, ROLE = "{hero} = Ada \\x1b[31m", "{long} = x", "{role} = a poet"
@@ -273,14 +247,11 @@ def test_the_status_tells_where_it_stands(shell, capsys, environ):
     assert "0123456789" not in out
 
 
-def test_models_lists_ids_and_prices_and_can_be_searched(shell, server, capsys):
+def test_models_lists_ids_and_prices(shell, server, capsys):
     shell.run_cell("%together models").raise_error()
     _, *lines = capsys.readouterr().out.splitlines()
     rows = ["test/chat", "chat", "1.00", "2.00"], ["test/base", "completions", "0.50", "0.50"]
     assert tuple(line.split() for line in lines[:2]) == rows
-    shell.run_cell("%together models BASE").raise_error()
-    out = capsys.readouterr().out
-    assert ("test/base" in out, "test/chat" in out) == (True, False)
 
 
 @pytest.mark.parametrize(

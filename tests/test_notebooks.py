@@ -1,7 +1,5 @@
 """The lessons: each runs from top to bottom, with no key and with one, and is saved as it should be."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tempfile
@@ -17,12 +15,14 @@ from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.local.server import LocalServer
 
 PATHS = {path.stem: path for path in lessons()}
-APPS = ["playground"]
 LESSONS = ["quickstart", "streaming", "sampling", "probabilities", "conversations", "many-prompts"]
 KEY = "tok-canary-6b1f0e7d9c"
 MODELS_ASKED = "import together_nb\nprint('models:', *{one.request.model for one in together_nb.history})"
 MOST_CHARACTERS = 105  # of a line: as many as JupyterLab shows at 1,280 px, its list of files open
 TOY_NOTE = "a toy n-gram model"
+SECRET = re.compile(
+    r"TOGETHER_API_KEY=|\b[0-9a-f]{64}\b|Bearer \w|\b(tok|tgp|sk)[-_]\w|/home/|/root|/tmp/|/usr/|/Users/|[A-Z]:\\\\"
+)
 
 
 def code(notebook):
@@ -31,11 +31,6 @@ def code(notebook):
 
 def prose(notebook):
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-
-
-@pytest.fixture(params=PATHS)
-def saved(request):
-    return read(PATHS[request.param])
 
 
 @pytest.fixture(params=LESSONS)
@@ -101,30 +96,19 @@ def test_it_runs_with_a_key_on_another_model_once_its_one_line_is_changed(name):
 # Saved
 
 
-def test_it_is_saved_as_it_was_run_and_every_cell_says_something(saved):
+@pytest.mark.parametrize("name", PATHS)
+def test_it_is_saved_as_it_was_run_and_clean_every_cell_says_something_and_none_has_a_widget_a_key_or_a_path(name):
+    saved = read(PATHS[name])
     assert [cell.execution_count for cell in code(saved)] == list(range(1, len(code(saved)) + 1))
     assert list(silent_cells(saved)) == []
     assert [one for cell in code(saved) for one in cell.outputs if one.output_type == "error"] == []
-
-
-def test_what_is_saved_is_clean(saved):
-    assert nbformat.writes(cleaned(saved)) == nbformat.writes(saved)
-    nbformat.validate(saved)
-
-
-def test_it_is_saved_with_no_widget_key_or_path(saved):
     text = nbformat.writes(saved)
+    assert nbformat.writes(cleaned(saved)) == text
+    nbformat.validate(saved)
     assert "application/vnd.jupyter.widget" not in text
-    assert "widgets" not in saved.metadata
     for path in (PATHS["quickstart"].parents[1], Path.home(), sys.prefix, tempfile.gettempdir()):
         assert f"{path}/" not in text
-    assert (
-        re.search(
-            r"TOGETHER_API_KEY=|\b[0-9a-f]{64}\b|Bearer \w|\b(tok|tgp|sk)[-_]\w|/home/|/root|/tmp/|/usr/|/Users/|[A-Z]:\\\\",
-            text,
-        )
-        is None
-    )
+    assert SECRET.search(text) is None
 
 
 # Taught
@@ -150,11 +134,8 @@ def test_it_says_what_will_be_seen_asks_and_ends_with_something_to_try(lesson):
     assert last.count("\n- ") >= 3
 
 
-def test_its_code_fits_a_projector(lesson):
+def test_its_code_fits_a_projector_and_its_links_lead_to_notebooks(lesson):
     assert [line for cell in code(lesson) for line in cell.source.splitlines() if len(line) > MOST_CHARACTERS] == []
-
-
-def test_its_links_lead_to_notebooks(lesson):
     linked = re.findall(r"\]\(([^)]+)\)", "\n".join(prose(lesson)))
     assert linked
     assert [one for one in linked if not (PATHS["quickstart"].parent / one).is_file()] == []

@@ -1,7 +1,5 @@
 """`together_nb.pace`: a batch slows down together, once for each refusal, and finds its way up again."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

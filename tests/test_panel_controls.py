@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused_below_its_field_and_changes_nothing(panel,
         assert getattr(settings, name) == value
 
 
-def test_a_slider_and_its_field_are_one_value(panel):
+def test_a_slider_and_its_field_are_one_value_without_float_noise_or_a_bound_of_the_sliders(panel):
     for parameter in (one for one in PARAMETERS.values() if one.slider):
         name, (low, high, step) = parameter.name, parameter.slider
         for value in (high, low, low + step):
@@ -142,20 +142,11 @@ def test_a_slider_and_its_field_are_one_value(panel):
         assert slider(panel, name).value == high
         slider(panel, name).value = slider(panel, name).min
         assert (getattr(settings, name), is_unset(panel, name)) == (None, True)
-
-
-def test_a_slider_leaves_no_float_noise_and_keeps_a_value_beyond_its_ends(panel, server):
     slider(panel, "temperature").value = 0.05 * 3
     field(panel, "max_tokens").value = "100000"
     assert (field(panel, "temperature").value, field(panel, "max_tokens").value) == ("0.15", "100000")
     assert slider(panel, "max_tokens").value == slider(panel, "max_tokens").max
-    ui.ask(panel)
-    assert (sent(server)["temperature"], sent(server)["max_tokens"]) == (0.15, 100000)
-
-
-def test_each_line_of_stop_is_a_text_of_its_own(panel):
-    field(panel, "stop").value = "\\n\\n\n###\n"
-    assert settings.stop == ["\n\n", "###"]
+    assert (settings.temperature, settings.max_tokens) == (0.15, 100000)
 
 
 def test_the_panels_defaults_are_set_and_bad_ones_are_refused_by_name(server):
@@ -226,9 +217,7 @@ def test_the_panel_does_not_wait_for_the_list_of_models(server):
 @pytest.mark.parametrize(
     ("models", "reason"),
     [
-        (None, "HTTP 404"),
         (replies(500, {"error": {"message": "<b>out</b> of order"}}), "<b>out</b> of order"),
-        (replies(200, b"<html>", content_type="text/html"), "text/html"),
         (lambda exchange: exchange.cut(), ""),
     ],
 )
@@ -258,39 +247,23 @@ def test_another_server_or_key_has_another_list(panel, server):
 # One setting
 
 
-def test_the_panel_and_config_set_the_same_both_ways(panel, server):
+def test_what_config_sets_is_shown(panel):
     with ipython() as shell:
-        magics = next(one for one in shell.configurables if type(one).__name__ == "TogetherMagics")
         for parameter, value in EXAMPLES:
             name = parameter.name
-            field(panel, name).value = typed(parameter, value)
-            assert getattr(magics, name) == value
-            ui.click(panel, f"Unset {name}")
-            assert getattr(magics, name) is None
             shell.run_cell(f"%config TogetherMagics.{name} = {value!r}").raise_error()
             assert (field(panel, name).value, is_unset(panel, name)) == (typed(parameter, value), False)
             assert all(widget.value == min(value, widget.max) for widget in sliders(panel, name))
             shell.run_cell(f"%config TogetherMagics.{name} = None").raise_error()
             assert is_unset(panel, name)
-        model(panel).value = "some/model"
-        assert magics.model == "some/model"
-        shell.run_cell("%config TogetherMagics.model = 'test/chat'").raise_error()
-        assert model(panel).value == "test/chat"
-        slider(panel, "temperature").value = 0.5
-        shell.run_cell("%%together --show none\nhello").raise_error()
-        assert sent(server)["temperature"] == 0.5
+        shell.run_cell("%config TogetherMagics.model = 'some/model'").raise_error()
+        assert model(panel).value == "some/model"
 
 
-def test_two_panels_stay_in_step(server):
+def test_two_panels_stay_in_step_and_one_goes_on_when_the_other_is_closed(server):
     with ui.opened(server) as first, ui.opened(server) as second:
         field(first, "temperature").value = "0.25"
         assert (field(second, "temperature").value, slider(second, "temperature").value) == ("0.25", 0.25)
-        slider(second, "top_k").value = 7
-        assert (field(first, "top_k").value, is_unset(first, "top_k")) == ("7", False)
-        ui.click(first, "Unset temperature")
-        assert is_unset(second, "temperature")
-        model(second).value = "some/model"
-        assert model(first).value == "some/model"
         first.close()
         field(second, "temperature").value = "1"
         assert settings.temperature == 1

@@ -1,7 +1,5 @@
 """The README's pictures: those that are saved, and those that the script would take now."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -36,30 +34,17 @@ def test_the_saved_pictures_are_small_and_sharp_and_not_blank():
     check(FOLDER)
 
 
-@pytest.fixture(scope="module")
-def taken(browser, tmp_path_factory):
-    """A folder of pictures that were taken now, and what could be read on each; by a person with a key and a server of their own."""
-    folder = tmp_path_factory.mktemp("pictures")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOGETHER_API_KEY", "a-key-that-no-picture-needs")
-        patch.setenv("TOGETHER_MODEL", "nobody/nothing")
-        patch.setenv("TOGETHER_BASE_URL", "http://127.0.0.1:9")
-        texts = {
-            name: take(browser, tmp_path_factory.mktemp("lab"), folder / name)
-            for name, take in ((STREAMING, take_streaming), (PANEL, take_panel))
-        }
-    return folder, texts
-
-
 @pytest.mark.browser
 @pytest.mark.slow
-def test_pictures_that_are_taken_now_are_sharp_and_show_what_they_are_to_show(taken):
-    folder, texts = taken
+def test_pictures_that_are_taken_now_are_sharp_and_show_what_they_are_to_show(browser, environ, tmp_path_factory):
+    """By a person with a key and a server of their own."""
+    folder = tmp_path_factory.mktemp("pictures")
+    environ(TOGETHER_API_KEY="no-picture-needs-it", TOGETHER_MODEL="nobody/no", TOGETHER_BASE_URL="http://127.0.0.1:9")
+    streaming = take_streaming(browser, tmp_path_factory.mktemp("lab"), folder / STREAMING)
+    panel = take_panel(browser, tmp_path_factory.mktemp("lab"), folder / PANEL)
     check(folder)
     # The answer streams: there is more of this sentence, and a footer once it has ended.
-    assert re.search(
-        r"over the telephone while her brother\s+local/ngram · 81 chunks · [\d.]+ s$", texts[STREAMING].rstrip()
-    )
-    assert re.search(r"^Done$", texts[PANEL], re.MULTILINE)
-    (strip,) = re.findall(r"^“.+” \d+\.\d %, log-probability .+$", texts[PANEL], re.MULTILINE)
-    assert len(re.findall(r"\d+\.\d %$", texts[PANEL].partition(strip)[2], re.MULTILINE)) == 8
+    assert re.search(r"over the telephone while her brother\s+local/ngram · 81 chunks · [\d.]+ s$", streaming.rstrip())
+    assert re.search(r"^Done$", panel, re.MULTILINE)
+    (strip,) = re.findall(r"^“.+” \d+\.\d %, log-probability .+$", panel, re.MULTILINE)
+    assert len(re.findall(r"\d+\.\d %$", panel.partition(strip)[2], re.MULTILINE)) == 8

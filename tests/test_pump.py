@@ -1,7 +1,5 @@
 """`together_nb.pump`: a stream read in a thread."""
 
-from __future__ import annotations
-
 import pytest
 
 from together_nb.completion import Chunk, Token

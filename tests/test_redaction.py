@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from together_nb.config import Key
-from together_nb.endpoint import Endpoint
 from together_nb.redaction import Secret, is_placeholder
 
 RANDOM = "Zq7xWd9vKf3/Lm5tRt8+Yb2nNc6=Hj4kUv0pXe1s"
@@ -128,9 +127,3 @@ def test_it_takes_time_in_proportion_to_the_text(key):
         slices.clear()
         Secret(key).spans(Counted(text))
         assert len(slices) < 8 * len(text)
-
-
-def test_the_key_of_an_endpoint_follows_the_same_rules():
-    text = "The model test/chat takes messages with content, not EMPTY."
-    assert Endpoint("https://h.example", Key("EMPTY", "a test")).without_key(text) == text
-    assert Endpoint("https://h.example", Key(RANDOM, "a test")).without_key(RANDOM[:9]) == "…"

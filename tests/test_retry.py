@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.kernels import Kernel
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent
 from tests.test_magic import ipython
-from tests.test_panel import click, enabled, figures, opened, state, until
+from tests.test_panel import click, enabled, figures, in_turn, opened, state, until
 from together_nb import complete, history, models, retry, settings, stream
 from together_nb.completer import model_names
-from together_nb.errors import APIStatusError, NotFoundError, TogetherError
+from together_nb.errors import NotFoundError, TogetherError
 from together_nb.panel.status import State
 from together_nb.retry import Retries, Wait, asked_for, may_pass, told_to
 from together_nb.wiretap import Wiretap
@@ -25,6 +22,7 @@ from together_nb.wiretap import Wiretap
 OF_A_SECOND = "(in 1 s|now)"
 OF_A_MINUTE = r"in (60|5\d) s"
 OPTIONS = {"model": "test/chat", "api": "chat"}
+KEY = "sk-secret-0123456789abcdef"
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,16 +36,6 @@ def passing(after=None):
     error = TogetherError("It failed.")
     error.passing, error.retry_after = "rate limited", after
     return error
-
-
-def in_turn(*scripts):
-    """The first request gets the first script, and so on; the last one gets all the others."""
-    left = list(scripts)
-
-    def script(exchange):
-        (left.pop(0) if len(left) > 1 else left[0])(exchange)
-
-    return script
 
 
 def limited(seconds="60"):
@@ -125,37 +113,21 @@ def test_the_statuses_that_may_pass():
     assert [status for status in range(400, 600) if may_pass(status)] == [408, 409, 429, *range(500, 600)]
 
 
-# How often, and who is told
+# What is sent, and who is told
 
 
-@pytest.mark.parametrize("most", [0, 1, 4])
-def test_the_settings_say_how_often(most, waits):
-    settings.max_retries = most
-    with ScriptedServer(replies(503, {"error": "busy"})) as server:
-        with pytest.raises(APIStatusError):
-            complete("hello", base_url=server.base_url, **OPTIONS)
-        assert (len(server.requests), len(waits)) == (most + 1, most)
-
-
-def test_each_request_is_the_same_and_only_one_answer_is_kept(waits):
-    with ScriptedServer(limited("7")) as server:
-        complete("hello", base_url=server.base_url, **OPTIONS, temperature=0.5, api_key="sk-0123456789abcdef")
-    first, second = server.requests
-    assert (first.body, first.headers["authorization"]) == (second.body, second.headers["authorization"])
-    assert waits == ["rate limited; trying again in 7 s"]
-    assert [kept.text for kept in history] == ["Once upon"]
-
-
-def test_what_came_of_one_try_is_not_mixed_with_the_next(waits):
+def test_each_request_is_the_same_and_what_came_of_one_is_not_mixed_with_the_next(waits):
     def cut(exchange):
         exchange.chunked().event(exchange.payload("") | {"id": "the first"})
         exchange.send(b": cut")
         exchange.cut()
 
     with ScriptedServer(in_turn(cut, replies(200, b'data: {"choices": [{"text": "Once"}]}\n\n[DONE]'))) as server:
-        answer = stream("hello", base_url=server.base_url, model="test/chat", api="inference")
+        answer = stream("hello", base_url=server.base_url, model="test/chat", api="inference", api_key=KEY)
         answer.wiretap = Wiretap()
         assert [chunk.text for chunk in answer if chunk.text] == ["Once"]
+    first, second = server.requests
+    assert (first.body, first.headers["authorization"]) == (second.body, second.headers["authorization"])
     assert (answer.completion.id, len(waits)) == ("", 1)
     assert [line.text for line in answer.wiretap.since(2)][:2] == [": cut", 'data: {"choices": [{"text": "Once"}]}']
 
@@ -205,7 +177,7 @@ def test_a_key_that_a_server_of_a_list_repeats_is_not_shown_while_it_is_waited_f
         exchange.cut()
 
     with ScriptedServer(silent(), models=repeat) as server, pytest.raises(TogetherError) as caught:
-        models(base_url=server.base_url, api_key="sk-secret-0123456789abcdef")
+        models(base_url=server.base_url, api_key=KEY)
     assert len(waits) == 4
     assert "secret" not in f"{waits} {caught.value}"
 
@@ -242,14 +214,6 @@ def test_cancel_ends_the_look_up_of_a_hint(monkeypatch):
         assert not answer.cancelled
 
 
-def test_ctrl_c_ends_a_wait():
-    with ScriptedServer(limited()) as server, told_to(lambda wait: os.kill(os.getpid(), signal.SIGINT)):
-        with pytest.raises(KeyboardInterrupt):
-            complete("hello", base_url=server.base_url, **OPTIONS)
-        assert len(server.requests) == 1
-    assert [kept.cancelled for kept in history] == [True]
-
-
 # In a terminal and in a notebook
 
 
@@ -266,12 +230,7 @@ def test_a_terminal_is_told_in_a_line(capsys):
     assert all(re.fullmatch(rf"\(rate limited; trying again {OF_A_SECOND} · Ctrl-C stops\)", wait) for wait in waits)
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    one = Kernel(tmp_path_factory.mktemp("kernel"))
-    one.run("import together_nb; together_nb.settings.model = 'test/chat'").wait()
-    yield one
-    one.stop()
+IN_THE_KERNEL = "import together_nb; together_nb.settings.model = 'test/chat'"
 
 
 def run_in(kernel, server, cell, **options):

@@ -15,11 +15,8 @@ from together_nb.completion import Choice, CompletionRequest
 from together_nb.errors import InputError
 from together_nb.schema import ANY_JSON, Schema, schema_of
 
-PERSON = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
-    "required": ["name"],
-}
+PROPERTIES = {"name": {"type": "string"}, "age": {"type": "integer"}}
+PERSON = {"type": "object", "properties": PROPERTIES, "required": ["name"]}
 TITLED = {**PERSON, "title": "A person!"}
 
 

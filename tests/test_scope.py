@@ -1,7 +1,5 @@
 """`together_nb.scope`: what is begun within can be ended from outside."""
 
-from __future__ import annotations
-
 import threading
 
 from tests.servers import PATIENCE, ScriptedServer, silent
@@ -17,32 +15,25 @@ class Work:
         self.cancelled += 1
 
 
-def test_all_that_joined_is_ended_and_what_joins_later_at_once():
-    one, other, late, alone, scope = Work(), Work(), Work(), Work(), Scope()
+def test_ending_a_scope_ends_all_that_joined_within_it_and_what_joins_later_at_once_and_nothing_around_it():
+    inner, outer = Scope(), Scope()
+    alone, around, one, other, after, late = works = [Work() for _ in range(6)]
     joins(alone)
-    with scope:
-        joins(one)
-        joins(other)
-    assert not scope.cancelled
-    scope.cancel()
-    with scope:
-        joins(late)
-    joins(alone)
-    assert [work.cancelled for work in (one, other, late, alone)] == [1, 1, 1, 0]
-    assert scope.cancelled
-
-
-def test_ending_a_scope_ends_those_within_and_not_those_around():
-    inner, outer, within, around, after = Scope(), Scope(), Work(), Work(), Work()
     with outer:
         joins(around)
         with inner:
-            joins(within)
+            joins(one)
+            joins(other)
         joins(after)
+    assert not inner.cancelled
     inner.cancel()
-    assert (within.cancelled, around.cancelled, after.cancelled) == (1, 0, 0)
+    assert inner.cancelled
+    with inner:
+        joins(late)
+    joins(alone)
+    assert [work.cancelled for work in works] == [0, 0, 1, 1, 0, 1]
     outer.cancel()
-    assert (within.cancelled, around.cancelled, after.cancelled) == (2, 1, 1)
+    assert [work.cancelled for work in works] == [0, 1, 2, 2, 1, 2]
 
 
 def test_a_wait_in_a_scope_that_was_ended_is_neither_told_nor_waited_for():

@@ -1,7 +1,5 @@
 """What the session cost: counted by the server, priced by its list, and otherwise unknown."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.servers import ScriptedServer, answers, replies, silent_after

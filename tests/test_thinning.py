@@ -1,7 +1,5 @@
 """`together_nb.thinning`: each message is written once, and what comes back is what was written."""
 
-from __future__ import annotations
-
 import copy
 import json
 

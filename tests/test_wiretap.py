@@ -1,7 +1,5 @@
 """The lines of a stream as they came: however the bytes were cut, the last ones kept, with their moments."""
 
-from __future__ import annotations
-
 import re
 from contextlib import nullcontext
 from itertools import pairwise

@@ -1,27 +1,20 @@
 """A notebook in a real JupyterLab and a real browser, to measure in: what is on the page when, and the page's tasks."""
 
-from __future__ import annotations
-
 import functools
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.benchmarks.clients import BARE
+from tests.benchmarks.figures import Bench, Row
+from tests.benchmarks.kernel import setup
+from tests.benchmarks.workers import ROOT
 from tests.lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, write_notebook
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.benchmarks.figures import Row
-    from tests.benchmarks.run import Bench
-
-_ROOT = Path(__file__).parents[2]
 _ROUND_TRIPS = 30
 _QUIET = 500  # milliseconds without a change, after which nothing more is drawn
-FIRST_CELL = "%load_ext together_nb\nfrom tests.benchmarks.clients import CLIENTS"
 
 # Follows the end of a cell's output, as its reader does, and tells of it:
 # `shown`: which numbered token was the last one on the page, and when it had been painted;
@@ -82,27 +75,16 @@ def in_browser(figure: Callable[[Bench], list[Row]]) -> Callable[[Bench], list[R
 
 
 class Page(Notebook):
-    """A notebook on the page of a browser, its kernel connected.
-
-    Parameters
-    ----------
-    page
-        Playwright's.
-    lab
-        The server.
-    name
-        The notebook's file.
-    """
+    """A notebook on the page of a browser, its kernel connected, its first cell run."""
 
     def __init__(self, page: Any, lab: Lab, name: str) -> None:
         super().__init__(page, lab, name)
-        self._ahead = 0.0
         self.go(0)
 
-    def go(self, cell: int, seconds: float = 120) -> None:
-        """Run a cell to its end."""
+    def go(self, cell: int) -> None:
+        """Run a cell to its end,."""
         self.run(cell)
-        self.wait_run(cell, seconds)
+        self.wait_run(cell, 180)
 
     def clear(self) -> None:
         """Take all outputs from the page."""
@@ -113,21 +95,9 @@ class Page(Notebook):
         """Note from now on what that cell shows."""
         self.page.evaluate(_WATCH, [cell, _QUIET])
 
-    def until(self, token: int) -> None:
-        """Until a numbered token has been painted."""
-        self.page.evaluate("number => watched.until(number)", token)
-
     def quiet(self) -> None:
         """Until nothing more is drawn."""
         self.page.evaluate("() => watched.quiet()")
-
-    def count(self, cell: int, selector: str) -> int:
-        """How many of these elements a cell shows."""
-        return self.output(cell).locator(selector).count()
-
-    def text(self, cell: int) -> str:
-        """All that a cell shows."""
-        return self.output(cell).evaluate("e => e.textContent")
 
     def clock(self) -> float:
         """Seconds by which the page's clock is ahead of this one's, by the quickest of several looks at it."""
@@ -142,30 +112,15 @@ class Page(Notebook):
 
 @contextmanager
 def opened(bench: Bench, *cells: str) -> Iterator[Page]:
-    """A notebook of these cells after `FIRST_CELL`, which has run."""
+    """A notebook of these cells after a first one, which knows the clients and the server."""
     from playwright.sync_api import sync_playwright
 
-    environment = {"TOGETHER_BASE_URL": bench.url, "PYTHONPATH": str(_ROOT)}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        write_notebook(folder / "bench.ipynb", FIRST_CELL, *cells)
-        lab = Lab(folder, environment=environment)
+        write_notebook(folder / "bench.ipynb", f"%load_ext together_nb\n{setup(bench)}", *cells)
+        lab = Lab(folder, environment={"TOGETHER_BASE_URL": bench.url, "PYTHONPATH": str(ROOT)})
         try:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-            try:
-                page = browser.new_page(viewport={"width": 1200, "height": 1000})
-                yield Page(page, lab, "bench.ipynb")
-            finally:
-                browser.close()
+            with playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS)) as browser:
+                yield Page(browser.new_page(viewport={"width": 1200, "height": 1000}), lab, "bench.ipynb")
         finally:
             lab.stop()
-
-
-def ours(model: str, *options: str) -> str:
-    """A cell that asks for that model's answer."""
-    return f"%%together {' '.join(('--api chat -m', model, *options))}\nTell"
-
-
-def printing(bench: Bench, model: str, client: str = BARE) -> str:
-    """A cell that prints each token of a peer's."""
-    return f"for token in CLIENTS[{client!r}]({bench.url!r}, {model!r}):\n    print(token, end='', flush=True)"

@@ -1,17 +1,12 @@
 """What something costs by how much there is already, and how much of that is growth."""
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
 
 from tests.benchmarks.figures import Check, Row, short
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 _TARGET = 1.5  # times as much as at the beginning
 
@@ -35,14 +30,14 @@ class Curve:
         first, *more = (f"{size:,}: {short(value)}" for size, value in self.medians.items())
         return "; ".join((f"at {first}", *more))
 
-    def each(self) -> Curve:
+    def each(self) -> "Curve":
         """Of a sum: what one more added to it, from each size to the next."""
         steps = Curve()
         for (before, less), (size, value) in itertools.pairwise(self.medians.items()):
             steps.add(size, [(value - less) / (size - before)])
         return steps
 
-    def beside(self, peer: Curve) -> Curve:
+    def beside(self, peer: "Curve") -> "Curve":
         """How many times as much as the peer's, round by round."""
         ratios = Curve()
         for size, values in self._at.items():
@@ -68,7 +63,7 @@ class Curves(defaultdict[str, Curve]):
 
     def rows(self, figures: Mapping[str, str]) -> list[Row]:
         """A row for each of `figures`, which are what to call a curve, by its name."""
-        return [Row(told, self[name].text, checks=(self[name].check(),)) for name, told in figures.items()]
+        return [Row(told, self[name].text, checks=[self[name].check()]) for name, told in figures.items()]
 
 
 def summed_up(title: str, rows: Sequence[Row]) -> list[Row]:
@@ -77,6 +72,6 @@ def summed_up(title: str, rows: Sequence[Row]) -> list[Row]:
     worst = max(growth, key=growth.__getitem__)
     check = Check(f"times at most, of {len(growth)} costs ({worst})", growth[worst], _TARGET)
     return [
-        replace(rows[0], figure=f"{title}: {rows[0].figure}", checks=(check,)),
+        replace(rows[0], figure=f"{title}: {rows[0].figure}", checks=[check]),
         *(replace(row, figure=f"{title}, in detail: {row.figure}", detail=True) for row in rows),
     ]

@@ -1,29 +1,18 @@
 """The embedded engine: its training, and how fast it writes."""
 
-from __future__ import annotations
-
-import json
-import subprocess
-import sys
 import time
+from collections.abc import Iterable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.benchmarks.figures import Check, Row, Series
-from tests.benchmarks.kernel import ROOT
-from tests.kernels import environment_without
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from tests.benchmarks.run import Bench
+from tests.benchmarks.figures import Bench, Check, Row, Series
+from tests.benchmarks.workers import Worker, answer_lines
 
 _PROMPT = "Once upon a time"
 _SAMPLING: dict[str, Any] = {
     "temperature": 0.8, "top_p": 0.95, "top_k": 50, "min_p": 0.01, "repetition_penalty": 1.1, "presence_penalty": 0.2,
-    "frequency_penalty": 0.2, "logprobs": 5,
+    "frequency_penalty": 0.2, "logprobs": 5, "max_tokens": 500,
 }  # fmt: skip
-_LONGEST = 500  # tokens of one answer
 _WARM = 3  # answers
 
 
@@ -38,7 +27,7 @@ def _generated(seed: int) -> Iterator[int]:
     from together_nb import SamplingParams
     from together_nb.local.ngram import default_model
 
-    for piece in default_model().generate(_PROMPT, SamplingParams(**_SAMPLING, seed=seed, max_tokens=_LONGEST)):
+    for piece in default_model().generate(_PROMPT, SamplingParams(**_SAMPLING, seed=seed)):
         yield _alternatives(piece.text, piece.top)
 
 
@@ -47,7 +36,7 @@ def _streamed(seed: int) -> Iterator[int]:
     from together_nb import settings, stream
 
     settings.local_tokens_per_second = 0
-    for chunk in stream(_PROMPT, model="local/ngram", **_SAMPLING, seed=seed, max_tokens=_LONGEST):
+    for chunk in stream(_PROMPT, model="local/ngram", **_SAMPLING, seed=seed):
         yield _alternatives(chunk.text, chunk.tokens[0].top if chunk.tokens else ())
 
 
@@ -61,45 +50,39 @@ def _per_second(answers: Iterable[Iterator[int]], tokens: int) -> float:
     return came / (time.perf_counter() - begun)
 
 
-def _measure(tokens: int) -> dict[str, float]:
+def _measured(tokens: str) -> list[float]:
     begun = time.perf_counter()
     from together_nb.local.ngram import default_model
 
     default_model()
-    told = {"training": time.perf_counter() - begun}
+    told = [time.perf_counter() - begun]
     # No seed twice: what the one wrote, the model's caches would have ready for the other.
     seeds = count()
-    for name, answer in (("generator", _generated), ("stream", _streamed)):
+    for answer in (_generated, _streamed):
         for _ in range(_WARM):
             sum(answer(next(seeds)))
-        told[name] = _per_second(map(answer, seeds), tokens)
+        told.append(_per_second(map(answer, seeds), int(tokens)))
     return told
 
 
 def engine(bench: Bench) -> list[Row]:
     """Each round in a process of its own."""
-    tokens = bench.of(2_000, 200)
-    told = []
+    rounds = []
     for _ in range(bench.of(5, 1)):
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.engine", str(tokens)],
-            cwd=ROOT, env=environment_without("TOGETHER_"), stdout=subprocess.PIPE, check=True, text=True,
-        )  # fmt: skip
-        told.append(json.loads(ran.stdout))
-    training, generator, stream = (
-        Series.of([one[name] for one in told]) for name in ("training", "generator", "stream")
-    )
-    how = "tokens a second, 5 log-probabilities each, all penalties"
+        with Worker("engine") as worker:
+            rounds.append(worker.ask(bench.of("2000", "200")))
+    training, generator, stream = map(Series, zip(*rounds, strict=True))
+
+    def row(engine: str, speed: Series) -> Row:
+        figure = f"{engine}: tokens a second, 5 log-probabilities each, all penalties"
+        return Row(figure, speed, {}, [Check("a second", speed.median, 5_000, at_most=False)])
+
     return [
-        Row("embedded engine: import and training, s", training, {}, (Check("s", training.median, 1, better=0.3),)),
-        Row(f"embedded engine: {how}", generator, {}, (_fast(generator),)),
-        Row(f"embedded engine through its server, as `stream` has them: {how}", stream, {}, (_fast(stream),)),
+        Row("embedded engine: import and training, s", training, {}, [Check("s", training.median, 1, better=0.3)]),
+        row("embedded engine", generator),
+        row("embedded engine through its server, as `stream` has them", stream),
     ]
 
 
-def _fast(series: Series) -> Check:
-    return Check("a second", series.median, 5_000, at_most=False)
-
-
 if __name__ == "__main__":
-    print(json.dumps(_measure(int(sys.argv[1]))))
+    answer_lines(_measured)

@@ -1,34 +1,42 @@
 """The rows of the table: a figure, what its peers have, and what it is to be."""
 
-from __future__ import annotations
-
 import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+_T = TypeVar("_T")
 OURS = "together_nb"
 RESULTS = Path(__file__).parent / "results.json"  # of the run that stands in README.md beside it
 
 
-@dataclass(frozen=True)
+@dataclass
+class Bench:
+    """What the figures are measured with."""
+
+    feed: Any  # the server
+    short: bool  # whether it is only to be seen that all of it works
+
+    @property
+    def url(self) -> str:
+        return self.feed.url
+
+    def of(self, whole: _T, short: _T) -> _T:
+        """One or the other, as this is a short run or not."""
+        return short if self.short else whole
+
+    def say(self, words: str) -> None:
+        """Tell how far it has come, beside the table."""
+        print(words, file=sys.stderr, flush=True)
+
+
 class Series:
-    """One figure, measured in several rounds.
+    """One figure, measured in several rounds, in their order."""
 
-    Parameters
-    ----------
-    values
-        In the order of the rounds.
-    """
-
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Series:
-        return cls(tuple(map(float, values)))
+    def __init__(self, values: Iterable[float]) -> None:
+        self.values = tuple(map(float, values))
 
     @property
     def median(self) -> float:
@@ -38,9 +46,9 @@ class Series:
         """The smallest value that `which` percent are not above."""
         return sorted(self.values)[max(-(-len(self.values) * which // 100), 1) - 1]
 
-    def over(self, other: Series) -> Series:
+    def over(self, other: "Series") -> "Series":
         """The ratios of the rounds."""
-        return Series.of([mine / its for mine, its in zip(self.values, other.values, strict=True)])
+        return Series(mine / its for mine, its in zip(self.values, other.values, strict=True))
 
     @property
     def text(self) -> str:
@@ -50,29 +58,24 @@ class Series:
         return f"{short(self.median)} ({short(self.percentile(25))} to {short(self.percentile(75))})"
 
 
+def in_turn(rounds: int, measures: Mapping[str, Callable[[], float]]) -> dict[str, Series]:
+    """The figures of those who take turns, by their names."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            values[name].append(measure())
+    return {name: Series(of_it) for name, of_it in values.items()}
+
+
 @dataclass(frozen=True)
 class Check:
-    """What a figure is to be, and whether it is.
+    """What a figure is to be, and whether it is."""
 
-    Parameters
-    ----------
-    what
-        In words, such as "times the bare loop".
-    value
-        As measured.
-    target
-        As the plan has it.
-    better
-        Where that is met with ease, what it is to be from now on.
-    at_most
-        Whether less is better.
-    """
-
-    what: str
+    what: str  # in words, such as "times the bare loop"
     value: float
-    target: float
-    better: float | None = None
-    at_most: bool = True
+    target: float  # as the plan has it
+    better: float | None = None  # where that is met with ease, what it is to be from now on
+    at_most: bool = True  # whether less is better
 
     def missed_by(self, target: float) -> float:
         """By which part of the target; 0 where it is met."""
@@ -97,29 +100,28 @@ class Check:
         return "met"
 
 
+def times_less(
+    series: Mapping[str, Series], peer: str, target: float, better: float | None = None, *, called: str | None = None
+) -> Check:
+    """How many times as much a peer has, by the median of the rounds."""
+    value = series[peer].over(series[OURS]).median
+    return Check(f"times less than {called or peer}", value, target, better, at_most=False)
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Parameters
-    ----------
-    figure
-        What was measured, with its unit.
-    ours
-        Median of the rounds and their spread, or a text.
-    peers
-        Of each peer the same, where it has the like; a text where it does not run here.
-    checks
-        What it is to be.
-    detail
-        Whether the page shows it only if it misses its target.
-    """
+    figure: str  # what was measured, with its unit
+    ours: Series | str  # or a text; of a peer that is one where it does not run here
+    peers: Mapping[str, Series | str] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
+    detail: bool = False  # whether the page shows it only if it misses its target
 
-    figure: str
-    ours: Series | str
-    peers: dict[str, Series | str] = field(default_factory=dict)
-    checks: tuple[Check, ...] = ()
-    detail: bool = False
+    @classmethod
+    def of(cls, figure: str, series: Mapping[str, Series], *checks: Check) -> "Row":
+        """Of ours and the others', by name."""
+        return cls(figure, series[OURS], {name: one for name, one in series.items() if name != OURS}, checks)
 
     def cells(self) -> list[str]:
         peers = "; ".join(f"{name} {_text(value)}" for name, value in self.peers.items())
@@ -127,13 +129,7 @@ class Row:
         told = "; ".join(verdicts) if len(verdicts) < 2 else "; ".join(
             f"{check.what}: {check.verdict}" for check in self.checks if check.verdict != "met"
         )  # fmt: skip
-        return [
-            self.figure,
-            _text(self.ours),
-            peers or "",
-            "; ".join(one.text for one in self.checks) or "",
-            told or "",
-        ]
+        return [self.figure, _text(self.ours), peers, "; ".join(one.text for one in self.checks), told]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -146,18 +142,11 @@ class Row:
         }
 
 
-HEAD = ["figure", OURS, "peers", "against the target", "result"]
-
-
 def table(cells: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
-    rows = [HEAD, [":--", "--:", ":--", ":--", ":--"], *cells]
+    head = ["figure", OURS, "peers", "against the target", "result"]
+    rows = [head, [":--", "--:", ":--", ":--", ":--"], *cells]
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-
-
-def times_less(ours: Series, peer: Series) -> Series:
-    """How many times as much the peer has, round by round."""
-    return peer.over(ours)
 
 
 def short(value: float) -> str:

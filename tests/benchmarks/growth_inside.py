@@ -1,27 +1,35 @@
 """What is called in the kernel that grows."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
-import json
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tests.benchmarks.clients import posted
 from tests.benchmarks.texts import tokens
-
-if TYPE_CHECKING:
-    from together_nb import Panel
 
 _PROMPT = "And what became of the boats?"
 _TEXT = "".join(tokens("prose", 20))
 _TALK = "talk"
+
+
+def _cpu(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
+    """CPU milliseconds of a call, and what it gives."""
+    begun = time.process_time()
+    given = call(*arguments, **options)
+    return 1e3 * (time.process_time() - begun), given
+
+
+def _same(one: Any, other: Any) -> None:
+    if one != other:
+        raise AssertionError(f"it should be {other!r}, and is {one!r}")
 
 
 def megabytes() -> float:
@@ -50,11 +58,8 @@ def _asked(**options: Any) -> float:
     """Ask once more; CPU milliseconds."""
     from together_nb import complete
 
-    begun = time.process_time()
-    answer = complete(_PROMPT, **options)
-    took = 1e3 * (time.process_time() - begun)
-    if answer.text != _TEXT:
-        raise AssertionError(f"not all came: {answer.text!r}")
+    took, answer = _cpu(complete, _PROMPT, **options)
+    _same(answer.text, _TEXT)
     return took
 
 
@@ -76,28 +81,16 @@ def talked_until(count: int) -> None:
 def turn_and_bare() -> dict[str, float]:
     """CPU milliseconds of one more turn of the conversation, which is left as it was, and of a bare post of the same."""
     import requests
-    from sseclient import SSEClient
 
     from together_nb import conversations, history, settings
     from together_nb.chats import next_turn
 
     body = next_turn(conversations[_TALK][:], _PROMPT)[0].payload
-    begun = time.process_time()
-    _asked(chat=conversations[_TALK][:])
-    ours = time.process_time() - begun
+    ours = _asked(chat=conversations[_TALK][:])
     del history[-1]
-    begun = time.process_time()
-    pieces = []
-    url = f"{settings.chosen_base_url}/v1/chat/completions"
-    with requests.post(url, json=body, stream=True, timeout=60) as reply:
-        for event in SSEClient(reply).events():
-            if event.data == "[DONE]":
-                break
-            pieces += [choice["delta"]["content"] for choice in json.loads(event.data)["choices"]]
-    bare = time.process_time() - begun
-    if "".join(pieces) != _TEXT:
-        raise AssertionError("the bare post has not all of the answer")
-    return {"ours": 1e3 * ours, "bare": 1e3 * bare}
+    bare, text = _cpu(lambda: "".join(posted(requests.post, settings.chosen_base_url, body)))
+    _same(text, _TEXT)
+    return {"ours": ours, "bare": bare}
 
 
 def saved_and_loaded() -> dict[str, float]:
@@ -105,21 +98,13 @@ def saved_and_loaded() -> dict[str, float]:
     from together_nb import conversations, history, load, save
 
     path, count, names = Path("history.jsonl"), len(history), set(conversations)
-    begun = time.process_time()
-    save(path, force=True)
-    saved = time.process_time()
-    load(path)
-    loaded = time.process_time()
-    if history[count:] != history[:count]:
-        raise AssertionError("what was loaded is not what was saved")
+    saved, _ = _cpu(save, path, force=True)
+    loaded, _ = _cpu(load, path)
+    _same(history[count:], history[:count])
     del history[count:]
     for name in conversations.keys() - names:
         del conversations[name]
-    return {
-        "save": 1e6 * (saved - begun) / count,
-        "load": 1e6 * (loaded - saved) / count,
-        "file": path.stat().st_size / count,
-    }
+    return {"save": 1e3 * saved / count, "load": 1e3 * loaded / count, "file": path.stat().st_size / count}
 
 
 def conversation_kept() -> dict[str, float]:
@@ -128,18 +113,14 @@ def conversation_kept() -> dict[str, float]:
 
     talk, path = conversations[_TALK], Path("conversation.json")
     path.unlink(missing_ok=True)
-    begun = time.process_time()
-    talk.save(path)
-    saved = time.process_time()
-    if Conversation.load(path) != talk:
-        raise AssertionError("what was loaded is not what was saved")
-    shown = time.process_time()
-    talk.bundle()
-    ended = time.process_time()
+    saved, _ = _cpu(talk.save, path)
+    _same(Conversation.load(path), talk)
+    shown, _ = _cpu(talk.bundle)
+    turns = len(talk)
     return {
-        "talk_save": 1e6 * (saved - begun) / len(talk),
-        "talk_file": path.stat().st_size / len(talk),
-        "talk_shown": 1e6 * (ended - shown) / len(talk),
+        "talk_save": 1e3 * saved / turns,
+        "talk_file": path.stat().st_size / turns,
+        "talk_shown": 1e3 * shown / turns,
     }
 
 
@@ -162,23 +143,23 @@ def history_tab() -> float:
     from together_nb.panel.history_tab import HistoryTab
 
     tabs = [HistoryTab() for _ in range(20)]  # one draws nothing when there is nothing new
-    begun = time.process_time()
-    for tab in tabs:
-        tab.catch_up()
-    return 1e3 * (time.process_time() - begun) / len(tabs)
+    took, _ = _cpu(lambda: [tab.catch_up() for tab in tabs])
+    return took / len(tabs)
 
 
-def pressed(panel: Panel, first: int, last: int) -> list[float]:
+def _run_to_its_end(panel: Any) -> None:
+    panel._generate.click()
+    for thread in threading.enumerate():
+        if thread.name.startswith("together_nb "):
+            thread.join()
+
+
+def pressed(panel: Any, first: int, last: int) -> list[float]:
     """CPU milliseconds of the runs of a panel from number `first` on, before `last`; a tab after the other is in front."""
-    took = []
+    times = []
     for number in range(first, last):
         panel._tab.selected_index = number % len(panel._tabs)
-        begun = time.process_time()
-        panel._generate.click()
-        for thread in threading.enumerate():
-            if thread.name.startswith("together_nb "):
-                thread.join()
-        took.append(1e3 * (time.process_time() - begun))
-        if panel.state.value != "Done" or panel.completion.text != _TEXT:
-            raise AssertionError(f"run {number} of the panel: {panel.state}, {panel.completion!r}")
-    return took
+        took, _ = _cpu(_run_to_its_end, panel)
+        times.append(took)
+        _same((panel.state.value, panel.completion.text), ("Done", _TEXT))
+    return times

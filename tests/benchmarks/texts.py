@@ -1,7 +1,5 @@
 """What the server says: the same tokens each time."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from functools import cache
