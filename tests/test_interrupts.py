@@ -7,6 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from together_nb.interrupts import interruptible, put_off, told
+from together_nb.scope import joins
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
 
 
 def in_a_thread(call):
@@ -19,8 +24,8 @@ def test_a_ctrl_c_within_is_seen_by_inner_blocks_too_and_raised_once_at_the_end_
     with pytest.raises(KeyboardInterrupt), put_off() as outer:  # noqa: PT012
         assert signal.getsignal(signal.SIGINT) is not before
         seen.append(bool(outer))
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        ctrl_c()
+        ctrl_c()
         seen.append(bool(outer))
         with put_off() as inner:
             seen.append(bool(inner))
@@ -31,7 +36,7 @@ def test_a_ctrl_c_within_is_seen_by_inner_blocks_too_and_raised_once_at_the_end_
 
 def test_an_error_of_the_block_is_not_hidden_by_a_ctrl_c():
     with pytest.raises(ValueError, match="mine"), put_off():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
+        ctrl_c()
         raise ValueError("mine")
 
 
@@ -46,7 +51,7 @@ def test_another_thread_is_left_alone_and_ctrl_c_that_is_ignored_stays_so():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with put_off():
-            signal.raise_signal(signal.SIGINT)
+            ctrl_c()
     finally:
         signal.signal(signal.SIGINT, usual)
 
@@ -62,3 +67,22 @@ def test_what_is_asked_interruptibly_is_returned_and_its_error_raised():
     assert in_a_thread(lambda: interruptible(threading.current_thread) is threading.current_thread())
     with pytest.raises(ValueError, match="mine"):
         interruptible(lambda: int("mine"))
+
+
+def test_ctrl_c_ends_what_was_begun_interruptibly():
+    class Work(threading.Event):
+        cancel = threading.Event.set
+
+    work, threads = Work(), []
+
+    def ask():
+        joins(work)
+        threads.append(threading.current_thread())
+        ctrl_c()
+        work.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(ask)
+    assert work.is_set()
+    threads[0].join(20)
+    assert not threads[0].is_alive()
