@@ -11,10 +11,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from together_nb import chats, endpoint, environment, recording, resolve, session
-from together_nb.config import settings
-from together_nb.magic import offered
-from together_nb.spending import ledger
+from together_nb.config import environment
+from together_nb.config.settings import settings
+from together_nb.magic import next_cell
+from together_nb.recording import control
+from together_nb.run import conversations, history, resolve
+from together_nb.run.ledger import ledger
+from together_nb.wire import endpoint
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,15 +50,15 @@ def forget():
     settings.api_key = None
     settings._known.clear()
     environment.environment = environment.Environment.read()
-    recording.stop()
-    session.history.clear()
-    session.unanswered.clear()
+    control.stop()
+    history.history.clear()
+    history.unanswered.clear()
     endpoint._catalogs.clear()
     endpoint._visited.clear()
     resolve._asked_for_prices.clear()
     ledger.clear()
-    chats.conversations.clear()
-    offered._offered.clear()
+    conversations.conversations.clear()
+    next_cell._offered.clear()
 
 
 @pytest.fixture

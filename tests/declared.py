@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from together_nb.params import PARAMETERS, Parameter
+from together_nb.values.parameters import PARAMETERS, Parameter
 
 _OF_TYPE = {bool: [True, False], list: [["END"], ["\n\n", " x"]], dict: [{"262": 5.0}, {"50256": -100.0, "1": 0.0}]}
 _BOUND = {int: 1, float: 0.25}  # beside a bound

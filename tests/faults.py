@@ -1,4 +1,4 @@
-"""What can go wrong between a server and an answer: rows of a table, which `tests/test_faults.py` checks one by one.
+"""What can go wrong between a server and an answer: rows of a table, which `tests/whole/test_faults.py` checks one by one.
 
 In what the user sees, the part after the error's name stands somewhere in its message; ``…`` in it stands for
 anything, ``{server}`` for the base URL, ``{url}`` for the address that was asked. Adding a fault is a line in `FAULTS`.

@@ -5,7 +5,7 @@ What can run says so: it sets ``top.__pwned`` to its name, and `WATCH` gathers t
 
 from __future__ import annotations
 
-from together_nb.completion import Token
+from together_nb.values.chunk import Token
 
 WATCH = """{ const ran = []; Object.defineProperty(window, '__pwned', {set: name => { ran.push(name) }, get: () => ran}) }"""
 # What a person might do: point at each element, give it the focus, follow each link that leads to no page. Tells

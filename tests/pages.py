@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tests import faults
 from tests.benchmarks.figures import RESULTS, table
-from together_nb.config import settings
-from together_nb.dialects import DIALECTS
-from together_nb.formats import FORMATS
+from together_nb.config.settings import settings
 from together_nb.magic.commands import COMMANDS
-from together_nb.options import _parser
-from together_nb.params import PARAMETERS
+from together_nb.magic.options import parser
+from together_nb.render.formats import FORMATS
+from together_nb.values.parameters import PARAMETERS
+from together_nb.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from argparse import Action
@@ -54,7 +54,7 @@ def _options() -> list[str]:
             return names
         return f"{names} `[{action.metavar}]`" if action.nargs == "?" else f"{names} `{action.metavar}`"
 
-    actions = [action for action in _parser()._actions if action.dest not in PARAMETERS]
+    actions = [action for action in parser()._actions if action.dest not in PARAMETERS]
     below = {"api": "which API to use; the names are below", "show": "how to show the answer; the names are below"}
     rows = [(spelled(action), _sentence(below.get(action.dest, action.help))) for action in actions]
     return _rows(("option", "what it does"), *rows)

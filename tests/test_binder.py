@@ -21,9 +21,9 @@ from packaging.specifiers import SpecifierSet
 
 from tests.kernels import environment_without
 from tests.lab import START_SECONDS, TOKEN, Notebook, Server, Voila, picture
+from tests.panel.test_browser import PanelPage, run
 from tests.servers import ScriptedServer, answers
-from tests.test_key import KEY
-from tests.test_panel_browser import PanelPage, run
+from tests.whole.test_key import KEY
 
 # An installation counts to the first test that needs it.
 pytestmark = pytest.mark.timeout(900)

@@ -16,19 +16,27 @@ import pytest
 
 import together_nb
 from tests.kernels import PATIENCE, Kernel, environment_without
+from tests.magic.test_magics import ipython
 from tests.pages import CONTRIBUTING, ROOT
 from tests.servers import ScriptedServer, answers, silent_after
 from tests.test_binder import copy_of_the_repository
-from tests.test_magic import ipython
-from together_nb.config import settings
-from together_nb.dialects import DIALECTS
+from together_nb.config.settings import settings
+from together_nb.wire.dialects import DIALECTS
 
 TEXT = CONTRIBUTING.read_text(encoding="utf-8")
 ADDITION = re.compile(
     r"[Ii]n (?:`([^`\n]+)`, before\s`([^`\n]+)`|a new file, `([^`\n]+)`):\n\n```python\n(.*?)\n```$",
     re.DOTALL | re.MULTILINE,
 )
-RECIPE_TESTS = ["params", "options", "panel_controls", "dialects", "formats", "magic", "local_server"]
+RECIPE_TESTS = [
+    "values/parameters",
+    "magic/options",
+    "panel/controls",
+    "wire/dialects",
+    "render/formats",
+    "magic/magics",
+    "local/server",
+]
 
 
 def run_in(copy, *command):
@@ -85,7 +93,13 @@ def ask(kernel):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tests_stay_green_over_the_copy(copy):
-    done = run_in(copy, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in RECIPE_TESTS))
+    done = run_in(
+        copy,
+        "-m",
+        "pytest",
+        "-q",
+        *(f"tests/{folder}/test_{name}.py" for folder, name in map(lambda one: one.split("/"), RECIPE_TESTS)),
+    )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
 
 
@@ -171,7 +185,7 @@ def test_the_dialect_is_compared_asked_for_each_item_recorded_replayed_and_shown
         assert run.status == "ok"
         assert kernel.value("answer.text") == "'Once upon'"
         assert len(server.requests) == 4  # the replay sends nothing
-        code = "from together_nb.recipes import recipes; call = together_nb.stream('Tell', api='llama', n=2)"
+        code = "from together_nb.panel.recipes import recipes; call = together_nb.stream('Tell', api='llama', n=2)"
         ask(server, code).wait()
         calls = ast.literal_eval(kernel.value("recipes(call, settings.sampling)"))
         assert calls["cell"] == "%%together -m test/base --api llama --n 2\nTell"

@@ -16,18 +16,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from numpydoc.validate import validate
 
 import together_nb
-from tests.test_magic import ipython
+from tests.magic.test_magics import ipython
 from together_nb import errors
-from together_nb.chunk import Timings
-from together_nb.config import Settings, settings
-from together_nb.documented import documented, in_words
+from together_nb.config.settings import Settings, settings
 from together_nb.local.ngram import NgramModel, default_model
 from together_nb.local.server import LocalServer
 from together_nb.magic import TogetherMagics
 from together_nb.magic.commands import COMMANDS
-from together_nb.options import spellings
-from together_nb.params import PARAMETERS
-from together_nb.spending import Spent
+from together_nb.magic.options import parser
+from together_nb.run.ledger import Spent
+from together_nb.values.chunk import Timings
+from together_nb.values.documented import documented, in_words
+from together_nb.values.parameters import PARAMETERS
 
 # numpydoc's: no docstring, unknown or misplaced sections, no summary or one without a capital or a period; parameters
 # that are missing, unknown, out of order, or without type or description; no Returns where something is returned, or
@@ -83,7 +83,9 @@ def test_numpydoc_accepts_the_docstring(name):
     assert not re.search(r"^ *\{\w+\}$|\bAs for `", inspect.getdoc(ALL[name]), re.MULTILINE), "a template is left"
 
 
-@pytest.mark.parametrize("name", [*SAMPLERS, "together_nb.params.SamplingParams", "together_nb.config.Settings"])
+@pytest.mark.parametrize(
+    "name", [*SAMPLERS, "together_nb.values.parameters.SamplingParams", "together_nb.config.settings.Settings"]
+)
 def test_all_sampling_parameters_are_listed_with_meaning_and_bounds(name):
     text = " ".join(pydoc.plain(pydoc.render_doc(OBJECTS[name])).replace("|", " ").split())
     for parameter in PARAMETERS.values():
@@ -174,7 +176,7 @@ def shell():
 def test_the_magics_show_what_a_new_user_needs(shell, name):
     text = shell.object_inspect(name)["docstring"]
     words = " ".join(text.split())
-    for option in spellings():
+    for option in parser().spellings():
         assert re.search(rf"^  (-\w( \S+)?, )?{option}\b", text, re.MULTILINE), option
     assert [one.name for one in PARAMETERS.values() if f"{one.help} ({one.expected})" not in words] == []
     for command in COMMANDS.values():

@@ -9,8 +9,10 @@ import pickle
 import pytest
 
 from together_nb import errors
-from together_nb.completion import Completion, CompletionRequest
-from together_nb.errors import ConnectionLostError, InputError, RateLimitError, StreamError, TogetherError, suggestion
+from together_nb.base.suggest import suggestion
+from together_nb.errors import ConnectionLostError, InputError, RateLimitError, StreamError, TogetherError
+from together_nb.values.completion import Completion
+from together_nb.values.request import CompletionRequest
 
 
 @pytest.mark.parametrize(

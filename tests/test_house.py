@@ -1,103 +1,34 @@
-"""Which module may import which; what loading the package imports, and its public names."""
+"""How the package is laid out, what loading it imports, and its public names."""
 
-import ast
 import subprocess
 import sys
 
 import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import together_nb
 from tests.pages import ROOT
 
 PACKAGE = ROOT / "together_nb"
-# From the bottom to the top: a module imports from its own floor and from those below.
-FLOORS = [
-    """version environment fork errors redaction values escape harmless formats schema params documented request chunk
-    completion accumulate probabilities shaded catalog code fill items variations pace thinning tape""",
-    "chunked sse wiretap dialects continuation nearest",
-    """config transport keyless storage conversation recorder replaying recording endpoint spending reader client retry
-    refusals advice pump interrupts scope frontend local views""",
-    """resolve session background chats continuing comparison tasks batch_run batch_results batch store explain recipes
-    options tables completer""",
-    "magic panel",
-]
-FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules.split()}
-DOORS = FLOORS[-1].split()
-OUTSIDE = {"sseclient": "together_nb.sse", "requests": "together_nb.transport", "urllib3": "together_nb.transport"}
 
 
-PATHS = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
-MODULES = [name for name in PATHS if name != "together_nb"]
+def test_the_root_of_the_package_has_at_most_15_entries():
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__", "py.typed", "version.py"}
+    assert len(entries) <= 15, sorted(entries)
 
 
-def run(node, *, at_once=False):
-    """What is run below a node: what is there for types alone is not, nor is at once what is in functions."""
-    for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    for child in node.orelse if for_types else ast.iter_child_nodes(node):
-        if not (at_once and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
-            yield child
-            yield from run(child, at_once=at_once)
+def test_imports_go_one_way_as_the_contracts_in_pyproject_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
 
 
-def imports(path, **options):
-    """The modules that a module imports."""
-    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    for node in run(ast.parse(path.read_text(encoding="utf-8")), **options):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            module = ".".join(filter(None, (base, node.module)))
-            names = (f"{module}.{alias.name}" for alias in node.names)
-            yield from (name if name in PATHS else module for name in names)
-
-
-IMPORTS = {name: set(imports(path)) for name, path in PATHS.items()}
-AT_ONCE = {name: set(imports(path, at_once=True)) for name, path in PATHS.items()}
-
-
-def ours(names):
-    return {name for name in names if name.split(".")[0] == "together_nb"}
-
-
-def floor(name):
-    return FLOOR[name.split(".")[1]]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_from_its_floor_and_those_below(name):
-    above = {other for other in ours(IMPORTS[name]) if other == "together_nb" or floor(other) > floor(name)}
-    assert above == set()
-    door = name.split(".")[1]
-    if door in DOORS:
-        others = {other.split(".")[1] for other in ours(IMPORTS[name])} & set(DOORS)
-        assert others <= {door}
-
-
-def test_the_package_itself_imports_nothing_heavy_at_once():
-    assert ours(AT_ONCE["together_nb"]) == {"together_nb.environment", "together_nb.version"}
-
-
-def test_no_modules_import_each_other_in_a_circle():
-    graph = {name: ours(AT_ONCE[name]) & set(PATHS) - {name} for name in PATHS}
-    while leaves := {name for name, wants in graph.items() if not wants & set(graph)}:
-        graph = {name: wants for name, wants in graph.items() if name not in leaves}
-    assert graph == {}
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if floor(name) < 2])
-def test_the_lower_floors_import_the_standard_library_alone(name):
-    outside = {other.split(".")[0] for other in IMPORTS[name]} - sys.stdlib_module_names - {"together_nb"}
-    assert outside == {"together_nb.sse": {"sseclient"}, "together_nb.schema": {"jsonschema"}}.get(name, set())
-
-
-@pytest.mark.parametrize("package", OUTSIDE)
-def test_each_package_of_the_wire_has_one_importer(package):
-    importers = {name for name, names in IMPORTS.items() if package in {other.split(".")[0] for other in names}}
-    assert importers == {OUTSIDE[package]}
+def test_the_folders_of_the_tests_are_those_of_the_package():
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {
+        "__pycache__",
+        "benchmarks",
+        "whole",
+    }
+    assert folders <= {path.name for path in PACKAGE.iterdir()}
 
 
 LOAD = """
@@ -115,8 +46,11 @@ def test_loading_the_extension_imports_a_handful_of_modules_and_nothing_heavy(tm
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", LOAD], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert loaded & {"requests", "ipywidgets", "urllib3", "sseclient"} == set()
-    ours = ("", ".config", ".environment", ".errors", ".magic", ".magic.magics", ".params", ".version")
-    assert {name for name in loaded if name.startswith("together_nb")} == {f"together_nb{name}" for name in ours}
+    ours = {name for name in loaded if name.startswith("together_nb")}
+    folders = {"", ".base", ".config", ".errors", ".magic", ".values", ".version"}
+    modules = {".base.escape", ".base.suggest", ".config.environment", ".config.keys"}
+    modules |= {".config.servers", ".config.settings", ".magic.magics", ".values.hooks", ".values.parameters"}
+    assert ours == {f"together_nb{name}" for name in folders | modules}
 
 
 def test_the_public_names_are_listed_and_no_other_name_is_there():

@@ -11,7 +11,8 @@ from nbformat import v4
 
 from tests.kernels import WIDGET
 from tests.notebooks import MODEL_LINE, cleaned, lessons, ran, read, text_of, with_a_key
-from together_nb.config import DEFAULT_BASE_URL, DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config.servers import DEFAULT_BASE_URL
+from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.local.server import LocalServer
 
 PATHS = {path.stem: path for path in lessons()}

@@ -67,29 +67,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from together_nb import environment as _environment  # noqa: F401  (read now, before a cell can change it)
+from together_nb.config import environment as _environment  # noqa: F401  (read now, before a cell can change it)
+from together_nb.values import hooks as _hooks
 from together_nb.version import __version__
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from together_nb.background import BackgroundRun
-    from together_nb.batch import BatchResults, map_prompts
-    from together_nb.catalog import Model
-    from together_nb.chats import conversations
-    from together_nb.client import CompletionStream
-    from together_nb.comparison import compare
-    from together_nb.completion import Choice, Chunk, Completion, CompletionRequest, Token, Usage
-    from together_nb.config import settings
-    from together_nb.continuing import continue_from
-    from together_nb.conversation import Conversation, Turn
+    from together_nb.batch.comparison import compare
+    from together_nb.batch.prompts import map_prompts
+    from together_nb.batch.results import BatchResults
+    from together_nb.config.settings import settings
     from together_nb.errors import TogetherError
     from together_nb.panel import Panel
-    from together_nb.params import SamplingParams
     from together_nb.recording import record, replay
-    from together_nb.session import complete, history, models, stream
-    from together_nb.spending import ledger
-    from together_nb.store import load, save
+    from together_nb.run.background import BackgroundRun
+    from together_nb.run.complete import complete, stream
+    from together_nb.run.continuation import continue_from
+    from together_nb.run.conversations import conversations
+    from together_nb.run.history import history
+    from together_nb.run.ledger import ledger
+    from together_nb.run.resolve import models
+    from together_nb.run.saved_history import load, save
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.chunk import Choice, Chunk, Token, Usage
+    from together_nb.values.completion import Completion
+    from together_nb.values.conversation import Conversation, Turn
+    from together_nb.values.model_list import Model
+    from together_nb.values.parameters import SamplingParams
+    from together_nb.values.request import CompletionRequest
 
 __all__ = [
     "BackgroundRun",
@@ -127,35 +133,35 @@ __all__ = [
 ]
 
 _HOME = {
-    "BackgroundRun": "background",
-    "BatchResults": "batch",
-    "Choice": "completion",
-    "Chunk": "completion",
-    "Completion": "completion",
-    "CompletionRequest": "completion",
-    "CompletionStream": "client",
-    "Conversation": "conversation",
-    "Model": "catalog",
+    "BackgroundRun": "run.background",
+    "BatchResults": "batch.results",
+    "Choice": "values.chunk",
+    "Chunk": "values.chunk",
+    "Completion": "values.completion",
+    "CompletionRequest": "values.request",
+    "CompletionStream": "run.stream",
+    "Conversation": "values.conversation",
+    "Model": "values.model_list",
     "Panel": "panel",
-    "SamplingParams": "params",
+    "SamplingParams": "values.parameters",
     "TogetherError": "errors",
-    "Token": "completion",
-    "Turn": "conversation",
-    "Usage": "completion",
-    "compare": "comparison",
-    "complete": "session",
-    "continue_from": "continuing",
-    "conversations": "chats",
-    "history": "session",
-    "ledger": "spending",
-    "load": "store",
-    "map_prompts": "batch",
-    "models": "session",
+    "Token": "values.chunk",
+    "Turn": "values.conversation",
+    "Usage": "values.chunk",
+    "compare": "batch.comparison",
+    "complete": "run.complete",
+    "continue_from": "run.continuation",
+    "conversations": "run.conversations",
+    "history": "run.history",
+    "ledger": "run.ledger",
+    "load": "run.saved_history",
+    "map_prompts": "batch.prompts",
+    "models": "run.resolve",
     "record": "recording",
     "replay": "recording",
-    "save": "store",
-    "settings": "config",
-    "stream": "session",
+    "save": "run.saved_history",
+    "settings": "config.settings",
+    "stream": "run.complete",
 }
 
 
@@ -163,6 +169,15 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def _load_hooks() -> None:
+    """Import what draws values and keeps them in files."""
+    from together_nb.render import answers, conversations  # noqa: F401
+    from together_nb.storage import conversation_file  # noqa: F401
+
+
+_hooks.on_first_use(_load_hooks)
 
 
 def __dir__() -> list[str]:
@@ -189,10 +204,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from together_nb.magic import TogetherMagics
 
     unload_ipython_extension(shell)
-    shell.register_magics(TogetherMagics(shell, {"panel": _open_panel}))
+    shell.register_magics(TogetherMagics(shell, _open_panel))
 
 
-def _open_panel(_: str) -> None:
+def _open_panel() -> None:
     """``%together panel``."""
     from IPython.display import display
 

@@ -4,10 +4,10 @@
 
     TogetherError                      everything below; `except TogetherError` catches it all
     ├── InputError (ValueError)        what was typed cannot be sent; nothing was sent
-    │   ├── BudgetError                the session's budget is spent (`together_nb.spending`)
+    │   ├── BudgetError                the session's budget is spent (`together_nb.run.ledger`)
     │   ├── MissingKeyError            the model needs a key and there is none
     │   └── NotRecordedError           it is not in the recording that is played back
-    ├── NotRunError                    a batch was stopped before this item (`together_nb.batch_results`)
+    ├── NotRunError                    a batch was stopped before this item (`together_nb.batch.results`)
     ├── APIConnectionError             the server was not reached, or never answered
     │   └── APITimeoutError            it took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
@@ -26,14 +26,10 @@ In a notebook an error shows its lines and no traceback, and the cell fails
 from __future__ import annotations
 
 from functools import cache
-from heapq import nlargest
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from together_nb.completion import Completion
+from together_nb.base.escape import visible
 
 
 class TogetherError(Exception):
@@ -78,13 +74,13 @@ class TogetherError(Exception):
             base = next(one for one in cls.__mro__[1:] if "__init__" in vars(one))
             cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\n{_parameters(base.__doc__ or '')}"
 
-    def __init__(self, message: str, hint: str = "", *, completion: Completion | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, completion: Any = None) -> None:
         # A server's words stand in both, and what shows an error (terminals, logs, nbconvert) obeys control codes.
-        message = _visible(message)
+        message = visible(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.completion = completion
+        self.completion = completion  # a `Completion`, whose module imports this one
 
     @property
     def hint(self) -> str:
@@ -93,7 +89,7 @@ class TogetherError(Exception):
 
     @hint.setter
     def hint(self, hint: str) -> None:
-        self._hint = _visible(hint)
+        self._hint = visible(hint)
 
     def reword(self, message: str) -> None:
         """Say something else, in all that shows the error; what it was made from is forgotten.
@@ -103,7 +99,7 @@ class TogetherError(Exception):
         message : str
             What happened, in these words.
         """
-        self.message = _visible(message)
+        self.message = visible(message)
         self.args = (self.message, *self.args[1:])
         self.__cause__ = self.__context__ = None
 
@@ -122,12 +118,6 @@ def _parameters(doc: str) -> str:
     """The sections of a docstring on parameters and attributes."""
     _, title, told = cleandoc(doc).partition("Parameters\n")
     return f"{title}{told}".partition("Examples\n")[0].rstrip()
-
-
-def _visible(text: str) -> str:
-    from together_nb.escape import visible
-
-    return visible(text)
 
 
 def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, Any]) -> TogetherError:
@@ -179,7 +169,7 @@ class APIStatusError(TogetherError):
         Seconds that the server asks to wait before that, as its ``Retry-After`` says.
     """
 
-    def __init__(self, message: str, hint: str = "", *, status: int, completion: Completion | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, status: int, completion: Any = None) -> None:
         super().__init__(message, hint, completion=completion)
         self.status = status
 
@@ -210,43 +200,3 @@ class StreamError(TogetherError):
 
 class ConnectionLostError(StreamError):
     """The stream ended before the model had; `completion` holds what had come."""
-
-
-_LONGEST_NAME = 120  # characters; a longer one is no slip of the finger
-_MOST_COMPARED = 300  # names, letter by letter
-_PIECES = 12
-
-
-def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
-    """A sentence that names the nearest of `known`, or "" when none is near.
-
-    Parameters
-    ----------
-    word
-        What was typed.
-    known
-        What could have been meant.
-    count
-        The most names to offer.
-    """
-    import difflib  # 3 ms that loading the extension need not wait for
-
-    if len(word) > _LONGEST_NAME:
-        return ""
-    by_lower, word = {name.lower(): name for name in known if len(name) <= _LONGEST_NAME}, word.lower()
-    # A model is often typed without its organization, an option without its end. Two letters are in too many names.
-    containing = [lower for lower in by_lower if len(word) > 2 and word in lower]  # noqa: PLR2004
-    near = [lower for lower in containing if lower.startswith(word)][:count]
-    if not near:
-        near = difflib.get_close_matches(word, _likeliest(word, by_lower), n=count, cutoff=0.6)
-        closeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in near}
-        near = [name for name in near if closeness[name] > closeness[near[0]] - 0.1] or containing[:count]
-    return f"Did you mean {' or '.join(by_lower[lower] for lower in near)}?" if near else ""
-
-
-def _likeliest(word: str, names: Collection[str]) -> Collection[str]:
-    """Those of many `names` that have most pieces of `word` in them: the list of a server may be of any length."""
-    if len(names) <= _MOST_COMPARED:
-        return names
-    pieces = [word[at : at + 3] for at in range(0, len(word), len(word) // _PIECES + 1)]
-    return nlargest(_MOST_COMPARED, names, key=lambda name: sum(map(name.__contains__, pieces)))

@@ -21,7 +21,7 @@ _COLUMNS = (
     "from together_nb import compare\n"
     f"answers = compare('Tell', api='chat', model={{!r}}, seed={_SEEDS}, at_once={len(_SEEDS)})"
 )
-_SAVED_COLUMNS = "from together_nb.views.table import bundle\n" + _SHOW.format(
+_SAVED_COLUMNS = "from together_nb.views.side_by_side_table import bundle\n" + _SHOW.format(
     "bundle([(f'seed = {n}', one, None) for n, one in enumerate(answers, 1)], len(answers), 'auto')['text/markdown']"
 )
 

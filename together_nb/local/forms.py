@@ -15,10 +15,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
-from together_nb.local.ngram import tokens_of
 from together_nb.local.patterns import FORMATS, Pattern
 from together_nb.local.ranges import Numbers, numbers_of
 from together_nb.local.schemas import Flat, Schemas, canonical
+from together_nb.local.tokens import tokens_of
 from together_nb.local.validity import excludes, holds
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Alternatives:
     """One of some forms."""
 
     alternatives: tuple[int, ...]
 
 
-Form = Values | Numbers | Words | Drawn | List | Record | Choice
+Form = Values | Numbers | Words | Drawn | List | Record | Alternatives
 
 
 class Grammar:
@@ -168,7 +168,7 @@ class Grammar:
     def _height(self, form: Form) -> float:
         if isinstance(form, Values):
             return 0 if form.texts else math.inf
-        if isinstance(form, Choice):
+        if isinstance(form, Alternatives):
             return 1 + min(self.heights[part] for part in form.alternatives)
         if isinstance(form, List):
             if form.unique and form.rest is not None and not form.first and form.least > self.variety(form.rest):
@@ -189,7 +189,7 @@ class Grammar:
             return min((self._tokens(text) for text in form.texts), default=math.inf)
         if isinstance(form, Words):
             return 2 + min(form.least, _LARGEST) / _LONGEST_TOKEN
-        if isinstance(form, Choice):
+        if isinstance(form, Alternatives):
             return min(lengths[part] for part in form.alternatives)
         if isinstance(form, List):
             first = form.first[: form.least]
@@ -217,7 +217,7 @@ class Grammar:
             self._schemas.step(1 + _parts(form))
             if isinstance(form, Values):
                 values |= {canonical(json.loads(text)) for text in form.texts}
-            elif isinstance(form, Choice):
+            elif isinstance(form, Alternatives):
                 leaves += set(form.alternatives) - seen
                 seen |= set(form.alternatives)
             elif isinstance(form, Numbers):
@@ -233,12 +233,12 @@ class Grammar:
             return Values(tuple(dict.fromkeys(texts)))
         if "anyOf" in flat:
             parts = flat.pop("anyOf")
-            return Choice(tuple(self._number(self._schemas.both(flat, part) if flat else part) for part in parts))
+            return Alternatives(tuple(self._number(self._schemas.both(flat, part) if flat else part) for part in parts))
         if "oneOf" in flat:
-            return Choice(tuple(map(self._number, self._exclusive(flat))))
+            return Alternatives(tuple(map(self._number, self._exclusive(flat))))
         kinds = flat.get("type") or [_implied(flat)]
         if len(kinds) > 1:
-            return Choice(tuple(self._number({**flat, "type": kind}) for kind in kinds))
+            return Alternatives(tuple(self._number({**flat, "type": kind}) for kind in kinds))
         return self._of_kind(kinds[0], flat)
 
     def _exclusive(self, flat: Flat) -> list[Any]:
@@ -344,7 +344,7 @@ def _parts(form: Form) -> int:
     parts: tuple[Any, ...] = ()
     if isinstance(form, Values):
         parts = form.texts
-    elif isinstance(form, Choice):
+    elif isinstance(form, Alternatives):
         parts = form.alternatives
     elif isinstance(form, List):
         parts = form.first

@@ -8,19 +8,21 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BufferedReader, BufferedWriter
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import unquote
 
-from together_nb.local import MODEL_ID, asked, bodies, guard
-from together_nb.local.asked import RequestError
-from together_nb.local.wire import MAX_HEAD, HeadTooLongError
+from together_nb.local import MODEL_ID, origin, responses
+from together_nb.local import request as asked
+from together_nb.local.connection import MAX_HEAD, HeadTooLongError
+from together_nb.local.request import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from together_nb.local.asked import Asked
-    from together_nb.local.generation import Generated
-    from together_nb.local.server import ConnectionServer, LocalServer
+    from together_nb.local.connection import Wire
+    from together_nb.local.ngram import NgramModel
+    from together_nb.local.request import Asked
+    from together_nb.local.tokens import Generated
 
 MAX_BODY = 4_000_000
 """The most bytes of a request's body."""
@@ -39,6 +41,42 @@ _COPIES = 10  # bytes of memory for each of a body: its text, which may take fou
 _UNPACED_SECONDS = 0.02
 
 
+class Throttle(Protocol):
+    """Lets the tokens of one answer go at the rate of the server."""
+
+    def wait(self) -> None:
+        """Wait until the next token is due."""
+
+
+class Owner(Protocol):
+    """The server whose model answers; `LocalServer` is one."""
+
+    model: NgramModel
+    api_key: str | None
+    any_model: bool
+    verbose: bool
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The rate at which tokens leave; None is as fast as possible."""
+
+    def pace(self, look: Callable[[], None]) -> Throttle:
+        """What paces one answer; `look` is called while it waits."""
+
+
+class Connections(Protocol):
+    """The open connections, which are bounded; `ConnectionServer` is one."""
+
+    def wire_of(self, request: Any) -> Wire:
+        """The connection of a socket."""
+
+    def reserve(self, size: int) -> bool:
+        """Whether there is room for `size` bytes more of a request."""
+
+    def has_room(self, wire: Wire) -> bool:
+        """Whether one answer more may be written."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection; `owner` is set on a subclass by the server."""
 
@@ -46,8 +84,8 @@ class Handler(BaseHTTPRequestHandler):
     default_request_version = "HTTP/1.0"  # a malformed request gets headers too
     server_version = "together_nb"
     disable_nagle_algorithm = True  # TCP_NODELAY: what is flushed leaves at once
-    owner: ClassVar[LocalServer]
-    server: ConnectionServer
+    owner: ClassVar[Owner]
+    server: Connections  # type: ignore[assignment]
 
     def setup(self) -> None:
         """Read and write through the connection's `Wire`."""
@@ -115,12 +153,12 @@ class Handler(BaseHTTPRequestHandler):
             self._hold(_COPIES * length)
         except RequestError as error:
             self._lingers = self.close_connection = True  # its body is not read
-            self._send_json(error.status, bodies.error_body(error))
+            self._send_json(error.status, responses.error_body(error))
             return
         try:
             method(self._path(), self._body(length))
         except RequestError as error:
-            self._send_json(error.status, bodies.error_body(error))
+            self._send_json(error.status, responses.error_body(error))
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  (its fault is ours, and told to the client)
@@ -128,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             if self._begun:
                 raise ConnectionAbortedError from None
             failure = RequestError(500, f"The server failed: {type(error).__name__}. This is a fault in together_nb.")
-            self._send_json(500, bodies.error_body(failure))
+            self._send_json(500, responses.error_body(failure))
 
     def _admitted(self) -> int:
         """The length of the body of a request that is let in.
@@ -140,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         """
         if len(self.requestline.split()) != 3:  # noqa: PLR2004  (method, target, version; HTTP/0.9 has no version)
             raise RequestError(400, "The request's first line must end with HTTP/1.1.")
-        guard.check(self.path, self.request_version, self.headers)
+        origin.check(self.path, self.request_version, self.headers)
         self._check_key()
         length = self._length()
         self.wire.admit()
@@ -153,9 +191,9 @@ class Handler(BaseHTTPRequestHandler):
     def _get(self, path: str, body: bytes) -> None:
         del body
         if path == "/models":
-            self._send_json(200, [bodies.model_row()])
+            self._send_json(200, [responses.model_row()])
         elif path == f"/models/{MODEL_ID}":
-            self._send_json(200, bodies.model_row())
+            self._send_json(200, responses.model_row())
         elif path.startswith("/models/"):
             name = path.removeprefix("/models/")
             raise RequestError(
@@ -227,7 +265,7 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def _send_json(self, status: int, value: object) -> None:
-        body = bodies.encoded(value)
+        body = responses.encoded(value)
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -252,10 +290,10 @@ class Handler(BaseHTTPRequestHandler):
                     400,
                     "The answer is too long to be sent whole. Ask for a stream, or for less of n, echo and logprobs.",
                 )
-        self._send_json(200, bodies.Reply(request).whole(pieces))
+        self._send_json(200, responses.Reply(request).whole(pieces))
 
     def _send_events(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
-        reply = bodies.Reply(request)
+        reply = responses.Reply(request)
         self._begun = True
         self._chunked = self.request_version >= "HTTP/1.1"  # older clients know no chunks
         self.close_connection = self.close_connection or not self._chunked
@@ -269,12 +307,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._flushed = 0.0
         for chunk in reply.opening():
-            self._send_event(bodies.encoded(chunk))
+            self._send_event(responses.encoded(chunk))
         for batch in self._paced(request, answers):
             for index, piece in batch:
-                self._send_event(bodies.encoded(reply.chunk(index, piece)))
+                self._send_event(responses.encoded(reply.chunk(index, piece)))
         for chunk in reply.closing():
-            self._send_event(bodies.encoded(chunk))
+            self._send_event(responses.encoded(chunk))
         self._send_event(b"[DONE]")
         if self._chunked:
             self.wfile.write(b"0\r\n\r\n")
@@ -304,7 +342,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer http.server's own complaints (a malformed request, an unknown method) in JSON too."""
         self._lingers = self.close_connection = True
-        self._send_json(code, bodies.error_body(RequestError(int(code), message or explain or "Bad request.")))
+        self._send_json(code, responses.error_body(RequestError(int(code), message or explain or "Bad request.")))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (http.server's names)
         """Write a line to stderr, if the server was asked to."""

@@ -1,4 +1,4 @@
-r"""An interpolated n-gram model over words and punctuation.
+"""An interpolated n-gram model over words and punctuation.
 
 The whole model is a table of counts, and one formula. Let h be the last words, h' the same
 without the first of them, N(h) how often h stood in the corpus, c(hw) how often w followed it::
@@ -25,63 +25,27 @@ from importlib import resources
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from together_nb.fork import after_fork
-from together_nb.local import generation
+from together_nb.base.fork import after_fork
+from together_nb.local import generation, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from together_nb.local.forms import Grammar
-    from together_nb.params import SamplingParams
+    from together_nb.values.parameters import SamplingParams
+from together_nb.local.tokens import END_ID, UNKNOWN, Candidates, Context, tokenize
 
 ORDER = 5
 KAPPA = 0.7
 COMMONEST = 64
-
 END_OF_TEXT = "<|endoftext|>"
 """The token that ends each document; a document also begins after one."""
-UNKNOWN = "<|unknown|>"
-"""The one entry of the vocabulary for every word that never stood in the corpus; never generated."""
-END_ID = 0
-
-_TOKEN = re.compile(r" ?\w+(?:['’-]\w+)*|\n+| ?[^\w\s]|\s")  # noqa: RUF001  (a typographer's apostrophe)
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
-
-Context = tuple[int, ...]
-"""The numbers of the last words, at most `order` - 1 of them; -1 is a word never seen."""
-
-
-def tokenize(text: str) -> list[str]:
-    """The tokens of `text`: words and marks with their leading space, runs of line breaks.
-
-    Nothing is lost: ``"".join(tokenize(text)) == text`` for every text.
-    """
-    return _TOKEN.findall(text)
-
-
-def tokens_of(text: str) -> Iterator[str]:
-    """The same, one by one."""
-    return (found[0] for found in _TOKEN.finditer(text))
 
 
 def _word(token: str) -> str:
     """What `token` counts as in a context; "" for a space that stands alone."""
     return "\n" if token[:1] == "\n" else token.strip().lower().replace("’", "'")  # noqa: RUF001
-
-
-class Candidates(NamedTuple):
-    """The tokens that may come next, likeliest first (of equals, the commoner first).
-
-    Parameters
-    ----------
-    ids
-        Token ids.
-    probabilities
-        P(w|h) of each; together a little less than 1.
-    """
-
-    ids: Sequence[int]
-    probabilities: Sequence[float]
 
 
 class _Place(NamedTuple):
@@ -319,7 +283,7 @@ class NgramModel:
 
     def generate(
         self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
-    ) -> Iterator[generation.Generated]:
+    ) -> Iterator[tokens.Generated]:
         """The tokens that continue a prompt, one by one.
 
         Parameters

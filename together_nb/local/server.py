@@ -20,11 +20,11 @@ import weakref
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from together_nb.documented import documented
-from together_nb.fork import after_fork
+from together_nb.base.fork import after_fork
+from together_nb.local.connection import Wire
 from together_nb.local.handler import Handler
 from together_nb.local.ngram import NgramModel, default_model
-from together_nb.local.wire import Wire
+from together_nb.values.documented import documented
 
 if TYPE_CHECKING:
     import socket
@@ -165,7 +165,7 @@ class LocalServer:
         self._thread = None
         self._http.forget()
 
-    def pace(self, look: Callable[[], None] = lambda: None) -> Pace:
+    def pace(self, look: Callable[[], None] = lambda: None) -> Throttle:
         """What the tokens of one answer wait for.
 
         Parameters
@@ -175,10 +175,10 @@ class LocalServer:
 
         Returns
         -------
-        Pace
+        Throttle
             One for each answer.
         """
-        return Pace(self, look)
+        return Throttle(self, look)
 
     def __enter__(self) -> Self:
         """Start; the server."""
@@ -191,7 +191,7 @@ class LocalServer:
         self.stop()
 
 
-class Pace:
+class Throttle:
     """Lets one answer's tokens go at the server's rate, each at its own time from the first on.
 
     The times are counted from one start, so that delays do not add up; a change of the rate makes

@@ -20,19 +20,19 @@ import math
 from typing import TYPE_CHECKING
 
 from together_nb.local.effort import Effort
-from together_nb.local.forms import Choice, Drawn, List, Record, Values, Words
-from together_nb.local.ngram import tokenize
+from together_nb.local.forms import Alternatives, Drawn, List, Record, Values, Words
 from together_nb.local.ranges import Numbers
 from together_nb.local.schemas import canonical
-from together_nb.local.wording import Wording, escaped, odd_text
+from together_nb.local.tokens import tokenize
+from together_nb.local.words import Wording, escaped, odd_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from together_nb.local.forms import Form, Grammar
-    from together_nb.local.generation import Chooser, Generated
-    from together_nb.local.ngram import NgramModel
+    from together_nb.local.sampler import Chooser
+    from together_nb.local.tokens import Generated, LanguageModel
 
 _MOST_WORDS = 12
 _FEWEST_WORDS = 4  # where an end is sought
@@ -48,7 +48,7 @@ _NULL = Values(("null",))
 
 
 def write(
-    grammar: Grammar, model: NgramModel, tokens: Sequence[str], chooser: Chooser, logprobs: int | None
+    grammar: Grammar, model: LanguageModel, tokens: Sequence[str], chooser: Chooser, logprobs: int | None
 ) -> Iterator[Generated]:
     """The tokens of one answer, to its end.
 
@@ -72,7 +72,7 @@ class _Writer:
     """Writes one answer."""
 
     def __init__(
-        self, grammar: Grammar, model: NgramModel, tokens: Sequence[str], chooser: Chooser, logprobs: int
+        self, grammar: Grammar, model: LanguageModel, tokens: Sequence[str], chooser: Chooser, logprobs: int
     ) -> None:
         self._forms, self._heights, self._variety = grammar.forms, grammar.heights, grammar.variety
         self._wording = Wording(model, tokens, chooser, logprobs)
@@ -104,14 +104,14 @@ class _Writer:
             yield self._wording.thrown(lead + (form.draw(self._dice, without) or form.draw(self._dice) or "0"))
         elif isinstance(form, Drawn):
             yield from self._drawn(form.pattern.draw(self._dice, self._effort) or form.sample, lead)
-        elif isinstance(form, Choice):
+        elif isinstance(form, Alternatives):
             yield from self.written(self._alternative(form), lead, without)
         elif isinstance(form, List):
             yield from self._list(form, lead)
         else:
             yield from self._record(form, lead)
 
-    def _alternative(self, form: Choice) -> int:
+    def _alternative(self, form: Alternatives) -> int:
         possible = [part for part in form.alternatives if self._heights[part] < math.inf]
         if self._hurried:
             lowest = min(self._heights[part] for part in possible)

@@ -6,15 +6,7 @@ import math
 from typing import Any
 
 from together_nb.errors import InputError
-from together_nb.local.schemas import (
-    DEEPEST,
-    TYPES,
-    Flat,
-    Schemas,
-    common,
-    is_number,
-    property_of,
-)
+from together_nb.local.schemas import DEEPEST, TYPES, Flat, Schemas, common, is_number, property_of
 
 
 def holds(schemas: Schemas, value: Any, schema: Any, depth: int = 0) -> bool:

@@ -6,18 +6,20 @@ import getpass
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from together_nb import environment
-from together_nb.config import DEFAULT_BASE_URL, LOCAL_MODEL, Key, host_of, server_root, settings
-from together_nb.environment import KEY_VARIABLE
+from together_nb.config import environment
+from together_nb.config.environment import KEY_VARIABLE
+from together_nb.config.keys import Key
+from together_nb.config.servers import DEFAULT_BASE_URL, host_of, server_root
+from together_nb.config.settings import LOCAL_MODEL, settings
 from together_nb.errors import AuthenticationError, InputError, TogetherError
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
 
 
-def status(_: Cells, __: str) -> None:
+def status(_: Cells) -> None:
     """Where it stands: server, model, key, defaults."""
-    from together_nb import resolve, session
+    from together_nb.run import history, resolve
 
     model, server = resolve.standing()
     key = settings.api_key
@@ -30,7 +32,7 @@ def status(_: Cells, __: str) -> None:
         if key is None
         else f"from {key.source}{ending}",
         "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
-        "answers so far": str(len(session.history)),
+        "answers so far": str(len(history.history)),
     }
     if environment.environment.late:
         lines["note"] = environment.environment.late
@@ -38,13 +40,13 @@ def status(_: Cells, __: str) -> None:
     print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
 
 
-def login(_: Cells, rest: str) -> None:
+def login(_: Cells, text: str) -> None:
     """Take a key, unseen and unsaved, and see whether the server takes it."""
     from IPython.core.error import StdinNotImplementedError
 
-    from together_nb import session
+    from together_nb.run import resolve
 
-    if rest:
+    if text:
         raise InputError(
             "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
             "Run `%together login` alone. If that was a real key, withdraw it and make another.",
@@ -64,7 +66,7 @@ def login(_: Cells, rest: str) -> None:
         ) from None
     settings.set_key(key, root)
     try:
-        found = [row for row in session.models(fresh=True, base_url=root) if row.writes_text]
+        found = [row for row in resolve.models(fresh=True, base_url=root) if row.writes_text]
     except AuthenticationError:
         settings.set_key(None if before is None or before.source == KEY_VARIABLE else before, root)
         raise
@@ -75,23 +77,25 @@ def login(_: Cells, rest: str) -> None:
         print(f"The key works, is kept until the kernel ends, and goes only to {host}: {listed}.")  # noqa: T201
 
 
-def logout(_: Cells, __: str) -> None:
+def logout(_: Cells) -> None:
     """Forget the key."""
     settings.api_key = None
     left = environment.environment.key
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
-def models(cells: Cells, rest: str) -> None:
+def models(cells: Cells, text: list[str]) -> None:
     """List the models that can be asked."""
-    from together_nb import session, tables
-    from together_nb.catalog import Catalog
+    from together_nb.render import tables
+    from together_nb.run import resolve
+    from together_nb.values.model_list import Catalog
 
-    found = session.models(rest)
+    part = " ".join(text)
+    found = resolve.models(part)
     rows = Catalog(tuple(found)).callable()
     if not rows:
         raise InputError(
-            f"No model that writes text has {rest!r} in its name.", "`%together models` alone lists them all."
+            f"No model that writes text has {part!r} in its name.", "`%together models` alone lists them all."
         )
     left = len(found) - len(rows)
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""

@@ -5,27 +5,32 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
-from together_nb import frontend, options, resolve, session, views
-from together_nb.background import BackgroundRun
-from together_nb.chats import next_turn
-from together_nb.config import settings
-from together_nb.dialects import dialect_for
-from together_nb.errors import InputError, suggestion
-from together_nb.escape import fenced, literal, visible
-from together_nb.formats import AUTO, CODE, JSON, format_for
-from together_nb.interrupts import put_off, told
-from together_nb.magic import offered
-from together_nb.probabilities import ALTERNATIVES
-from together_nb.schema import ANY_JSON, schema_of
-from together_nb.views.notice import waits_shown
+from together_nb import views
+from together_nb.base.escape import literal, visible
+from together_nb.base.fences import fenced
+from together_nb.base.interrupts import put_off, told
+from together_nb.base.suggest import suggestion
+from together_nb.config.settings import settings
+from together_nb.errors import InputError
+from together_nb.magic import next_cell
+from together_nb.render.formats import CODE, JSON, format_for
+from together_nb.render.token_text import ALTERNATIVES
+from together_nb.run import driver, history, resolve
+from together_nb.run.background import BackgroundRun
+from together_nb.run.conversations import next_turn
+from together_nb.values.parameters import AUTO
+from together_nb.values.schema import ANY_JSON, schema_of
+from together_nb.views import frontend
+from together_nb.views.waits import waits_shown
+from together_nb.wire.dialects import dialect_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Completion
-    from together_nb.fill import Filler
-    from together_nb.options import Options
+    from together_nb.magic.options import Options
+    from together_nb.run.stream import CompletionStream
+    from together_nb.run.template import Filler
+    from together_nb.values.completion import Completion
 
 SHOWN_UNSENT = 3  # requests of many that --dry-run shows
 _LONGEST_START = 80  # characters of a value that it shows
@@ -38,31 +43,19 @@ class Cells:
     ----------
     shell
         The running IPython.
+    open_panel
+        Opens the panel.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, open_panel: Callable[[], object] | None = None) -> None:
         self.shell = shell
+        self.open_panel = open_panel or (lambda: None)
         self._runs: dict[str, BackgroundRun] = {}  # what streams in the background, by its cell
-
-    def run(self, line: str, cell: str) -> None:
-        """Send a cell as its line says; the answer streams below."""
-        self._end_run_of_this_cell()
-        given = options.parse(line)
-        if given is None:
-            print(options.help_text())  # noqa: T201
-            return
-        prompt = self._as_typed(cell)
-        if given.items is not None:
-            self._ask_for_each(given, prompt)
-        elif given.compare:
-            self._compare(given, prompt)
-        else:
-            self.ask(given, prompt)
 
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
-        filler = self._filler(given)
-        asked = {**self._asked(given), **filled(filler, prompt, given.system)}
+        filler = self.filler(given)
+        asked = {**self.keywords(given), **filled(filler, prompt, given.system)}
         keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
         with put_off(), waits_shown(self.shell):
             if given.chat is None:
@@ -77,7 +70,7 @@ class Cells:
             keep_turn(completion)
             if completion.came_to_nothing:
                 return
-            session.history.append(completion)
+            history.history.append(completion)
             self.bind(completion, None if given.background else given.out)
 
         # From before there are widgets until there are none, or a thread has them.
@@ -85,19 +78,19 @@ class Cells:
             if given.background:
                 self._run_in_background(given, opened, keep)
             else:
-                answer = session.run(opened, self.view(given, opened), keep)
+                answer = driver.run(opened, self.view(given, opened), keep)
                 if given.show == CODE:
-                    offered.offer(self.shell, answer.text)
+                    next_cell.offer(self.shell, answer.text)
             if came:
                 opened.cancel()
 
-    def view(self, given: Options, opened: CompletionStream, stop: Callable[[], Any] | None = None) -> session.View:
+    def view(self, given: Options, opened: CompletionStream, stop: Callable[[], Any] | None = None) -> driver.View:
         """What draws the answer here."""
-        return views.view_for(self.shell, _shown(given), chat=opened.dialect.chat, stop=stop)
+        return views.view_for(self.shell, shown_as(given), chat=opened.dialect.chat, stop=stop)
 
     def bind(self, value: Any, name: str | None) -> None:
         """Give the last answer, or answers, their names."""
-        names = {session.LAST: value, **({} if name is None else {name: value})}
+        names = {history.LAST: value, **({} if name is None else {name: value})}
         self.shell.push(names, interactive=name is not None)
 
     def rebind(self, before: object, after: object) -> None:
@@ -107,7 +100,7 @@ class Cells:
             for number, one in enumerate(held):
                 if one is before:
                     held[number] = after
-        self.shell.push({**names, session.LAST: after}, interactive=False)
+        self.shell.push({**names, history.LAST: after}, interactive=False)
 
     def display(self, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:
         """Show what is not drawn by a view."""
@@ -118,7 +111,7 @@ class Cells:
         else:
             display({"text/markdown": markdown, "text/plain": plain}, raw=True, metadata=metadata or {})
 
-    def _asked(self, given: Options) -> dict[str, Any]:
+    def keywords(self, given: Options) -> dict[str, Any]:
         """What the line asks for, but for the prompt and the system prompt, as keywords of `resolve.open_stream`."""
         sampling = dict(given.sampling)
         if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
@@ -140,42 +133,11 @@ class Cells:
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
-    def _filler(self, given: Options) -> Filler:
+    def filler(self, given: Options) -> Filler:
         """What fills in the user's names, or none for ``--raw``."""
-        from together_nb.batch import filler_for
+        from together_nb.batch.prompts import filler_for
 
         return filler_for({} if given.raw else self.shell.user_ns)
-
-    def _compare(self, given: Options, prompt: str) -> None:
-        """Send one prompt in several ways, and draw the answers side by side."""
-        from together_nb import variations
-        from together_nb.comparison import run_side_by_side
-        from together_nb.views import side_by_side_view_for
-
-        columns = variations.parsed(given.compare)
-        filler, asked = self._filler(given), self._asked(given)
-        each = [
-            {**asked, **one.values, **filled(filler, prompt, one.values.get("system", given.system))}
-            for one in columns.columns
-        ]
-        with put_off(), waits_shown(self.shell):
-            opened = [resolve.open_stream(**one) for one in each]
-        if given.dry_run:
-            self.show_requests(opened, [filler] * len(opened))
-            return
-
-        def keep_all(completions: list[Completion]) -> None:
-            self.bind(completions, given.out)
-
-        with told("stopped by you; what came is kept."), put_off():
-            view = side_by_side_view_for(self.shell, _shown(given), columns.titles, columns.across)
-            run_side_by_side(opened, view, keep_all=keep_all)
-
-    def _ask_for_each(self, given: Options, prompt: str) -> None:
-        """Send the prompt once for each item."""
-        from together_nb.magic import many
-
-        many.ask(self, given, prompt, self._asked(given))
 
     def _run_in_background(self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]) -> None:
         """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
@@ -192,14 +154,14 @@ class Cells:
             run.run()
             run.result()  # raises what it failed with
 
-    def _end_run_of_this_cell(self) -> None:
+    def end_earlier_run(self) -> None:
         """The answer that this cell streams from an earlier run has lost its place."""
         earlier = self._runs.pop(frontend.cell(self.shell), None)
         if earlier is not None:
             earlier.cancel()
         self._runs = {cell: run for cell, run in self._runs.items() if not run.done()}
 
-    def _as_typed(self, cell: str) -> str:
+    def body_as_typed(self, cell: str) -> str:
         """The body as the front end sent it: IPython takes `>>>` and blanks out of it, and adds a line end.
 
         In a terminal, where nothing tells, blank lines are what ends a cell; there they are no part of it.
@@ -249,6 +211,6 @@ def _start(value: str) -> str:
     return f"{line}… ({len(value):,} characters)" if len(value) > _LONGEST_START else line or "(empty)"
 
 
-def _shown(given: Options) -> str:
+def shown_as(given: Options) -> str:
     """How the answer is shown: a schema's is JSON where nothing else is said."""
     return JSON if given.schema is not None and given.show == AUTO else given.show

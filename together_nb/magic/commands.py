@@ -1,8 +1,27 @@
-"""The one table of ``%together``'s commands: the help, Tab and the guide's table come from it."""
+"""The commands of ``%together``, in one table: running them, the help, Tab and the reference page come from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.suggest import suggestion
+from together_nb.errors import InputError
+from together_nb.magic import account, follow_up, history, options
+
+if TYPE_CHECKING:
+    from argparse import Action
+    from collections.abc import Callable
+
+    from together_nb.magic.cell import Cells
+
+    Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def argument(*names: str, **how: Any) -> Argument:
+    """An argument of a command, as `argparse.ArgumentParser.add_argument` takes it."""
+    return names, how
 
 
 @dataclass(frozen=True)
@@ -13,49 +32,151 @@ class Command:
     ----------
     name
         What is typed after ``%together``; "" for what it does alone.
-    arguments
-        What may follow, for the help.
+    function
+        Called with the `Cells` and the arguments, as keywords.
     help
         What it does, as an order: ``forget the key``.
-    where
-        ``module:function`` of this package, which is called with the `Cells` and what follows the name;
-        "" where another door does it.
+    arguments
+        What may follow the name, each made by `argument`.
+    cell_options
+        The options of a cell that it takes, by the names of `Options`; the function is called with ``given``.
+    verbatim
+        Whether the function is called with the ``text`` after the name as it stands. An error that repeats an argument
+        would show a key that was typed there.
     """
 
     name: str
-    arguments: str
+    function: Callable[..., None]
     help: str
-    where: str = ""
+    arguments: tuple[Argument, ...] = ()
+    cell_options: tuple[str, ...] = ()
+    verbatim: bool = field(default=False, kw_only=True)
+
+    @cached_property
+    def parser(self) -> options.Parser:
+        """Reads what follows the name."""
+        if self.cell_options:
+            return options.parser(self.cell_options)
+        parser = options.Parser("", prog=self.name, add_help=False, allow_abbrev=False)
+        for names, how in self.arguments:
+            parser.add_argument(*names, **how)
+        parser.hint = f"It is typed so: %together {self._typed(parser)}. A value with spaces goes in quotes."
+        return parser
 
     @property
     def typed(self) -> str:
-        """As it is typed after ``%together``."""
-        return f"{self.name} {self.arguments}".strip()
+        """As it is typed after ``%together``: ``save FILE [--force]``."""
+        return self._typed(self.parser)
 
+    def _typed(self, parser: options.Parser) -> str:
+        if self.cell_options:
+            return f"{self.name} [OPTIONS]"
+        # argparse writes the options first, where a reader looks for the file.
+        actions = sorted(parser._actions, key=lambda action: bool(action.option_strings))  # noqa: SLF001
+        return " ".join(filter(None, (self.name, *map(_spelled, actions))))
+
+    def run(self, cells: Cells, text: str) -> None:
+        """Call the function with what `text` says.
+
+        Raises
+        ------
+        InputError
+            An argument is missing, unknown, surplus, or has a value that does not fit.
+        """
+        self.function(cells, **self._parsed(text))
+
+    def _parsed(self, text: str) -> dict[str, Any]:
+        if self.verbatim:
+            return {"text": text}
+        if self.cell_options:
+            return {"given": options.parse(text, self.cell_options)}
+        given, surplus = self.parser.parse_known_args(list(options.split(text)))
+        if surplus:
+            words = " ".join(surplus)
+            raise InputError(f"`{f'%together {self.name}'.strip()}` does not take {words}.", self.parser.hint)
+        return vars(given)
+
+
+def _spelled(action: Action) -> str:
+    value = "" if action.metavar is None else str(action.metavar)
+    if action.option_strings:
+        return f"[{f'{action.option_strings[-1]} {value}'.rstrip()}]"
+    return f"[{value}]" if action.nargs == "*" else value
+
+
+def _open_panel(cells: Cells) -> None:
+    cells.open_panel()
+
+
+_FILE = argument("file", metavar="FILE")
+_FILE_OR_OFF = argument("file", metavar="FILE|off")
+_FORCE = argument("--force", action="store_true")
 
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("", "", "show the server, the model, the key's ending and the defaults", "account:status"),
-        Command("login", "", "ask for a key; it is neither shown nor saved", "account:login"),
-        Command("logout", "", "forget the key", "account:logout"),
-        Command("models", "[TEXT]", "list the models of the server and their prices", "account:models"),
-        Command("panel", "", "open the panel: sliders, a live answer, its tokens and events"),
-        Command("continue", "[OPTIONS]", "continue the last answer where it ended, in its place", "asking:go_on"),
-        Command("explain", "[OPTIONS]", "ask the model about the error of the cell that failed last", "asking:explain"),
-        Command("history", "[NAME]", "list the answers and the conversations, or all turns of one", "kept:show"),
-        Command("reset", "[NAME]", "forget a conversation", "kept:reset"),
-        Command("usage", "", "show requests, tokens and cost by model", "kept:usage"),
-        Command("save", "FILE [--force]", "write the answers and conversations to a file", "kept:save"),
-        Command("load", "FILE", "add the answers and conversations of a file", "kept:load"),
+        Command("", account.status, "show the server, the model, the key's ending and the defaults"),
+        Command("login", account.login, "ask for a key; it is neither shown nor saved", verbatim=True),
+        Command("logout", account.logout, "forget the key"),
         Command(
-            "record", "FILE [--force] | off", "write every request and answer to a file from now on", "kept:record"
+            "models",
+            account.models,
+            "list the models of the server and their prices",
+            (argument("text", metavar="TEXT", nargs="*"),),
+        ),
+        Command("panel", _open_panel, "open the panel: sliders, a live answer, its tokens and events"),
+        Command(
+            "continue",
+            follow_up.go_on,
+            "continue the last answer where it ended, in its place",
+            cell_options=("show", "out", "sampling"),
         ),
         Command(
-            "replay", "FILE [--speed X] | off", "answer from a recording, with no key and no network", "kept:replay"
+            "explain",
+            follow_up.explain,
+            "ask the model about the error of the cell that failed last",
+            cell_options=("model", "api", "system", "show", "out", "dry_run", "sampling"),
+        ),
+        Command(
+            "history",
+            history.show,
+            "list the answers and the conversations, or all turns of one",
+            (argument("name", metavar="NAME", nargs="*"),),
+        ),
+        Command("reset", history.reset, "forget a conversation", (argument("name", metavar="NAME", nargs="*"),)),
+        Command("usage", history.usage, "show requests, tokens and cost by model"),
+        Command("save", history.save, "write the answers and conversations to a file", (_FILE, _FORCE)),
+        Command("load", history.load, "add the answers and conversations of a file", (_FILE,)),
+        Command(
+            "record",
+            history.record,
+            "write every request and answer to a file from now on; off ends it",
+            (_FILE_OR_OFF, _FORCE),
+        ),
+        Command(
+            "replay",
+            history.replay,
+            "answer from a recording, with no key and no network; off ends it",
+            (_FILE_OR_OFF, argument("--speed", metavar="X", type=float, default=1.0)),
         ),
     )
 }
+
+
+def run(cells: Cells, line: str) -> None:
+    """Run the command on a line of ``%together``.
+
+    Raises
+    ------
+    InputError
+        There is no such command, or it cannot take what follows.
+    """
+    name, _, text = line.strip().partition(" ")
+    if name not in COMMANDS:
+        names = [one for one in COMMANDS if one]
+        hint = suggestion(name, names) or f"There are: {', '.join(names)}."
+        raise InputError(f"There is no command `%together {name}`.", hint)
+    COMMANDS[name].run(cells, text.strip())
 
 
 def help_text() -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from together_nb.config import configurable_traits, mirror, settings
-from together_nb.errors import InputError, suggestion
+from together_nb.config.settings import configurable_traits, mirror, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,17 +25,17 @@ class TogetherMagics(Magics):
     ----------
     shell : InteractiveShell
         The running IPython.
-    commands : dict or None
-        What other doors add to ``%together``, by name: each is called with what stands after its name.
+    open_panel : callable or None
+        Opens the panel, for ``%together panel``.
     """
 
-    def __init__(self, shell: Any, commands: dict[str, Callable[[str], None]] | None = None) -> None:
+    def __init__(self, shell: Any, open_panel: Callable[[], object] | None = None) -> None:
         self.add_traits(**configurable_traits(settings))
         super().__init__(shell)
         self._shell = shell
         self._made: Cells | None = None
         mirror(settings, self)
-        self._commands = commands or {}
+        self._open_panel = open_panel
         shell.set_hook("complete_command", self._complete_cell, str_key="%%together")
         shell.set_hook("complete_command", self._complete_line, str_key="%together")
 
@@ -47,7 +45,7 @@ class TogetherMagics(Magics):
         if self._made is None:
             from together_nb.magic.cell import Cells
 
-            self._made = Cells(self._shell)
+            self._made = Cells(self._shell, self._open_panel)
         return self._made
 
     @no_var_expand
@@ -71,10 +69,11 @@ class TogetherMagics(Magics):
         KeyboardInterrupt
             Ctrl-C or the notebook's ■; what came is kept.
         """
-        from together_nb.interrupts import told
+        from together_nb.base.interrupts import told
+        from together_nb.magic.run_cell import run
 
         with told("stopped by you; nothing was sent."):
-            self._cells.run(line, cell)
+            run(self._cells, line, cell)
 
     @no_var_expand
     @line_magic("together")
@@ -95,41 +94,26 @@ class TogetherMagics(Magics):
         KeyboardInterrupt
             Ctrl-C or the notebook's ■.
         """
-        from together_nb.interrupts import told
-        from together_nb.views.notice import waits_written
+        from together_nb.base.interrupts import told
+        from together_nb.magic.commands import run
+        from together_nb.views.waits import waits_written
 
         with told("stopped by you."), waits_written(self._shell):
-            self._command(line)
-
-    def _command(self, line: str) -> None:
-        from together_nb.magic.commands import COMMANDS
-
-        name, _, rest = line.strip().partition(" ")
-        known = COMMANDS.get(name)
-        if known is None:
-            names = [one for one in COMMANDS if one]
-            hint = suggestion(name, names) or f"There are: {', '.join(names)}."
-            raise InputError(f"There is no command `%together {name}`.", hint)
-        if name in self._commands:
-            self._commands[name](rest.strip())
-            return
-        module, _, function = known.where.partition(":")
-        getattr(import_module(f"together_nb.magic.{module}"), function)(self._cells, rest.strip())
+            run(self._cells, line)
 
     def _complete_cell(self, _: Any, event: Any) -> list[str]:
-        from together_nb import completer
+        from together_nb.magic import completer
 
         return completer.options(event.line, event.symbol)
 
     def _complete_line(self, _: Any, event: Any) -> list[str]:
-        from together_nb import completer
-        from together_nb.magic.commands import COMMANDS
+        from together_nb.magic import completer
 
-        return completer.words(event.line, event.symbol, [name for name in COMMANDS if name])
+        return completer.words(event.line, event.symbol)
 
 
 def _help() -> str:
-    from together_nb import options
+    from together_nb.magic import options
     from together_nb.magic.commands import help_text
 
     return f"Send a cell to a language model; the answer streams below it.\n\n{options.help_text()}\n{help_text()}"

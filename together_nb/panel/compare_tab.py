@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Button, Dropdown, Text
 
-from together_nb.background import BackgroundRun
-from together_nb.comparison import keep_what_came
 from together_nb.errors import InputError
-from together_nb.frontend import draws_from_threads
-from together_nb.panel.parts import Page, explained, icon_button
+from together_nb.panel.elements import Page, explained, icon_button
 from together_nb.panel.status import State
-from together_nb.params import PARAMETERS
-from together_nb.retry import telling
-from together_nb.variations import MODEL, combined, values_of
-from together_nb.views import columns
+from together_nb.run.background import BackgroundRun
+from together_nb.run.columns import keep_what_came
+from together_nb.values.parameters import PARAMETERS
+from together_nb.values.variations import MODEL, combined, values_of
+from together_nb.views import column as columns
+from together_nb.views.frontend import draws_from_threads
+from together_nb.views.layouts import close_all
 from together_nb.views.parts import Shown, box, note, row, said
-from together_nb.views.shared import close_all
+from together_nb.wire.retry import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Completion
-    from together_nb.retry import Wait
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
+    from together_nb.wire.retry import Wait
 
 MOST = 8  # columns; more are too narrow to be read
 _EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import Dropdown, FloatSlider, IntSlider, Text, Textarea
 
 from together_nb.errors import InputError
-from together_nb.panel.parts import explained, hide, icon_button
-from together_nb.params import PARAMETERS, UNSET, Parameter
+from together_nb.panel.elements import explained, hide, icon_button
+from together_nb.values.parameters import PARAMETERS, UNSET, Parameter
 from together_nb.views.parts import box, note, row, said
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-    from together_nb.config import Settings
+    from together_nb.config.settings import Settings
 
 
 class ParameterControl:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.completion import count
-from together_nb.panel.parts import Page
+from together_nb.base.wording import count
+from together_nb.panel.elements import Page
 from together_nb.views.parts import Shown, box, note, row, said
 from together_nb.views.pieces import Pieces
-from together_nb.wiretap import KEPT, Line, Wiretap
+from together_nb.wire.wiretap import KEPT, Line, Wiretap
 
 if TYPE_CHECKING:
-    from together_nb.client import CompletionStream
+    from together_nb.run.stream import CompletionStream
 
 _EMPTY = "The lines that the server sends appear here as they come: data: …, and at last data: [DONE]."
 _PER = 20

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
-from together_nb import session
-from together_nb.panel.parts import Page
+from together_nb.panel.elements import Page
+from together_nb.run import history
 from together_nb.views.parts import Shown, box, said
 
 if TYPE_CHECKING:
-    from together_nb.completion import Completion, CompletionRequest
+    from together_nb.values.completion import Completion
+    from together_nb.values.request import CompletionRequest
 
 _SHOWN = 30
 _LONGEST = 4000  # characters of an answer; the whole is in `together_nb.history`
@@ -34,7 +35,7 @@ class HistoryTab(Page):
 
     def catch_up(self) -> None:
         """Draw the list anew."""
-        self._shown.set(_html(session.history))
+        self._shown.set(_html(history.history))
 
 
 def _html(history: list[Completion]) -> str:

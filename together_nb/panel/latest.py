@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from together_nb.scope import Scope
+from together_nb.base.cancellation import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

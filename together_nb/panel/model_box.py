@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Combobox
 
-from together_nb import config, resolve
-from together_nb.catalog import Catalog, Model
-from together_nb.config import LOCAL_MODEL
+from together_nb.config import settings as config
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import explained, icon_button
-from together_nb.retry import nobody, told_to
+from together_nb.panel.elements import explained, icon_button
+from together_nb.run import resolve
+from together_nb.values.model_list import Catalog, Model
 from together_nb.views.parts import Shown, box, note, row, said, sentences
+from together_nb.wire.retry import nobody, told_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.config import Settings
+    from together_nb.config.settings import Settings
     from together_nb.panel.latest import Latest
 
 

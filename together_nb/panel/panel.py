@@ -10,37 +10,39 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 from ipywidgets import HTML, Button, Dropdown, Tab, Textarea
 
-from together_nb import config, frontend, resolve
-from together_nb.continuation import can_go_on, continuation
-from together_nb.dialects import DIALECTS, dialect_for
-from together_nb.documented import documented
-from together_nb.errors import InputError, suggestion
-from together_nb.formats import AUTO
-from together_nb.panel.answer import AnswerTab
+from together_nb.base.suggest import suggestion
+from together_nb.config import settings
+from together_nb.errors import InputError
+from together_nb.panel.answer_tab import AnswerTab
 from together_nb.panel.compare_tab import CompareTab
 from together_nb.panel.controls import controls
+from together_nb.panel.elements import Fold, Page, close_tree, explained
 from together_nb.panel.events_tab import EventsTab
-from together_nb.panel.guard import KeyGuard
 from together_nb.panel.history_tab import HistoryTab
+from together_nb.panel.key_filter import KeyGuard
 from together_nb.panel.latest import Latest
 from together_nb.panel.model_box import ModelBox
-from together_nb.panel.parts import Fold, Page, close_tree, explained
 from together_nb.panel.request_tab import RequestTab
 from together_nb.panel.runs import Runs
 from together_nb.panel.status import StatusLine
 from together_nb.panel.style import LOST, PLACE, STYLE
 from together_nb.panel.tokens_tab import TokensTab
-from together_nb.params import PARAMETERS, SamplingParams
-from together_nb.variations import MODEL
+from together_nb.run import resolve
+from together_nb.run.continuation import can_go_on, continuation
+from together_nb.values.documented import documented
+from together_nb.values.parameters import AUTO, PARAMETERS, SamplingParams
+from together_nb.values.variations import MODEL
+from together_nb.views import frontend
 from together_nb.views.live import WIDGET
 from together_nb.views.parts import box, row
+from together_nb.wire.dialects import DIALECTS, dialect_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Completion
     from together_nb.panel.status import State
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
 
 _NOTHING = {"text/markdown": "", "text/plain": ""}
 _open: dict[str, tuple[str, list[Panel]]] = {}  # by the cell that made them: which run of it, and the panels
@@ -92,7 +94,7 @@ class Panel:
         values = _checked(defaults)
         if api != AUTO:
             dialect_for(api)
-        self.settings = config.settings if shared else config.settings.copy()
+        self.settings = settings.settings if shared else settings.settings.copy()
         for name, value in values.items():
             setattr(self.settings, name, value)
         self._below: Any = None
@@ -171,7 +173,7 @@ class Panel:
         self._tab.observe(lambda _: self._shown(), names="selected_index")
         for typed in (self.prompt, self.system, self.api):
             typed.observe(self._request_changed, names="value")
-        for observed in {id(one): one for one in (self.settings, config.settings)}.values():
+        for observed in {id(one): one for one in (self.settings, settings.settings)}.values():
             observed.observe(self._request_changed, names=["model", "base_url", *PARAMETERS])
 
     # What the buttons do
@@ -219,7 +221,7 @@ class Panel:
         self.compare.close()
         self._worker.drop()
         self._lister.drop()
-        for observed in {id(one): one for one in (self.settings, config.settings)}.values():
+        for observed in {id(one): one for one in (self.settings, settings.settings)}.values():
             observed.unobserve(self._request_changed, names=["model", "base_url", *PARAMETERS])
         self._answer.clear()
         parts: tuple[Any, ...] = (*self._controls, self._model, *self._tabs, self._guard)
@@ -333,7 +335,7 @@ class Panel:
     def _tell_below(self, bundle: dict[str, str], metadata: dict[str, Any]) -> None:
         """Put the answer under the panel, where it is saved with the notebook."""
         if self._below is not None:
-            bundle = {kind: config.settings.without_keys(text) for kind, text in bundle.items()}
+            bundle = {kind: settings.settings.without_keys(text) for kind, text in bundle.items()}
             self._below.update(bundle, raw=True, metadata=metadata)
 
 

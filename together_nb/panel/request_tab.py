@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
-from together_nb import config, recipes
+from together_nb.config import settings
 from together_nb.errors import TogetherError
-from together_nb.panel.parts import Page
+from together_nb.panel import recipes
+from together_nb.panel.elements import Page
 from together_nb.views.parts import Shown, box, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.client import CompletionStream
     from together_nb.panel.latest import Latest
+    from together_nb.run.stream import CompletionStream
 
 _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
 
@@ -60,7 +61,7 @@ def _html(opened: CompletionStream) -> str:
     url = f"POST {opened.endpoint.root}{opened.dialect.path}"
     payload = json.dumps(opened.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
-    texts |= {_TITLES[name]: text for name, text in recipes.recipes(opened, config.settings.sampling).items()}
+    texts |= {_TITLES[name]: text for name, text in recipes.recipes(opened, settings.settings.sampling).items()}
     # Tabbing to a text and Ctrl+A would take the whole page: a click takes the text whole.
     return "".join(
         f"<section><h4>{said(title)}</h4>"

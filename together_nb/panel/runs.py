@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.getipython import get_ipython
 
-from together_nb import frontend, session
-from together_nb.background import BackgroundRun
-from together_nb.continuation import joined
 from together_nb.panel.status import State
-from together_nb.retry import telling
+from together_nb.run import history
+from together_nb.run.background import BackgroundRun
+from together_nb.run.continuation import joined
+from together_nb.views import frontend
+from together_nb.wire.retry import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk, Completion
-    from together_nb.panel.answer import AnswerTab
+    from together_nb.panel.answer_tab import AnswerTab
     from together_nb.panel.events_tab import EventsTab
     from together_nb.panel.status import StatusLine
     from together_nb.panel.tokens_tab import TokensTab
-    from together_nb.retry import Wait
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.chunk import Chunk
+    from together_nb.values.completion import Completion
+    from together_nb.wire.retry import Wait
 
 _STATUS_SECONDS = 0.25
 _STOP_SECONDS = 2.0
@@ -252,11 +254,11 @@ class _View:
         if completion.came_to_nothing:
             return
         whole = self.whole = completion if self.before is None else joined(self.before, completion)
-        session.keep_in_place(whole, self.before)
+        history.keep_in_place(whole, self.before)
         self._runs.observer.kept()
         shell = get_ipython()
         if shell is not None:
-            shell.push({session.LAST: whole}, interactive=False)
+            shell.push({history.LAST: whole}, interactive=False)
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`Runs` shows it)
         """Draw the last tokens and lines."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from together_nb.completion import Completion, count, dollars
+from together_nb.base.wording import count, dollars
 from together_nb.views.parts import Shown, note, row, said
 
 if TYPE_CHECKING:
-    from together_nb.client import CompletionStream
-    from together_nb.retry import Wait
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
+    from together_nb.wire.retry import Wait
 
 
 class State(Enum):

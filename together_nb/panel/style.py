@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from together_nb.panel.status import State
-from together_nb.shaded import SHADE_CSS, TIP_CSS
-from together_nb.views.columns import column_css
+from together_nb.render.token_html import SHADE_CSS, TIP_CSS
+from together_nb.views.column import column_css
 
 LOST = "The panel of together_nb stood here. Run this cell again to have it back."
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import Button
 
-from together_nb.panel.parts import Page, hide
-from together_nb.probabilities import ALTERNATIVES, in_sum
-from together_nb.shaded import new_group, tokens_html
+from together_nb.panel.elements import Page, hide
+from together_nb.render.token_html import new_group, tokens_html
+from together_nb.render.token_text import ALTERNATIVES, in_sum
 from together_nb.views.parts import Shown, box, note, row, said
 from together_nb.views.pieces import Pieces
 
 if TYPE_CHECKING:
-    from together_nb.completion import Chunk, Token
-    from together_nb.config import Settings
+    from together_nb.config.settings import Settings
+    from together_nb.values.chunk import Chunk, Token
 
 _PER = 100  # tokens to a widget
 _PIECES = 300  # widgets; beyond, a page of as many radio buttons is slow and nobody points at the first

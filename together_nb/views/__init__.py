@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from together_nb.formats import format_for
-from together_nb.frontend import has_kernel, someone_watches
+from together_nb.render.formats import format_for
+from together_nb.views.frontend import has_kernel, someone_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from together_nb.comparison import SideBySide
-    from together_nb.session import View
+    from together_nb.run.columns import SideBySide
+    from together_nb.run.driver import View
 
 
 def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> View:
@@ -38,7 +38,7 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     """
     shown = format_for(show, chat=chat)
     if shown.name == "none":
-        from together_nb.views.text import SilentView
+        from together_nb.run.driver import SilentView
 
         return SilentView()
     if not has_kernel(shell):
@@ -73,13 +73,13 @@ def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: 
     InputError
         There is no such format.
     """
-    from together_nb.views import compare
+    from together_nb.views import side_by_side
 
-    kind: type[compare.SilentColumns] = compare.LiveColumns
+    kind: type[side_by_side.SilentColumns] = side_by_side.LiveColumns
     if format_for(show, chat=True).name == "none":
-        kind = compare.SilentColumns
+        kind = side_by_side.SilentColumns
     elif not has_kernel(shell):
-        kind = compare.TerminalColumns
+        kind = side_by_side.TerminalColumns
     elif not someone_watches(shell):
-        kind = compare.OnceColumns
+        kind = side_by_side.OnceColumns
     return kind(titles, across, show)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise, repeat
 
-from together_nb.escape import closing, open_fence, open_fences
+from together_nb.base.fences import closing, open_fence, open_fences
 
 SEAL_AFTER = 1200  # characters of tail from which a good place to cut is looked for
 LONGEST = 4000  # characters of tail at which it is cut at a place that is not so good

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Accordion, Output, VBox
 
-from together_nb.escape import literal
-from together_nb.formats import FORMATS, Format
+from together_nb.base.escape import literal
+from together_nb.render.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks, Plain
-from together_nb.views.shared import close_all, close_in_time, html_style, snug_layout
+from together_nb.views.layouts import close_all, close_in_time, html_style, snug_layout
 from together_nb.views.tokens import GrowingTokens
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.chunk import Chunk
 
 _BESIDE = 32  # widgets in a box: with each that comes the names of all in it are sent
 

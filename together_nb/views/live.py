@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import display
 from ipywidgets import HTML, Button, HBox, Layout, VBox
 
-from together_nb.completion import count
+from together_nb.base.escape import visible
+from together_nb.base.fences import fenced
+from together_nb.base.wording import count
 from together_nb.errors import TogetherError
-from together_nb.escape import fenced, visible
-from together_nb.shaded import literal_html
+from together_nb.render.token_html import literal_html
 from together_nb.views.growing import GrowingAnswers
-from together_nb.views.shared import button_style, close_all, html_style, snug_layout
+from together_nb.views.layouts import button_style, close_all, html_style, snug_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipywidgets import Widget
 
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Chunk, Completion
-    from together_nb.formats import Format
-    from together_nb.retry import Wait
+    from together_nb.render.formats import Format
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.chunk import Chunk
+    from together_nb.values.completion import Completion
+    from together_nb.wire.retry import Wait
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5

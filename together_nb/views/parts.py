@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import HTML, Box, VBox
 
-from together_nb import config
+from together_nb.base.escape import visible
+from together_nb.config import settings
 from together_nb.errors import TogetherError
-from together_nb.escape import visible
-from together_nb.views.shared import html_style, plain_layout
+from together_nb.views.layouts import html_style, plain_layout
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -39,7 +39,7 @@ def note(name: str, text: str = "") -> HTML:
 
 def said(text: str) -> str:
     """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
-    return html.escape(visible(config.settings.without_keys(text)))
+    return html.escape(visible(settings.settings.without_keys(text)))
 
 
 def sentences(error: BaseException) -> tuple[str, str]:

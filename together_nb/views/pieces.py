@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
+from together_nb.views.layouts import close_all, html_style, plain_layout
 from together_nb.views.parts import box
-from together_nb.views.shared import close_all, html_style, plain_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

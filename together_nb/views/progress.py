@@ -7,8 +7,8 @@ import uuid
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from together_nb.escape import literal, visible
-from together_nb.frontend import has_kernel, someone_watches
+from together_nb.base.escape import literal, visible
+from together_nb.views.frontend import has_kernel, someone_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class WidgetBar(TextBar):
 
     def finish(self, done: int, failed: int) -> None:
         """Put the line in its place, and close the widgets."""
-        from together_nb.views.shared import close_all
+        from together_nb.views.layouts import close_all
 
         self._handle.update(_as_bundle(self._line(done, failed)), raw=True)
         self._bar.disp = lambda *_, **__: None  # or it would draw itself once more, in red where some are missing

@@ -5,27 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from together_nb.escape import visible
+from together_nb.base.escape import visible
 
 if TYPE_CHECKING:
-    from together_nb.client import CompletionStream
-    from together_nb.completion import Choice, Chunk, Completion
-    from together_nb.retry import Wait
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.chunk import Choice, Chunk
+    from together_nb.values.completion import Completion
+    from together_nb.wire.retry import Wait
+from together_nb.run.driver import SilentView
 
 _LEAST = 5  # unlikely tokens that a terminal tells of
-
-
-class SilentView:
-    """Draws nothing: the answer is in the variable."""
-
-    def start(self, stream: CompletionStream) -> None:
-        """Nothing to do."""
-
-    def write(self, chunks: list[Chunk]) -> None:
-        """Nothing to do."""
-
-    def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Nothing to do."""
 
 
 class OnceView(SilentView):
@@ -97,7 +86,8 @@ class TerminalView(SilentView):
 
 def told_of_tokens(completion: Completion, choice: Choice) -> list[str]:
     """Lines on how likely an answer was, and on its least likely tokens."""
-    from together_nb.probabilities import in_place_of, least_likely, summary, untold
+    from together_nb.render.token_text import in_place_of, summary, untold
+    from together_nb.values.likelihood import least_likely
 
     least = [f"  {in_place_of(token)}" for token in least_likely(choice.tokens, _LEAST)]
     return [line for line in (untold(completion, choice), summary(choice.tokens), *least) if line]

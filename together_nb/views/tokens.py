@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, VBox
 
-from together_nb.shaded import CELL_CSS, SHADE_CSS, new_group, text_html
+from together_nb.render.token_html import CELL_CSS, SHADE_CSS, new_group, text_html
+from together_nb.views.layouts import html_style, plain_layout
 from together_nb.views.parts import dressed
 from together_nb.views.pieces import Pieces
-from together_nb.views.shared import html_style, plain_layout
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-    from together_nb.completion import Chunk
+    from together_nb.values.chunk import Chunk
 
 _PER = 25  # tokens to a widget: what a repaint sends again is at most so many
 _PIECES = 400  # widgets; of a longer text the end is shown until all of it is

@@ -1,0 +1,57 @@
+"""`together_nb.base.cancellation`: what is begun within can be ended from outside."""
+
+import threading
+
+from tests.servers import PATIENCE, ScriptedServer, silent
+from together_nb import stream
+from together_nb.base.cancellation import Scope, joins
+from together_nb.wire.retry import Wait, told_to
+
+
+class Work:
+    cancelled = 0
+
+    def cancel(self):
+        self.cancelled += 1
+
+
+def test_ending_a_scope_ends_all_that_joined_within_it_and_what_joins_later_at_once_and_nothing_around_it():
+    inner, outer = Scope(), Scope()
+    alone, around, one, other, after, late = works = [Work() for _ in range(6)]
+    joins(alone)
+    with outer:
+        joins(around)
+        with inner:
+            joins(one)
+            joins(other)
+        joins(after)
+    assert not inner.cancelled
+    inner.cancel()
+    assert inner.cancelled
+    with inner:
+        joins(late)
+    joins(alone)
+    assert [work.cancelled for work in works] == [0, 0, 1, 1, 0, 1]
+    outer.cancel()
+    assert [work.cancelled for work in works] == [0, 1, 2, 2, 1, 2]
+
+
+def test_a_wait_in_a_scope_that_was_ended_is_neither_told_nor_waited_for():
+    scope, notices = Scope(), []
+    scope.cancel()
+    with scope, told_to(notices.append):
+        assert not Wait("busy", 60).sit_out()
+    assert notices == []
+
+
+def test_a_stream_that_is_opened_within_ends_with_it():
+    with ScriptedServer(silent()) as server, Scope() as scope:
+        chunks = stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
+        reader = threading.Thread(target=lambda: list(chunks))
+        reader.start()
+        assert server.arrived.wait(PATIENCE)
+        scope.cancel()
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+        assert server.closed.wait(PATIENCE)
+    assert chunks.completion.cancelled

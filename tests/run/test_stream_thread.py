@@ -1,0 +1,64 @@
+"""`together_nb.run.stream_thread`: a stream read in a thread."""
+
+import pytest
+
+from together_nb.run.stream_thread import Pump, merged
+from together_nb.values.chunk import Chunk, Token
+
+
+def test_everything_comes_through_in_order_but_chunks_without_text_and_an_error_is_kept_for_whoever_waits():
+    def chunks():
+        yield from (Chunk("a"), Chunk(""), Chunk("", reasoning="r"), Chunk("b"))
+        raise LookupError
+
+    pump = Pump(chunks())
+    pump.start()
+    taken = []
+    while not pump.ended:
+        pump.wait(20)
+        taken += pump.take()
+    pump.join()
+    assert [chunk.text + chunk.reasoning for chunk in taken + pump.take()] == ["a", "r", "b"]
+    assert isinstance(pump.error, LookupError)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_waiting_for_the_end_is_harmless_whether_it_was_started_or_not(started):
+    pump = Pump([])
+    if started:
+        pump.start()
+    pump.join(20)
+    assert (pump.ended, pump.error) == (started, None)
+
+
+def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
+    def chunks():
+        for number in range(20_000):
+            yield Chunk(f"{number} ", index=number % 3)
+            if number < 3000:
+                yield Chunk(reasoning="thinking ")
+
+    pump = Pump(chunks())
+    pump.start()
+    pump.join(60)
+    assert len(pump._inbox) < 6000
+    text, thinking = {0: "", 1: "", 2: ""}, ""
+    for chunk in pump.take():
+        text[chunk.index] += chunk.text
+        thinking += chunk.reasoning
+    assert text == {index: "".join(f"{number} " for number in range(index, 20_000, 3)) for index in text}
+    assert thinking == "thinking " * 3000
+
+
+def test_merged_chunks_keep_their_order_and_their_tokens():
+    tokens = Token("a", -1.0), Token("b", -2.0)
+    mine, other = merged(
+        [
+            Chunk("", reasoning="first "), Chunk("a", tokens=tokens[:1]), Chunk("other", index=1),
+            Chunk("b", tokens=tokens[1:]), Chunk("no tokens"), Chunk("", reasoning="second "),
+            Chunk("end", finish_reason="stop"),
+        ]
+    )  # fmt: skip
+    assert (mine.reasoning, mine.text) == ("first second ", "abno tokensend")
+    assert (mine.tokens, mine.finish_reason) == (tokens, "stop")
+    assert (other.index, other.text) == (1, "other")

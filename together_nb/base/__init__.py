@@ -1,0 +1,1 @@
+"""What knows nothing of models and servers: text, Ctrl-C, cancelling, forks."""

@@ -1,0 +1,29 @@
+"""Text for people: counts, amounts, times, and long texts made short."""
+
+from __future__ import annotations
+
+from time import gmtime, strftime
+
+
+def timestamp() -> str:
+    """Now, in UTC as ISO 8601 has it: ``2026-11-26T10:20:30Z``."""
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
+
+
+def dollars(amount: float) -> str:
+    """An amount of US dollars with the digits that matter."""
+    return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.1e}"  # noqa: PLR2004
+
+
+def count(number: int, noun: str) -> str:
+    """``1 chunk``, ``2 chunks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` on one line, its end replaced by an ellipsis where it is longer than `width` characters."""
+    # A text may be of any length: what cannot be shown is not looked at.
+    line = " ".join(text[: 4 * width].split())
+    if len(line) <= width and len(text) <= 4 * width:
+        return line
+    return line[: width - 1].rstrip() + "…"

@@ -1,0 +1,1 @@
+"""Many requests: `map_prompts` and `compare`."""

@@ -1,0 +1,295 @@
+"""Many prompts: `map_prompts` asks them a bounded number at once, and gives the answers in their order."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.interrupts import put_off, told
+from together_nb.base.wording import count
+from together_nb.batch.items import is_conversation, items_of, names_of
+from together_nb.batch.results import BatchResults
+from together_nb.batch.scheduler import Drive, check_recording
+from together_nb.batch.worker import Task
+from together_nb.config.keys import CarriedKey, Hidden, Key, hidden
+from together_nb.config.settings import settings
+from together_nb.errors import InputError, MissingKeyError, TogetherError
+from together_nb.run import complete, history
+from together_nb.run.resolve import open_request, open_stream
+from together_nb.run.template import Filler
+from together_nb.values.completion import Completion
+from together_nb.values.documented import documented
+from together_nb.values.parameters import AUTO
+from together_nb.views.progress import progress_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from together_nb.batch.items import Items
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.request import CompletionRequest
+
+__all__ = ["BatchResults", "map_prompts"]
+
+MOST = 8  # requests at once, where nothing else is said
+
+
+@documented(complete.stream)
+def map_prompts(
+    prompts: Iterable[Any],
+    *,
+    template: str | None = None,
+    max_workers: int = MOST,
+    executor: Executor | None = None,
+    progress: bool = True,
+    model: str | None = None,
+    api: str = AUTO,
+    system: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    schema: Any = None,
+    names: Mapping[str, Any] | None = None,
+    **sampling: Any,
+) -> BatchResults:
+    """Answers to many prompts, a bounded number at once.
+
+    Parameters
+    ----------
+    prompts : iterable
+        The items: texts, lists of messages, and with a `template` also dicts, tuples, the rows of a
+        DataFrame, or any other objects.
+    template : str or None
+        The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns
+        are filled in, as they are in `system`, in code too; up to `settings.fill_limit` characters. Without one each item is the prompt itself, or its messages.
+    max_workers : int
+        The most requests at once. When the server refuses one as too many (HTTP 429), all wait as
+        long as it asks, and fewer are sent at once afterwards.
+    executor : Executor or None
+        What runs the requests, any executor of `concurrent.futures`: those of Dask, ipyparallel and
+        Ray run them on other machines, which need together_nb. The key goes along, masked and not
+        encrypted. Without one, threads of this process.
+    progress : bool
+        Whether to show a bar.
+    model, api, system, base_url, api_key, timeout, schema
+        As for `stream`.
+    names : mapping or None
+        What else a template may name: values by name, which are filled in as a cell fills in variables.
+    **sampling
+        As for `stream`.
+
+    Returns
+    -------
+    BatchResults
+        For each item its `Completion` or the error that it failed with, in the order of the items;
+        `BatchResults.retry_failed` runs those again that failed. In IPython ``_together`` holds it,
+        also when this is stopped.
+
+    Raises
+    ------
+    InputError
+        At once: nothing in `prompts` can be sent, for a reason that holds for all alike (no key, no
+        such API) or for most.
+    TogetherError
+        At once: the server cannot be asked what the model is.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what is done is kept, in its ``results`` too.
+
+    Examples
+    --------
+    >>> from together_nb import map_prompts
+    >>> told = map_prompts(["Ada Lovelace", "Alan Turing"], template="{item} was", max_tokens=8, progress=False)
+    >>> len(told), told.failed
+    (2, [])
+    >>> [answer.request.prompt for answer in told]
+    ['Ada Lovelace was', 'Alan Turing was']
+    >>> told.to_frame()["completion_tokens"].tolist()
+    [8, 8]
+    """
+    api_key = hidden(api_key)
+    _check(template, max_workers, executor)
+    asked: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "timeout": timeout}
+    chosen: dict[str, Any] = {"model": model, "api": api, "system": system, "schema": schema, **sampling}
+    batch = _Batch(items_of(prompts), template, names or {}, asked, chosen, max_workers, executor)
+    results = BatchResults(batch.items, batch.run)
+    if batch.items.rows:
+        batch.run(results, range(len(results)), progress)
+    else:
+        _bind(results)
+    return results
+
+
+def _check(template: Any, max_workers: Any, executor: Any) -> None:
+    if template is not None and not isinstance(template, str):
+        raise InputError(
+            f"template must be a text, not {type(template).__name__}.", 'One looks like "Where is {item}?".'
+        )
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+        raise InputError(f"max_workers must be a whole number over 0, not {max_workers!r}.", f"The default is {MOST}.")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InputError(
+            f"executor must be one of concurrent.futures', not {type(executor).__name__}.",
+            "Of a Dask client it is client.get_executor(), of an ipyparallel view view.executor.",
+        )
+
+
+_NO_ITEM = object()
+
+
+def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
+    """What fills in the user's names, and those of an item, as the settings have it.
+
+    Parameters
+    ----------
+    names
+        What is defined.
+    item
+        The item, if there is one.
+    """
+    keys = settings.keys
+
+    def is_secret(value: Any) -> bool:
+        hidden_kind = isinstance(value, (Key, CarriedKey, Hidden))
+        return hidden_kind or (isinstance(value, str) and any(key.spans(value) for key in keys))
+
+    own = {} if item is _NO_ITEM else names_of(item)
+    return Filler(names, own, limit=settings.fill_limit, is_secret=is_secret)
+
+
+class _Batch:
+    """What `map_prompts` was asked, so that it can be run, and parts of it once more."""
+
+    def __init__(
+        self,
+        items: Items,
+        template: str | None,
+        names: Mapping[str, Any],
+        asked: dict[str, Any],
+        chosen: dict[str, Any],
+        max_workers: int,
+        executor: Executor | None,
+    ) -> None:
+        self.items = items
+        self._template = template
+        self._names = names
+        self._asked = asked
+        self._chosen = chosen
+        self._max_workers = max_workers
+        self._executor = executor
+        self._made: dict[int, tuple[CompletionRequest, tuple[str, ...]]] = {}
+
+    def run(self, results: BatchResults, numbers: Sequence[int], progress: bool) -> None:
+        """Run the items of those numbers, and put into `results` what comes of them."""
+        check_recording(self._executor)
+        with told("stopped by you; nothing was sent."):
+            tasks, refused = self._tasks(numbers)
+        for number, error in refused.items():
+            results.put(number, error)
+        for number in tasks:
+            results.put_request(number, self._made[number][0])
+        shown = progress_for(_shell(), len(numbers), wanted=progress)
+
+        def land(number: int, came: Completion | TogetherError) -> None:
+            results.put(number, came)
+            part = came if isinstance(came, Completion) else came.completion
+            if part is not None and not part.came_to_nothing:
+                history.history.append(part)
+
+        drive = Drive(
+            tasks, land, most=self._max_workers, max_retries=settings.max_retries, executor=self._executor,
+            progress=shown,
+        )  # fmt: skip
+        drive.done = drive.failed = len(refused)
+        began = monotonic()
+        try:
+            with put_off() as came:
+                try:
+                    drive.run(came)
+                finally:
+                    results.seconds += monotonic() - began
+                    _bind(results)
+                    shown.finish(drive.done, drive.failed)
+        except KeyboardInterrupt as interrupt:
+            _tell(interrupt, results)
+            raise
+
+    def _tasks(self, numbers: Sequence[int]) -> tuple[dict[int, Task], dict[int, InputError]]:
+        """The tasks of those items, and the errors of those that cannot be sent.
+
+        Raises
+        ------
+        InputError
+            None of them can be sent; the commonest reason.
+        """
+        tasks: dict[int, Task] = {}
+        refused: dict[int, InputError] = {}
+        openers: dict[bool, dict[str, Any]] = {}  # model and API, once they are chosen for prompts, and for messages
+        for number in numbers:
+            try:
+                tasks[number] = Task.of(self._opened(number, openers))
+            except MissingKeyError:
+                raise
+            except InputError as error:
+                refused[number] = error
+        if refused and not tasks and len(numbers) == len(self.items.rows):
+            commonest = Counter(map(str, refused.values())).most_common(1)[0][0]
+            raise next(error for error in refused.values() if str(error) == commonest)
+        return tasks, refused
+
+    def _opened(self, number: int, openers: dict[bool, dict[str, Any]]) -> CompletionStream:
+        if number in self._made:
+            request, filled = self._made[number]
+            return open_request(request, filled=filled, **self._asked)
+        item = self.items.rows[number]
+        filler = filler_for(self._names, item)
+        content, filled = self._content(item, filler)
+        conversation = not isinstance(content, str)
+        what: dict[str, Any] = {"messages": content} if conversation else {"prompt": content}
+        # What the first one chose holds for all: the server is asked once, and all are asked alike.
+        chosen = self._chosen | openers.get(conversation, {})
+        if self._template is not None and isinstance(chosen["system"], str):
+            chosen["system"], more = filler.fill(chosen["system"])
+            filled = tuple(dict.fromkeys((*filled, *more)))
+        opened = open_stream(**what, filled=filled, **self._asked, **chosen)
+        openers[conversation] = {"model": opened.request.model, "api": opened.request.api}
+        self._made[number] = (opened.request, filled)
+        return opened
+
+    def _content(self, item: Any, filler: Filler) -> tuple[Any, tuple[str, ...]]:
+        """The prompt or the messages of an item, and what was filled in."""
+        if self._template is not None:
+            return filler.fill(self._template)
+        if isinstance(item, str):
+            return str(item), ()
+        if is_conversation(item):
+            return [dict(turn) for turn in item], ()
+        raise InputError(
+            f"An item that is neither a text nor a list of messages was given without a template: {type(item).__name__}.",
+            'Give a template, into which it is filled: template="Where is {item}?".',
+        )
+
+
+def _shell() -> Any:
+    """The running IPython shell, or None; IPython is not imported for it."""
+    module: Any = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
+
+
+def _bind(results: BatchResults) -> None:
+    """Have the user's variable hold the results."""
+    shell = _shell()
+    if shell is not None:
+        shell.push({history.LAST: results}, interactive=False)
+
+
+def _tell(interrupt: KeyboardInterrupt, results: BatchResults) -> None:
+    """Have an interrupt say what is kept, and hold it."""
+    where = f"`{history.LAST}`" if _shell() is not None else "the error's `results`"
+    done = len(results) - len(results.failed)
+    words = f"stopped by you; {done:,} of {count(len(results), 'answer')} came, and are kept in {where}."
+    interrupt.args = (words,)
+    interrupt.results = results  # type: ignore[attr-defined]
+    interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: {words}"]  # type: ignore[attr-defined]

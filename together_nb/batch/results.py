@@ -1,0 +1,361 @@
+"""What came of a batch: a sequence of answers and errors, in the order of the items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from together_nb.base.wording import count, timestamp
+from together_nb.batch.items import ITEM, fields_of, shown
+from together_nb.errors import InputError, TogetherError
+from together_nb.render.tables import table
+from together_nb.run.ledger import Spent
+from together_nb.values.completion import Completion
+from together_nb.values.documented import documented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from together_nb.batch.items import Items
+    from together_nb.values.chunk import Usage
+    from together_nb.values.request import CompletionRequest
+
+_ROWS = 20  # of the table
+_WIDE_ITEM = 40  # characters
+_WIDE_ANSWER = 90
+_IDS = 1000  # in the metadata, which a front end must swallow whole
+_COLUMNS = (
+    "prompt", "text", "finish_reason", "error", "model", "prompt_tokens", "completion_tokens", "cost", "seconds",
+)  # fmt: skip
+
+
+class NotRunError(TogetherError):
+    """The batch ended before the turn of this item. Nothing was sent for it.
+
+    Attributes
+    ----------
+    message : str
+        What happened, in a sentence.
+    hint : str
+        What to do about it.
+    completion : None
+        Nothing had arrived.
+    passing : str
+        Always "".
+    retry_after : None
+        Always None: no server was asked to say how many seconds to wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("It was not run: the batch was stopped before.", "retry_failed() runs it.")
+
+
+@documented()
+class BatchResults(Sequence["Completion | TogetherError"]):
+    """The answers of a batch: a sequence that holds, for each item, its `Completion` or the `TogetherError` it failed with.
+
+    `map_prompts` makes one. The n-th is that of the n-th item; a slice is a list.
+
+    Parameters
+    ----------
+    items : Items
+        What the batch goes through.
+    run_again : callable
+        Runs the items of those numbers and puts what comes of them here, with a bar or without.
+
+    Attributes
+    ----------
+    items : tuple
+        The items, in order.
+    seconds : float
+        Seconds that it took, all runs together.
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import map_prompts
+    >>> told = map_prompts(["Ada Lovelace was", "Alan Turing was"], max_tokens=8, progress=False)
+    >>> told[0].text == told.texts[0], told.usage.completion_tokens, told.cost
+    (True, 16, 0.0)
+    >>> told.retry_failed() is told
+    True
+    """
+
+    def __init__(self, items: Items, run_again: Callable[[BatchResults, Sequence[int], bool], None]) -> None:
+        self.items = items.rows
+        self.seconds = 0.0
+        self._index = items.index
+        self._run_again: Callable[[BatchResults, Sequence[int], bool], None] | None = run_again
+        self._requests: list[CompletionRequest | None] = [None] * len(items.rows)
+        self._came: list[Completion | TogetherError] = [NotRunError() for _ in items.rows]
+        self._created = timestamp()
+
+    def put(self, number: int, came: Completion | TogetherError) -> None:
+        """Take what came of an item.
+
+        Parameters
+        ----------
+        number : int
+            Which item, from 0.
+        came : Completion or TogetherError
+            Its answer, or what it failed with.
+        """
+        self._came[number] = came
+
+    def put_request(self, number: int, request: CompletionRequest) -> None:
+        """Take what is asked for an item.
+
+        Parameters
+        ----------
+        number : int
+            Which item, from 0.
+        request : CompletionRequest
+            What is asked.
+        """
+        self._requests[number] = request
+
+    def __len__(self) -> int:
+        return len(self._came)
+
+    @overload
+    def __getitem__(self, number: int) -> Completion | TogetherError: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Completion | TogetherError]: ...
+
+    def __getitem__(self, number: int | slice) -> Completion | TogetherError | list[Completion | TogetherError]:
+        return self._came[number]
+
+    @property
+    def completions(self) -> list[Completion]:
+        """The answers that came to their end, in the order of the items."""
+        return [one for one in self._came if _is_whole(one)]  # type: ignore[misc]
+
+    @property
+    def failed(self) -> list[int]:
+        """Numbers, from 0, of the items that failed, were stopped, or were not run."""
+        return [number for number, one in enumerate(self._came) if not _is_whole(one)]
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The answers' texts, in the order of the items; None where one failed."""
+        return [_text(one) for one in self._came]
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all that was counted, a lower bound where `uncounted` is not 0; None where nothing was."""
+        total: Usage | None = None
+        for part in self._parts():
+            if part.usage is not None:
+                total = part.usage if total is None else total.plus(part.usage)
+        return total
+
+    @property
+    def uncounted(self) -> int:
+        """How many answers, or parts of them, the server did not count, or not to the end."""
+        return self._spent().uncounted
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars, a lower bound where `uncounted` is not 0; None where it is not known."""
+        spent = self._spent()
+        return None if spent.calls and spent.cost_told == "unknown" else spent.cost
+
+    def retry_failed(self, *, progress: bool = True) -> Self:
+        """Run those of `failed` again, and only those; what comes of them is put in their places.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show a bar.
+
+        Returns
+        -------
+        BatchResults
+            This one.
+
+        Raises
+        ------
+        InputError
+            They came from another process, by pickle: neither the key nor the server came along.
+        KeyboardInterrupt
+            Ctrl-C or the notebook's ■; what is done is kept.
+        """
+        if self._run_again is None:
+            raise InputError(
+                "Results that were pickled cannot be run again.",
+                "Give the items of `failed` to map_prompts: [results.items[number] for number in results.failed].",
+            )
+        if failed := self.failed:
+            self._run_again(self, failed, progress)
+        return self
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each item.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The item's fields (``item`` where it has none) and ``prompt``, ``text``, ``finish_reason``, ``error``,
+            ``model``, ``prompt_tokens``, ``completion_tokens`` (as the server counted them), ``cost`` (US dollars)
+            and ``seconds``; a field of one of these names is called ``item_…``. The index is that of the
+            DataFrame that the items came from.
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InputError(
+                "to_frame() needs pandas, which is not installed.", "Install it with `%pip install pandas`."
+            ) from None
+        rows = [self._row(number) for number in range(len(self))]
+        names = dict.fromkeys(name for row in rows for name in row if name not in _COLUMNS)
+        frame = pd.DataFrame(rows, columns=[*names, *_COLUMNS], index=self._index)
+        counts = ["prompt_tokens", "completion_tokens"]
+        return frame.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(["cost", "seconds"], "float64"))
+
+    def _row(self, number: int) -> dict[str, Any]:
+        item, request, came = self.items[number], self._requests[number], self._came[number]
+        fields = {str(name): value for name, value in (fields_of(item) or {ITEM: item}).items()}
+        row = {(f"item_{name}" if name in _COLUMNS else name): value for name, value in fields.items()}
+        part = _part(came)
+        usage = None if part is None else part.usage
+        prompt = None if request is None else shown(request.messages) if request.messages else request.prompt
+        return row | {
+            "prompt": prompt,
+            "text": _text(came),
+            "finish_reason": None if part is None else part.finish_reason,
+            "error": _wrong(came) or None,
+            "model": None if part is None else part.model or part.request.model,
+            "prompt_tokens": None if usage is None else usage.prompt_tokens,
+            "completion_tokens": None if usage is None else usage.completion_tokens,
+            "cost": None if part is None else part.cost,
+            "seconds": None if part is None else part.timings.total,
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """What made them, for an output's metadata: no prompt, no key.
+
+        Returns
+        -------
+        dict
+            ``model``, ``api``, ``parameters``, ``items`` and ``failed`` (how many), ``ids`` (of the first 1,000 answers),
+            ``usage`` (tokens), ``uncounted``, ``cost`` (US dollars), ``seconds`` and ``time``.
+        """
+        parts, usage = self._parts(), self.usage
+        request = next((one for one in self._requests if one is not None), None)
+        counted = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return {
+            "model": next((part.model for part in parts if part.model), "" if request is None else request.model),
+            "api": "" if request is None else request.api,
+            "parameters": {} if request is None else request.sampling.to_dict(),
+            "items": len(self),
+            "failed": len(self.failed),
+            "ids": [part.id for part in parts if part.id][:_IDS],
+            "usage": None if usage is None else {name: getattr(usage, name) for name in counted},
+            "uncounted": self.uncounted,
+            "cost": self.cost,
+            "seconds": self.seconds,
+            "time": self._created,
+        }
+
+    def footer(self) -> str:
+        """One line of plain text: answers · failed · not run · tokens · cost · seconds.
+
+        Returns
+        -------
+        str
+            The line; a cost is in US dollars.
+        """
+        spent, usage = self._spent(), self.usage
+        not_run = sum(isinstance(one, NotRunError) for one in self._came)
+        failed = len(self.failed) - not_run
+        least = "at least " if spent.uncounted else ""
+        priced = any(part.price is not None for part in self._parts())
+        cost = "cost unknown" if self.cost is None else spent.cost_told
+        parts = [
+            count(len(self.completions), "answer"),
+            f"{failed:,} failed" if failed else "",
+            f"{not_run:,} not run" if not_run else "",
+            least + count(usage.completion_tokens, "token") if usage is not None else "",
+            cost if priced else "",
+            f"{self.seconds:.1f} s",
+            "retry_failed() runs the rest again" if failed or not_run else "",
+        ]
+        return " · ".join(filter(None, parts))
+
+    def bundle(self) -> dict[str, str]:
+        """What a notebook saves of them: a table of the first 20 items, and a line below.
+
+        Returns
+        -------
+        dict of str to str
+            ``text/markdown`` and ``text/plain``.
+        """
+        rows = [
+            (str(number), _cut(shown(item), _WIDE_ITEM), _cell(came))
+            for number, (item, came) in enumerate(zip(self.items[:_ROWS], self._came, strict=False))
+        ]
+        if len(self) > _ROWS:
+            rows.append(("…", f"{len(self) - _ROWS:,} more", ""))
+        markdown, plain = table(">no. | item | answer", rows, self.footer())
+        return {"text/markdown": markdown, "text/plain": plain}
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        return self.bundle(), {"together_nb": self.metadata()}
+
+    def __repr__(self) -> str:
+        return f"<BatchResults: {self.footer()}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_run_again": None}
+
+    def _parts(self) -> list[Completion]:
+        """The answers, and what came of those that failed."""
+        parts = map(_part, self._came)
+        return [part for part in parts if part is not None and not part.came_to_nothing]
+
+    def _spent(self) -> Spent:
+        spent = Spent()
+        for part in self._parts():
+            spent = spent.plus(part.usage, part.price, whole=not part.cut_short)
+        return spent
+
+
+def _is_whole(came: Completion | TogetherError) -> bool:
+    return isinstance(came, Completion) and not came.cut_short
+
+
+def _text(came: Completion | TogetherError) -> str | None:
+    return came.text if isinstance(came, Completion) and not came.cut_short else None
+
+
+def _part(came: Completion | TogetherError) -> Completion | None:
+    return came if isinstance(came, Completion) else came.completion
+
+
+def _wrong(came: Completion | TogetherError) -> str:
+    """What became of it in words, where it did not come to its end."""
+    if isinstance(came, Completion):
+        return came.ending if came.cut_short else ""
+    return "not run" if isinstance(came, NotRunError) else f"{type(came).__name__}: {came.message}"
+
+
+def _cell(came: Completion | TogetherError) -> str:
+    """What came of an item in a line."""
+    wrong = _wrong(came)
+    if isinstance(came, Completion):
+        text = _cut(came.text, _WIDE_ANSWER)
+        return f"{text} ({wrong})" if wrong else text
+    return f"✗ {_cut(wrong, _WIDE_ANSWER)}"
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning of `text` in one line."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1].rstrip() + "…"

@@ -1,0 +1,295 @@
+"""Drives a batch: so many requests at once, all slowed down together, each failure tried again for itself.
+
+It runs in the calling thread, and hears of the workers by a queue; so any executor of
+`concurrent.futures` will do, and Ctrl-C is seen within a tick.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import os
+import queue
+import threading
+from collections import deque
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.cancellation import Scope, joins
+from together_nb.batch.concurrency import Pace
+from together_nb.batch.worker import HERE, answer, answer_within
+from together_nb.config.settings import settings
+from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
+from together_nb.run.ledger import check_budget, ledger
+from together_nb.wire import transport
+from together_nb.wire.retry import FIRST_SECONDS, HONOURED_SECONDS, Retries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from together_nb.batch.worker import Outcome, Task
+    from together_nb.values.completion import Completion
+    from together_nb.views.progress import NoProgress
+
+_TICK = 0.05  # seconds; bounds Ctrl-C
+_STOP_SECONDS = 2.0
+_SPENT = 402  # HTTP status: the account's limit is reached
+
+
+class Threads(Executor):
+    """Threads that go from one call to the next; they keep no process from ending, unlike a `ThreadPoolExecutor`'s.
+
+    A thread for each call would be simpler. But whoever starts one waits until it runs, which takes its time where
+    sixty others are busy.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call it in a thread that has nothing to do, or in a new one."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
+                self._idle.release()
+                future.set_exception(error)
+            else:
+                self._idle.release()  # before anyone hears of it, who may have the next call
+                future.set_result(result)
+
+        future.set_running_or_notify_cancel()
+        if not self._idle.acquire(blocking=False):
+            thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._calls.put(call)  # last, so that what could not be begun is not begun later
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  (none are waiting)
+        """Let each thread end once its call has."""
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # or what it holds would live until the next one
+
+
+def check_recording(executor: Executor | None) -> None:
+    """Refuse an executor of other processes while a recording is made or played back: they know nothing of it.
+
+    Raises
+    ------
+    InputError
+        It is one, and a recording is on.
+    """
+    if transport.current() is not transport.NETWORK and not (
+        executor is None or isinstance(executor, ThreadPoolExecutor)
+    ):
+        raise InputError(
+            "An executor of other processes takes no part in a recording.",
+            "Leave executor out, or end it with `%together record off` or `%together replay off`.",
+        )
+
+
+@dataclass(eq=False)
+class _Flight:
+    """One try of one item."""
+
+    number: int
+    task: Task
+    begun: float
+    scope: Scope = field(default_factory=Scope)
+    future: Future[Outcome] | None = None
+
+
+class Drive:
+    """One run of a batch.
+
+    Parameters
+    ----------
+    tasks
+        What is to be answered, by the numbers of the items.
+    land
+        Called with the number of an item and what came of it, in the calling thread.
+    most
+        The most requests at once.
+    max_retries
+        How often each is sent again.
+    executor
+        What calls `answer`; None are threads of our own.
+    progress
+        Is told how far it is.
+
+    Attributes
+    ----------
+    done, failed : int
+        How many items have come to an end, and how many of those with an error.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[int, Task],
+        land: Callable[[int, Completion | TogetherError], None],
+        *,
+        most: int,
+        max_retries: int,
+        executor: Executor | None,
+        progress: NoProgress,
+    ) -> None:
+        self.done = self.failed = 0
+        self._tasks = tasks
+        self._land = land
+        self._ready = deque(tasks)
+        self._later: list[tuple[float, int]] = []  # a heap: when, and which item
+        self._flying: set[_Flight] = set()
+        self._landed: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
+        self._retries = {number: Retries(max_retries) for number in tasks}
+        self._pace = Pace(most)
+        self._own = executor is None
+        self._executor: Executor = Threads() if executor is None else executor
+        # In another process a stream cannot be ended; it is left to itself there.
+        self._within_reach = isinstance(self._executor, (Threads, ThreadPoolExecutor))
+        self._progress = progress
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End it, from any thread: what is under way is stopped, and the rest is not begun."""
+        self._cancelled.set()
+
+    def run(self, interrupts: list[int]) -> None:
+        """Until all items have come to an end, or it is cancelled, or `interrupts` is not empty."""
+        joins(self)
+        try:
+            while (self._ready or self._later or self._flying) and not interrupts and not self._cancelled.is_set():
+                self._begin_what_may()
+                self._take(_TICK)
+                self._show()
+        finally:
+            self._stop()
+            if self._own:
+                self._executor.shutdown(wait=False)
+
+    def _show(self) -> None:
+        seconds = self._pace.closed
+        waiting = f"rate limited; all wait {seconds:.0f} s" if seconds >= 1 else ""
+        self._progress.show(self.done, self.failed, waiting)
+
+    def _begin_what_may(self) -> None:
+        while self._later and self._later[0][0] <= monotonic():
+            self._ready.appendleft(heapq.heappop(self._later)[1])
+        while self._ready and self._pace.has_room(len(self._flying)):
+            self._begin(self._ready.popleft())
+
+    def _begin(self, number: int) -> None:
+        task = self._tasks[number]
+        try:
+            check_budget(settings.budget, task.marks["price"])
+        except InputError as error:
+            self._end(number, error)
+            return
+        flight = _Flight(number, task, self._pace.begun())
+        try:
+            if self._within_reach:
+                flight.future = self._executor.submit(copy_context().run, answer_within, flight.scope, task)
+            else:
+                flight.future = self._executor.submit(answer, task.portable().again())
+        except Exception as error:  # noqa: BLE001  (an executor may raise anything)
+            self._end(number, _of_the_executor(error, task))
+            return
+        self._flying.add(flight)
+        flight.future.add_done_callback(lambda _: self._landed.put(flight))
+
+    def _take(self, seconds: float) -> None:
+        """Take what has landed; wait for the first for so long."""
+        try:
+            self._came_back(self._landed.get(timeout=seconds))
+            while True:
+                self._came_back(self._landed.get_nowait())
+        except queue.Empty:
+            return
+
+    def _came_back(self, flight: _Flight) -> None:
+        self._flying.discard(flight)
+        future, number, task = flight.future, flight.number, flight.task
+        if future is None or future.cancelled():
+            return
+        failure = future.exception()
+        if failure is not None:
+            self._end(number, _of_the_executor(failure, task))
+            return
+        outcome = future.result()
+        completion = replace(outcome.completion, request=task.request)
+        if outcome.process != (HERE, os.getpid()):
+            ledger.note_elsewhere(completion)
+        if outcome.error is not None:
+            outcome.error.completion = completion
+            self._went_wrong(flight, outcome.error, begun=outcome.begun)
+        elif not (completion.cancelled and not completion.chunks):
+            if not completion.cancelled:
+                self._pace.succeeded(flight.begun)
+            self._end(number, completion)
+
+    def _went_wrong(self, flight: _Flight, error: TogetherError, *, begun: bool) -> None:
+        wait = None if begun else self._retries[flight.number].after(error)
+        limited = isinstance(error, RateLimitError) and not begun
+        if limited:
+            seconds = error.retry_after or FIRST_SECONDS if wait is None else wait.left
+            self._pace.refused(flight.begun, min(seconds, HONOURED_SECONDS))
+        if wait is not None:
+            heapq.heappush(self._later, (monotonic() + wait.left, flight.number))
+            return
+        self._end(flight.number, error)
+        # What is said to one is said to all: not one more is asked only to hear it again.
+        for_long = limited and (error.retry_after or 0.0) > HONOURED_SECONDS
+        spent = isinstance(error, APIStatusError) and error.status == _SPENT
+        if for_long or spent or isinstance(error, AuthenticationError):
+            self._give_up(error)
+
+    def _give_up(self, error: TogetherError) -> None:
+        for number in (*self._ready, *(number for _, number in self._later)):
+            same = copy.copy(error)
+            same.completion = None
+            self._end(number, same)
+        self._ready.clear()
+        self._later.clear()
+
+    def _end(self, number: int, came: Completion | TogetherError) -> None:
+        self.done += 1
+        self.failed += isinstance(came, TogetherError)
+        self._land(number, came)
+
+    def _stop(self) -> None:
+        """End what is under way, and take what came of it."""
+        self._ready.clear()
+        self._later.clear()
+        for flight in self._flying:
+            flight.scope.cancel()
+            if flight.future is not None:
+                flight.future.cancel()
+        until = monotonic() + (_STOP_SECONDS if self._within_reach else 0.0)
+        while True:
+            left = until - monotonic()
+            self._take(max(left, 0.001) if self._flying else 0.001)
+            if not self._flying or left <= 0:
+                break
+        self._later.clear()
+
+
+def _of_the_executor(failure: BaseException, task: Task) -> TogetherError:
+    """What an executor, or a worker's process, failed with."""
+    words = task.without_key(" ".join(f"{type(failure).__name__}: {failure}".split())).rstrip(".")
+    return TogetherError(
+        f"What was to run it failed ({words}).", "Look at the executor and its workers; together_nb must be there too."
+    )

@@ -1,0 +1,1 @@
+"""Settings, the environment, keys, and addresses of servers."""

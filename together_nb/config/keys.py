@@ -1,0 +1,121 @@
+"""API keys, which do not show themselves."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NoReturn
+
+from together_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from together_nb.base.secret import Secret
+
+
+class Hidden(str):
+    """A text that is the key or holds it: whole for whoever sends it, and not shown where variables are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An API key is not pickled: it would be written somewhere.")
+
+
+def hidden(value: str | None) -> str | None:
+    """`value` as a `Hidden`; what is no text stays what it is."""
+    return Hidden(value) if isinstance(value, str) else value
+
+
+class Key:
+    """An API key that does not show itself.
+
+    Parameters
+    ----------
+    value
+        The key.
+    source
+        Where it came from, in words.
+
+    Raises
+    ------
+    InputError
+        It cannot be a key: empty, or with characters that no HTTP header carries.
+    """
+
+    __slots__ = ("_secret", "_value", "source")
+
+    def __init__(self, value: str, source: str) -> None:
+        if not isinstance(value, str):
+            raise InputError(f"An API key is a text; {source} holds something else.", "Pass it as a str.")
+        value = Hidden(value.strip())
+        if not value or not value.isascii() or not value.isprintable() or " " in value:
+            raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
+        self._value = value
+        self._secret: Secret | None = None  # made when it is first looked for, which loading the extension need not do
+        self.source = source
+
+    def reveal(self) -> str:
+        """The key itself, for the request's header and nothing else."""
+        return str(self._value)
+
+    @property
+    def ending(self) -> str:
+        """Its last four characters, or fewer where that would be too much of it."""
+        return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where (from, to) in `text` there is anything of it that `blanked` takes out."""
+        if self._secret is None:
+            from together_nb.base.secret import Secret
+
+            self._secret = Secret(self._value)
+        return self._secret.spans(text)
+
+    def blanked(self, text: str) -> str:
+        """`text` without the key: by how long it is whole and in pieces, as a word, or after ``Bearer`` (`redaction`)."""
+        spans = self.spans(text)
+        if not spans:
+            return text
+        ends = [0, *(end for _, end in spans)]
+        starts = [*(start for start, _ in spans), len(text)]
+        return "…".join(text[end:start] for end, start in zip(ends, starts, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<API key from {self.source}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An API key is not pickled: it would be written somewhere.")
+
+
+class CarriedKey:
+    """A key on its way to a worker in another process; unlike a `Key` it can be pickled.
+
+    It is masked, so that no dump of the raw bytes shows the key. That is no encryption: whoever can
+    unpickle it has the key.
+
+    Parameters
+    ----------
+    key
+        The key.
+    """
+
+    __slots__ = ("_masked", "_pad", "_source")
+
+    def __init__(self, key: Key) -> None:
+        value = key.reveal().encode()
+        self._pad = secrets.token_bytes(len(value))
+        self._masked = _mixed(value, self._pad)
+        self._source = key.source
+
+    def unwrapped(self) -> Key:
+        """The key, for whoever sends it."""
+        return Key(_mixed(self._masked, self._pad).decode(), self._source)
+
+    def __repr__(self) -> str:
+        return f"<API key from {self._source}, on its way to a worker>"
+
+
+def _mixed(value: bytes, pad: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(value, pad, strict=True))

@@ -1,0 +1,89 @@
+"""Addresses of servers: which are valid, which are Together's, which are this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from together_nb.errors import InputError
+
+DEFAULT_BASE_URL = "https://api.together.xyz/v1"
+TOGETHER_HOSTS = frozenset({"api.together.xyz", "api.together.ai"})
+_NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]\\@:%\s]+)(?::[0-9]+)?")
+_USERINFO = re.compile(r"//[^\s/?#]*@")
+
+
+def server_root(base_url: str) -> str:
+    """`base_url` without a last slash and without ``/v1``, which the dialects' paths bring along.
+
+    Raises
+    ------
+    InputError
+        It is no URL, or it is plain http to another host, over which a key and the prompts could
+        be read by anyone on the way.
+    """
+    if not isinstance(base_url, str):
+        raise InputError(f"A base URL is a text, not {type(base_url).__name__}.", f"One looks like {DEFAULT_BASE_URL}")
+    return _server_root(base_url)
+
+
+@lru_cache(64)  # each request asks
+def _server_root(base_url: str) -> str:
+    url = base_url.strip()
+    # What stands before an @, behind a ? or a # may be a key or a password, so it is not repeated.
+    harmless = re.split("[?#]", url)[0].rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise _no_url(harmless) from None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
+        raise _no_url(harmless)
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise _no_url(harmless)
+    if parts.username is not None or parts.password is not None:
+        raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
+    if not _NETLOC.fullmatch(parts.netloc):  # other libraries might find another host in it than is found here
+        raise _no_url(harmless)
+    if parts.scheme == "http" and not is_loopback(host):
+        raise InputError(
+            f"{url} is plain http to another host: anyone on the way could read what is sent.",
+            f"Use https://{host}{'' if port is None else f':{port}'}{parts.path}, or a tunnel to a port on localhost.",
+        )
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _no_url(harmless: str) -> InputError:
+    # Made where it is raised: held by a name, an error and the frame would keep each other, and all callers.
+    return InputError(f"{harmless!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
+
+
+def server_of(root: str) -> str:
+    """The server that a key is given for: scheme, host and port of a URL, each spelled out."""
+    parts = urlsplit(root)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def host_of(root: str) -> str:
+    """The host of a URL, with its port where that is not the usual one: for a message."""
+    parts = urlsplit(root)
+    usual = ":443" if parts.scheme == "https" else ":80"
+    return parts.netloc.removesuffix(usual)
+
+
+def without_userinfo(text: str) -> str:
+    """`text` with each URL in it shown without the name and the password that may stand before its host."""
+    return _USERINFO.sub("//", text) if "@" in text else text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine; a name below ``localhost`` may not be, where a name server is asked for it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

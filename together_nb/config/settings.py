@@ -1,0 +1,385 @@
+"""Key, base URL, model, time-outs and defaults: one object, `settings`, for all doors.
+
+Weakest first: built in, the environment (``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL``,
+``TOGETHER_MODEL``), this object (``%config TogetherMagics.…`` sets the same values), the option
+on the cell. A key goes only to the server that it was given for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from copy import copy
+from decimal import Decimal
+from functools import lru_cache
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
+
+from together_nb.config import environment as _environment
+from together_nb.config.environment import BASE_URL_VARIABLE, KEY_VARIABLE
+from together_nb.errors import InputError
+from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from traitlets.config import Configurable
+
+from together_nb.config.keys import Key
+from together_nb.config.servers import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
+
+LOCAL_MODEL = "local/ngram"
+# Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
+DEFAULT_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+CONNECT_TIMEOUT = 10.0  # seconds
+TIMEOUT = 300.0  # seconds: some models think long before their first token
+SILENCE_TIMEOUT = 120.0  # seconds
+MAX_RETRIES = 4
+MODEL_VARIABLE = "TOGETHER_MODEL"
+_BEYOND = 10**12
+
+
+class _ParameterTrait(TraitType[Any, Any]):
+    """A sampling parameter's value or None, checked by its declaration."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        super().__init__(default_value=None, allow_none=True, help=f"{parameter.help} ({parameter.expected})")
+        self._parameter = parameter
+
+    def validate(self, _: Any, value: Any) -> Any:
+        return self._parameter.validate(value)
+
+
+class _Number(Float):  # type: ignore[type-arg]
+    """A number that may be typed by anyone: one that no float holds is refused in a few words."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
+
+
+class _Whole(Int):  # type: ignore[type-arg]
+    """The same for a whole number."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
+
+
+def _is_measured(value: Any) -> bool:
+    try:
+        return not isinstance(value, (int, float, Decimal)) or -_BEYOND < value < _BEYOND
+    except ArithmeticError:  # a Decimal that is no number
+        return False
+
+
+def _beyond(name: str | None) -> NoReturn:
+    raise InputError(f"{name} is not a number that can be used.", f"Give one below {_BEYOND:,}.")
+
+
+class Settings(HasTraits):
+    """What holds for every request that does not say otherwise: ``settings.temperature = 0.7``.
+
+    ``%config TogetherMagics.temperature = 0.7`` sets the same, and so do the panel's controls. What an option on a
+    cell or a keyword says comes first; None is unset, and a sampling parameter that is unset is not sent.
+
+    Attributes
+    ----------
+    {traits}
+    api_key : Key or None
+        The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
+        set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
+        nowhere, and sent to no other server.
+    keys : tuple of Key
+        Each key that is or was in use, for whatever server: what is drawn or written is shown without them.
+    sampling : SamplingParams
+        The sampling parameters that are set here.
+    chosen_base_url : str or None
+        The base URL set here or else in ``TOGETHER_BASE_URL``.
+    chosen_model : str or None
+        The model set here or else in ``TOGETHER_MODEL``.
+
+    Raises
+    ------
+    InputError
+        What is assigned to a sampling parameter, to `base_url` or to `api_key` is not fit for it.
+    TraitError
+        What is assigned to another attribute is of another type or out of bounds.
+
+    Examples
+    --------
+    >>> from together_nb import complete, settings
+    >>> settings.max_tokens = 5
+    >>> complete("Alan Turing was").usage.completion_tokens
+    5
+    >>> complete("Alan Turing was", max_tokens=7).usage.completion_tokens
+    7
+    >>> settings.max_tokens = None
+    """
+
+    base_url = Unicode(None, allow_none=True, help=f"Server; unset: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}")
+    model = Unicode(
+        None,
+        allow_none=True,
+        help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
+    )
+    connect_timeout = _Number(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
+    timeout = _Number(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
+    silence_timeout = _Number(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence to wait in the middle of an answer")
+    max_retries = _Whole(
+        MAX_RETRIES, min=0, max=10, help="How often a failed request is sent again, before its first token"
+    )
+    budget = _Number(
+        None, allow_none=True, min=0, help="US dollars that the session may spend before requests are refused"
+    )
+    fill_limit = _Whole(100_000, min=1, help="The most characters that variables may add to a prompt")
+    local_tokens_per_second = _Number(
+        40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
+        type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
+        self._keys: dict[str, Key] = {}  # by the server that each was given for
+        self._known: list[Key] = []  # whatever was a key once, to be kept out of files
+
+    @validate("base_url")
+    def _a_url(self, proposal: dict[str, Any]) -> str | None:
+        value: str | None = proposal["value"]
+        if value:
+            server_root(value)
+        return value or None
+
+    @property
+    def api_key(self) -> Key | None:
+        """The key for the server in use, hidden: set here, or else from ``TOGETHER_API_KEY``.
+
+        Assign a str to set it, None to forget each key that was set. A key is for the server that is in use when it is
+        set, and goes to no other; that of the environment is for Together and ``TOGETHER_BASE_URL``.
+
+        Raises
+        ------
+        InputError
+            It cannot be a key: no text, empty, or with characters that no HTTP header carries.
+        """
+        return self.key_for(server_root(self.chosen_base_url or DEFAULT_BASE_URL))
+
+    @api_key.setter
+    def api_key(self, value: str | Key | None) -> None:
+        if value is None:
+            self._keys.clear()
+            self._tell_of_keys()
+        else:
+            key = value if isinstance(value, Key) else Key(value, "settings.api_key")
+            self.set_key(key, server_root(self.chosen_base_url or DEFAULT_BASE_URL))
+
+    def set_key(self, key: Key | None, root: str) -> None:
+        """Give a server its key, or take it away.
+
+        Parameters
+        ----------
+        key : Key or None
+            The key; None forgets the one that was set for this server.
+        root : str
+            The server's base URL.
+        """
+        if key is None:
+            self._keys.pop(server_of(root), None)
+        else:
+            self._keys[server_of(root)] = self.remember(key)
+        self._tell_of_keys()
+
+    def remember(self, key: Key) -> Key:
+        """Keep a key out of all that is drawn or written from now on, be it used again or not.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+
+        Returns
+        -------
+        Key
+            The same.
+        """
+        if all(key.reveal() != known.reveal() for known in self._known):
+            self._known.append(key)
+        return key
+
+    def _tell_of_keys(self) -> None:
+        # That a key changed can be observed, as of a trait; the key itself is not told.
+        self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
+
+    def key_for(self, root: str) -> Key | None:
+        """The key that a server may be sent.
+
+        Parameters
+        ----------
+        root : str
+            Its base URL.
+
+        Returns
+        -------
+        Key or None
+            The one that was set for this scheme, host and port, or else that of the environment where it is for them.
+
+        Raises
+        ------
+        InputError
+            What the environment holds can be no key.
+        """
+        server = server_of(root)
+        if server in self._keys or server not in own_servers():
+            return self._keys.get(server)
+        return _environment_key()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Each key that is or was in use, for whatever server: what is drawn or written is shown without them."""
+        keys = list(self._known)
+        for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
+            with suppress(InputError):  # what can be no key is told where it would be sent
+                keys += [_key_of(value)] if value else []
+        return tuple(keys)
+
+    def without_keys(self, text: str) -> str:
+        """`text` without any key that is known.
+
+        Parameters
+        ----------
+        text : str
+            What is to be drawn or written.
+
+        Returns
+        -------
+        str
+            The same with each key in it replaced.
+        """
+        for key in self.keys:
+            text = key.blanked(text)
+        return text
+
+    def other_key(self, root: str) -> str:
+        """A sentence on a key that is known and not for this server; "" where there is none.
+
+        Parameters
+        ----------
+        root : str
+            The server's base URL.
+
+        Returns
+        -------
+        str
+            Whose key it is.
+
+        Raises
+        ------
+        InputError
+            What the environment holds can be no key.
+        """
+        if self.key_for(root) is not None:
+            return ""
+        servers = {key.source: host_of(server) for server, key in self._keys.items()}
+        if _environment.environment.key:
+            servers.setdefault(KEY_VARIABLE, "Together")
+        for source, server in servers.items():
+            return f"The key from {source} is for {server} and is not sent to {host_of(root)}."
+        return ""
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """The sampling parameters that are set here."""
+        return SamplingParams(**{name: getattr(self, name) for name in PARAMETERS})
+
+    @property
+    def chosen_base_url(self) -> str | None:
+        """The base URL set here or in the environment, or None."""
+        return self.base_url or _environment.environment.base_url or None
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The model set here or in the environment, or None."""
+        return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
+
+    def copy(self) -> Settings:
+        """Settings of their own with the values of these, but for the key.
+
+        Returns
+        -------
+        Settings
+            A copy; a change of either is none of the other.
+        """
+        twin = Settings()
+        for name in self.trait_names():
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in sorted(self.trait_names()) if getattr(self, name) is not None}
+        return f"<Settings {', '.join(f'{name}={value!r}' for name, value in values.items())}>"
+
+
+def own_servers() -> frozenset[str]:
+    """The servers that no cell has named: Together's, and that of ``TOGETHER_BASE_URL``."""
+    return _own_servers(_environment.environment.base_url)
+
+
+@lru_cache(4)  # each request asks
+def _own_servers(base_url: str) -> frozenset[str]:
+    servers = {server_of(f"https://{host}") for host in TOGETHER_HOSTS}
+    if base_url:
+        with suppress(InputError):  # what is no URL is no server either
+            servers.add(server_of(server_root(base_url)))
+    return frozenset(servers)
+
+
+def _environment_key() -> Key | None:
+    value = _environment.environment.key
+    return _key_of(value) if value else None
+
+
+@lru_cache(4)  # looked for in all that is drawn
+def _key_of(value: str) -> Key:
+    return Key(value, KEY_VARIABLE)
+
+
+def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:
+    """A twin of each trait of `source`, such that ``%config`` sets it."""
+    twins = {name: copy(trait) for name, trait in source.traits().items()}
+    for twin in twins.values():
+        twin.metadata = {**twin.metadata, "config": True}
+    return twins
+
+
+def mirror(source: HasTraits, target: Configurable) -> None:
+    """Make a change of a trait of `source` a change of its twin in `target`, and the other way round.
+
+    What `target` was given by IPython's configuration files is taken over first.
+    """
+    configured = target.config.get(type(target).__name__, {})
+    for name in source.traits():
+        if name in configured:
+            setattr(source, name, configured[name])
+        link((source, name), (target, name))
+
+
+def _traits() -> Iterator[str]:
+    """Of each trait what a docstring says of it, from its declaration."""
+    kinds = {Unicode: "str", _Number: "float", _Whole: "int"}
+    for name, trait in vars(Settings).items():
+        if not isinstance(trait, TraitType):
+            continue
+        kind = kinds[type(trait)] + " or None" * trait.allow_none
+        value = trait.default_value
+        bound = getattr(trait, "max", None)
+        most = "" if bound in (None, math.inf) else f", {bound} at most"
+        yield f"{name} : {kind}\n    {trait.help}{most}. At first {'unset' if value is None else value}."
+    for parameter in PARAMETERS.values():
+        yield parameter.entry
+
+
+Settings.__doc__ = cleandoc(Settings.__doc__ or "").replace("{traits}", "\n".join(_traits()))
+settings = Settings()
+"""The settings of this process."""

@@ -1,0 +1,356 @@
+"""From the body of a request to what is asked, or to an error with Together's status and words."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from together_nb.errors import InputError
+from together_nb.local import MODEL_ID
+from together_nb.local.generation import default_max_tokens
+from together_nb.local.response_format import form_of
+from together_nb.local.tokens import tokens_of
+from together_nb.values.parameters import PARAMETERS, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from together_nb.local.forms import Grammar
+    from together_nb.local.ngram import NgramModel
+    from together_nb.local.tokens import Generated
+
+INFERENCE, COMPLETIONS, CHAT = "inference", "completions", "chat"
+
+CONTEXT_LENGTH = 131_072
+"""The most tokens of a prompt and its answer together. The model itself knows no bound."""
+
+_MOST_TOKENS = 8 * CONTEXT_LENGTH  # of all the answers to one request, and of its prompt as often
+_MOST_CHARACTERS = 20 * _MOST_TOKENS
+_MOST_STOPS = 32
+_LONGEST_STOP = 1000
+_MOST_PARTS = 200_000  # commas and brackets of a body
+_DEEPEST = 300
+_LONGEST_NUMBER = 300  # digits, so that each is a float too
+_STRING = re.compile('"[^"]*"')
+_BRACKET = re.compile(r"[\[\]{}]")
+_LEVEL = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+# Keys that say nothing about the text, beside the parameters and those read below.
+_IGNORED = frozenset({"user", "stream_options"})
+# By name: a parameter that is declared is not honoured here before somebody has seen to it.
+_HONOURED = frozenset({
+    "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "stop", "seed", "logprobs", "top_logprobs", "n", "echo", "logit_bias",
+})  # fmt: skip
+_READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens"})
+
+
+class RequestError(Exception):
+    """What is answered in place of a completion.
+
+    Parameters
+    ----------
+    status
+        HTTP status.
+    message
+        What is wrong and what to do about it.
+    param
+        The key of the body it is about, or None.
+    code
+        Together's word for it, or None.
+    """
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, understood.
+
+    Parameters
+    ----------
+    dialect
+        `INFERENCE`, `COMPLETIONS` or `CHAT`.
+    prompt
+        The text to continue.
+    prompt_tokens
+        How many tokens it has.
+    sampling
+        The parameters; the seed is always set, so that the answer can tell it.
+    stream
+        Whether to answer token by token.
+    openai_logprobs
+        Whether log-probabilities were asked for as OpenAI's chat does (``logprobs: true``).
+    form
+        What ``response_format`` asks the answer to be; None is plain text.
+    look
+        Called now and then while answers begin; it may end that by an exception.
+    """
+
+    dialect: str
+    prompt: str
+    prompt_tokens: int
+    sampling: SamplingParams
+    stream: bool
+    openai_logprobs: bool
+    form: Grammar | None = None
+    look: Callable[[], None] = lambda: None
+
+    @property
+    def choices(self) -> int:
+        """How many answers."""
+        return self.sampling.n or 1
+
+    @property
+    def echoed(self) -> int:
+        """How many of each answer's tokens are the prompt's."""
+        return self.prompt_tokens if self.sampling.echo else 0
+
+    def generate(self, model: NgramModel) -> list[Iterator[Generated]]:
+        """The answers, one iterator each; answer i is seeded with the seed plus i.
+
+        Raises
+        ------
+        RequestError
+            `logit_bias` does not fit the model.
+        """
+        first = self.sampling.seed or 0
+        form = () if self.form is None else (self.form,)
+        answers = []
+        for number in range(self.choices):
+            self.look()
+            try:
+                answers.append(model.generate(self.prompt, replace(self.sampling, seed=first + number), *form))
+            except InputError as error:
+                raise RequestError(422, _sentence(error), "logit_bias") from None
+        return answers
+
+
+def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> Asked:
+    """What the `body` of a request asks for.
+
+    Parameters
+    ----------
+    dialect
+        `INFERENCE`, `COMPLETIONS` or `CHAT`.
+    body
+        JSON, as it came.
+    any_model
+        Whether whatever model is asked for is taken.
+    look
+        Called now and then in the meantime; it may end the work by an exception.
+
+    Raises
+    ------
+    RequestError
+        400: no JSON object, no prompt, or something this model cannot do; 403: too long; 404:
+        another model; 422: a parameter is of the wrong type or out of bounds.
+    """
+    values = {key: value for key, value in _object(body).items() if value not in (None, [], {})}
+    if not any_model:
+        _check_model(values.get("model"))
+    prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
+    stream = _flag(values, "stream") or _flag(values, "stream_tokens")
+    openai_logprobs = isinstance(values.get("logprobs"), bool)
+    form = _form(values, look) if dialect == CHAT else None
+    sampling = _sampling(values)
+    prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
+    _check_length(prompt_tokens, sampling, form)
+    # A single word may be as long as a book.
+    if (sampling.n or 1) * len(prompt) > _MOST_CHARACTERS:
+        raise RequestError(
+            403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
+        )
+    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
+
+
+def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | None) -> None:
+    length = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
+    if prompt_tokens + length > CONTEXT_LENGTH:
+        raise RequestError(
+            403,
+            f"The prompt's {prompt_tokens} tokens and max_tokens ({length}) exceed the context of {CONTEXT_LENGTH} "
+            "tokens. Shorten the prompt or lower max_tokens.",
+            "max_tokens",
+        )
+    if (sampling.n or 1) * max(prompt_tokens, length) > _MOST_TOKENS:
+        raise RequestError(
+            403,
+            f"{sampling.n} answers of up to {length} tokens to a prompt of {prompt_tokens} are more than {_MOST_TOKENS} "
+            "tokens in all. Lower n or max_tokens, or shorten the prompt.",
+            "n",
+        )
+    if form is not None and sampling.max_tokens is None and form.tokens > length:  # one that is chosen cuts the answer
+        raise RequestError(
+            400,
+            f"The shortest answer that fits the schema has more than {length} tokens. Ask for less, or set max_tokens.",
+            "response_format",
+        )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        text = body.decode("utf-8-sig", "surrogatepass")
+        _check_size(text)
+        values = json.loads(text, parse_int=_whole, parse_float=_float, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"The body must be JSON: {error!s:.200}.") from None
+    if not isinstance(values, dict):
+        raise RequestError(400, 'The body must be a JSON object, such as {"model": …, "prompt": …}.')
+    return values
+
+
+def _check_size(text: str) -> None:
+    """Look how much JSON there is before it is made."""
+    bare = text.replace("\\\\", "").replace('\\"', "")  # so that each quotation mark begins a text or ends it
+    if bare.count('"') > 2 * _MOST_PARTS:
+        raise ValueError("it has too many parts")
+    bare = _STRING.sub("", bare)
+    if sum(map(bare.count, ",[{")) > _MOST_PARTS or sum(map(bare.count, "]}")) > _MOST_PARTS:
+        raise ValueError("it has too many parts")
+    if max(accumulate(_LEVEL[each] for each in _BRACKET.findall(bare)), default=0) > _DEEPEST:
+        raise ValueError("it nests too deep")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has more than {_LONGEST_NUMBER} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text:.20} is no number that can be used")
+
+
+def _check_model(model: object) -> None:
+    if model is None:
+        raise RequestError(400, f"model is missing. This server has one: {MODEL_ID}.", "model")
+    if model != MODEL_ID:
+        raise RequestError(
+            404,
+            f"Unable to access model {model!s:.200}. This server has one model, {MODEL_ID}; started with --any-model, "
+            "it answers under every name.",
+            "model",
+            "model_not_available",
+        )
+
+
+def _prompt(prompt: object) -> str:
+    if not isinstance(prompt, str) or not prompt:
+        raise RequestError(400, "prompt must be a text that is not empty.", "prompt")
+    return prompt
+
+
+def _chat_prompt(messages: object) -> str:
+    """The text of a conversation: the contents, a blank line after each.
+
+    An answer that was begun (the last message is the assistant's) is continued without one.
+    """
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise RequestError(
+            400,
+            'messages must be a list of {"role": …, "content": …}, the content a text or a list of '
+            '{"type": "text", "text": …}.',
+            "messages",
+        )
+    contents = [_text(message["content"]) for message in messages]
+    prompt = "\n\n".join(content for content in contents if content)
+    if not prompt:
+        raise RequestError(400, "messages must hold some text.", "messages")
+    return prompt if messages[-1]["role"] == "assistant" else prompt + "\n\n"
+
+
+def _is_message(message: object) -> bool:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        return False
+    content = message.get("content")
+    if isinstance(content, list):
+        return all(
+            isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+            for part in content
+        )
+    return isinstance(content, str)
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def _flag(values: dict[str, Any], name: str) -> bool:
+    value = values.get(name, False)
+    if not isinstance(value, bool):
+        raise RequestError(422, f"{name} must be true or false, not {value!r:.80}.", name)
+    return value
+
+
+def _form(values: dict[str, Any], look: Callable[[], None]) -> Grammar | None:
+    """What the answer of a chat is to be; `values` are rid of the key that says so."""
+    asked = values.pop("response_format", None)
+    if asked is None:
+        return None
+    try:
+        form = form_of(asked, look)
+    except (InputError, RecursionError) as error:
+        reason = _sentence(error) if isinstance(error, InputError) else "The schema nests too deep."
+        raise RequestError(400, reason, "response_format") from None
+    if form is not None and values["messages"][-1]["role"] == "assistant":
+        raise RequestError(
+            400,
+            f"{MODEL_ID} cannot go on with an answer in a response_format. Ask anew, or leave response_format out.",
+            "response_format",
+        )
+    return form
+
+
+def _sampling(values: dict[str, Any]) -> SamplingParams:
+    for name, value in values.items():
+        plain = name == "response_format" and value == {"type": "text"}
+        if not (name in _READ or name in _HONOURED or name in _IGNORED or plain):
+            raise RequestError(
+                400,
+                f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
+                name[:80],
+            )
+    asked = {name: values[name] for name in _HONOURED if name in values}
+    if "max_completion_tokens" in asked:
+        asked.setdefault("max_tokens", asked.pop("max_completion_tokens"))
+    top = asked.pop("top_logprobs", None)
+    if isinstance(asked.get("logprobs"), bool):
+        # OpenAI's chat: whether, and beside it how many.
+        wanted = asked.pop("logprobs")
+        if wanted:
+            asked["logprobs"] = 0 if top is None else top
+    valid = {name: _validated(name, value) for name, value in asked.items()}
+    stops = valid.get("stop") or ()
+    if len(stops) > _MOST_STOPS or any(len(stop) > _LONGEST_STOP for stop in stops):
+        raise RequestError(
+            422, f"stop must be at most {_MOST_STOPS} texts of at most {_LONGEST_STOP} characters.", "stop"
+        )
+    valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
+    return SamplingParams(**valid)
+
+
+def _validated(name: str, value: object) -> Any:
+    try:
+        return PARAMETERS[name].validate(value)
+    except InputError as error:
+        raise RequestError(422, _sentence(error), name) from None
+
+
+def _sentence(error: InputError) -> str:
+    return f"{error.message} {error.hint}".strip()

@@ -1,0 +1,212 @@
+"""The JSON bodies of the replies, in Together's forms.
+
+Read from recorded replies of the API: a chat's count of tokens comes on an extra last chunk
+without choices, that of a completion on its last finish chunk. The ``inference`` events are
+those of the original tutorial; its last one also tells why the answer ended.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from together_nb.local import MODEL_ID
+from together_nb.local.request import CHAT, CONTEXT_LENGTH, INFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from together_nb.local.request import Asked, RequestError
+    from together_nb.local.tokens import Generated
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would make one each time
+_CREATED = 1_690_329_600  # any fixed date: the model is made anew in every process
+_INFERENCE_REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
+
+
+def encoded(body: object) -> bytes:
+    """`body` as JSON in UTF-8; half a surrogate pair, which UTF-8 cannot carry, as JSON's escape."""
+    return _encode(body).encode("utf-8", "backslashreplace")
+
+
+def model_row() -> dict[str, Any]:
+    """The model's row in ``/v1/models``."""
+    return {
+        "id": MODEL_ID,
+        "object": "model",
+        "created": _CREATED,
+        "type": "language",
+        "display_name": "Local n-gram",
+        "organization": "together_nb",
+        "context_length": CONTEXT_LENGTH,
+        "config": {"stop": [], "bos_token": None, "eos_token": None},
+        "pricing": {"hourly": 0, "input": 0, "output": 0, "base": 0, "finetune": 0},
+    }
+
+
+def error_body(error: RequestError) -> dict[str, Any]:
+    """Together's body of an error reply."""
+    told = {"message": error.message, "type": "invalid_request_error", "param": error.param, "code": error.code}
+    return {"id": _new_id(), "error": told}
+
+
+def _new_id() -> str:
+    return "local-" + secrets.token_hex(12)
+
+
+class Reply:
+    """The bodies that answer one request.
+
+    Parameters
+    ----------
+    asked
+        The request.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._counted = 0
+        self._running = asked.choices
+        self._emitted = [0] * asked.choices
+        self._id = secrets.token_hex(32) if asked.dialect == INFERENCE else _new_id()
+        self._created = int(time.time())
+
+    def opening(self) -> Iterator[dict[str, Any]]:
+        """The chunks before the first token: of a chat, the role of each answer."""
+        if self._asked.dialect == CHAT:
+            for index in range(self._asked.choices):
+                yield self._chunk(self._choice(index, "", None, None))
+
+    def chunk(self, index: int, piece: Generated) -> dict[str, Any]:
+        """The chunk that brings `piece` of answer `index`."""
+        self._count(index, piece)
+        reason = self._reason(piece)
+        if self._asked.dialect == INFERENCE:
+            return self._inference_event(index, piece, reason)
+        chunk = self._chunk(self._choice(index, piece.text, piece.id, reason, self._logprobs([piece])))
+        if self._asked.dialect != CHAT:
+            chunk["token"] = _token(piece)
+            chunk["finish_reason"] = reason
+            if not self._running:
+                chunk["usage"] = self._usage()
+        return chunk
+
+    def closing(self) -> Iterator[dict[str, Any]]:
+        """The chunks after the last token: of a chat, the count of tokens."""
+        if self._asked.dialect == CHAT:
+            yield {**self._chunk(), "usage": self._usage()}
+
+    def whole(self, answers: Sequence[Sequence[Generated]]) -> dict[str, Any]:
+        """The one body of a reply that is not streamed."""
+        for index, pieces in enumerate(answers):
+            for piece in pieces:
+                self._count(index, piece)
+        choices = [self._whole_choice(index, pieces) for index, pieces in enumerate(answers)]
+        if self._asked.dialect == INFERENCE:
+            return {
+                "status": "finished",
+                "id": self._id,
+                "model": MODEL_ID,
+                "prompt": [self._asked.prompt],
+                "num_returns": self._asked.choices,
+                "args": self._asked.sampling.to_dict(),
+                "output": {"choices": choices, "result_type": "language-model-inference", "usage": self._usage()},
+            }
+        return {
+            "id": self._id,
+            "object": "chat.completion" if self._asked.dialect == CHAT else "text.completion",
+            "created": self._created,
+            "model": MODEL_ID,
+            "prompt": [{"text": self._asked.prompt}] if self._asked.sampling.echo else [],
+            "choices": choices,
+            "usage": self._usage(),
+        }
+
+    def _whole_choice(self, index: int, pieces: Sequence[Generated]) -> dict[str, Any]:
+        text = "".join(piece.text for piece in pieces)
+        choice: dict[str, Any] = {"index": index, "finish_reason": self._reason(pieces[-1])}
+        choice["seed"] = (self._asked.sampling.seed or 0) + index
+        choice["logprobs"] = self._logprobs(pieces)
+        if self._asked.dialect == CHAT:
+            return {**choice, "message": {"role": "assistant", "content": text, "tool_calls": []}}
+        return {"text": text, **choice}
+
+    def _chunk(self, *choices: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": "chat.completion.chunk" if self._asked.dialect == CHAT else "completion.chunk",
+            "created": self._created,
+            "choices": list(choices),
+            "model": MODEL_ID,
+            "usage": None,
+        }
+
+    def _choice(
+        self, index: int, text: str, token_id: int | None, reason: str | None, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": reason,
+            "delta": {"token_id": token_id, "role": "assistant", "content": text},
+        }
+
+    def _inference_event(self, index: int, piece: Generated, reason: str | None) -> dict[str, Any]:
+        choice: dict[str, Any] = {"text": piece.text}
+        if self._asked.choices > 1:
+            choice["index"] = index
+        if self._asked.sampling.logprobs is not None:
+            choice["logprobs"] = self._logprobs([piece])
+        if reason:
+            choice["finish_reason"] = reason
+        event = {"choices": [choice], "result_type": "language-model-inference", "id": self._id}
+        return event if self._running else {**event, "usage": self._usage()}
+
+    def _reason(self, piece: Generated) -> str | None:
+        reason = piece.finish_reason
+        if reason and self._asked.dialect == INFERENCE:
+            return _INFERENCE_REASONS.get(reason, reason)
+        return reason
+
+    def _count(self, index: int, piece: Generated) -> None:
+        if piece.finish_reason:
+            self._running -= 1
+            return
+        self._emitted[index] += 1
+        if self._emitted[index] > self._asked.echoed:
+            self._counted += 1
+
+    def _usage(self) -> dict[str, int]:
+        prompt, completion = self._asked.prompt_tokens, self._counted
+        return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
+
+    def _logprobs(self, pieces: Sequence[Generated]) -> dict[str, Any] | None:
+        """Together's arrays; OpenAI's list beside them where asked for in OpenAI's way."""
+        tokens = [piece for piece in pieces if piece.id is not None]
+        if self._asked.sampling.logprobs is None or not tokens:
+            return None
+        told: dict[str, Any] = {
+            "tokens": [piece.text for piece in tokens],
+            "token_logprobs": [piece.logprob for piece in tokens],
+            "token_ids": [piece.id for piece in tokens],
+            "top_logprobs": [[{"token": text, "logprob": lp} for text, lp in piece.top] for piece in tokens],
+        }
+        if self._asked.openai_logprobs:
+            told["content"] = [
+                {**_openai(piece.text, piece.logprob), "top_logprobs": [_openai(*other) for other in piece.top]}
+                for piece in tokens
+            ]
+        return told
+
+
+def _token(piece: Generated) -> dict[str, Any] | None:
+    if piece.id is None:
+        return None
+    return {"id": piece.id, "text": piece.text, "logprob": piece.logprob, "special": False}
+
+
+def _openai(text: str, logprob: float | None) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8", "replace"))}

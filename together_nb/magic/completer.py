@@ -1,0 +1,76 @@
+"""Tab completion on the lines of the magics: options, values, commands, model names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.errors import TogetherError
+from together_nb.magic.options import parser as cell_parser
+from together_nb.render.formats import FORMATS
+from together_nb.values.parameters import AUTO, PARAMETERS
+from together_nb.wire.dialects import DIALECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from together_nb.magic.options import Parser
+
+
+def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
+    """What may stand where `typed` stands at the end of the line of a cell.
+
+    Parameters
+    ----------
+    line
+        The line up to the cursor, ``%%together --te``.
+    typed
+        The word that is being typed, as the completer cut it.
+    parser
+        What reads the line; that of a cell where none is given.
+    """
+    before = _words_before(line)
+    option = before[-1] if before else ""
+    choices: dict[str, Iterable[str]] = {
+        "-m": [],
+        "--model": [],
+        "--api": (AUTO, *DIALECTS),
+        "--show": (AUTO, *FORMATS),
+        **{parameter.option: parameter.choices for parameter in PARAMETERS.values() if parameter.choices},
+    }
+    if option in ("-m", "--model"):
+        return _starting(model_names(), line, typed)
+    return _starting(choices.get(option) or (parser or cell_parser()).spellings(), line, typed)
+
+
+def words(line: str, typed: str) -> list[str]:
+    """What may stand at the end of the line of ``%together``: a command, or an option of the command."""
+    from together_nb.magic.commands import COMMANDS
+
+    before = _words_before(line)
+    if len(before) <= 1:
+        return _starting(filter(None, COMMANDS), line, typed)
+    return options(line, typed, COMMANDS[before[1]].parser) if before[1] in COMMANDS else []
+
+
+def _words_before(line: str) -> list[str]:
+    """The words of a line before the one that is being typed."""
+    return line.split()[: None if line[-1:].isspace() else -1]
+
+
+def model_names() -> list[str]:
+    """Ids to offer: the server's callable ones, or the two that are known without asking."""
+    from together_nb.run import resolve  # brings requests along, so not before it is needed
+
+    try:
+        rows = [row.id for row in resolve.models_for_tab() if row.writes_text]
+    except TogetherError:
+        rows = []
+    return list(dict.fromkeys((LOCAL_MODEL, *(rows or [DEFAULT_MODEL]))))
+
+
+def _starting(candidates: Iterable[str], line: str, typed: str) -> list[str]:
+    """Candidates that go on what is being typed, without what the completer takes for earlier words."""
+    word = "" if line[-1:].isspace() else line.rsplit(maxsplit=1)[-1]
+    cut = len(word) - len(typed) if word.endswith(typed) else 0
+    return [candidate[cut:] for candidate in candidates if candidate.startswith(word)]

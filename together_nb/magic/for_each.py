@@ -1,0 +1,89 @@
+"""``%%together --for``: the cell's prompt, once for each item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.interrupts import put_off
+from together_nb.batch.items import items_of
+from together_nb.batch.prompts import filler_for, map_prompts
+from together_nb.errors import InputError, TogetherError
+from together_nb.magic.cell import SHOWN_UNSENT, filled
+from together_nb.render.formats import JSON
+from together_nb.run import history, resolve
+from together_nb.values.parameters import AUTO
+from together_nb.views.waits import waits_shown
+
+if TYPE_CHECKING:
+    from together_nb.magic.cell import Cells
+    from together_nb.magic.options import Options
+
+_NONE = "none"
+_NO_ITEMS = "--for {} has no items, so nothing was asked."
+
+
+def ask(cells: Cells, given: Options, prompt: str) -> None:
+    """Ask for each item, and show a table of what came; the names hold it also where this is stopped."""
+    if given.show not in (AUTO, JSON, _NONE):
+        raise InputError(
+            f"--show {given.show} and --for do not go together: what comes is shown as a table.",
+            "Leave --show out; each answer is in `_together`.",
+        )
+    if not prompt.strip():
+        raise InputError("The prompt is empty.", "Write it below the line, with {item} where each item is to stand.")
+    asked = cells.keywords(given)
+    items = _evaluated(cells.shell, str(given.items))
+    names = cells.shell.user_ns
+    if given.dry_run:
+        _show_unsent(cells, given, prompt, items, asked)
+        return
+    before = names.get(history.LAST)
+    try:
+        results = map_prompts(items, template=prompt, names=names, system=given.system, **asked)
+    except BaseException:
+        came = names.get(history.LAST)
+        if came is not before:
+            _show(cells, given, came)
+        raise
+    _show(cells, given, results)
+    errors = [one for one in results if isinstance(one, TogetherError)]
+    if errors and len(errors) == len(results):
+        raise errors[0]
+
+
+def _show(cells: Cells, given: Options, results: Any) -> None:
+    cells.bind(results, given.out)
+    if not len(results):
+        print(_NO_ITEMS.format(given.items))  # noqa: T201
+    elif given.show != _NONE:
+        bundle = results.bundle()
+        cells.display(bundle["text/markdown"], bundle["text/plain"], {"together_nb": results.metadata()})
+
+
+def _evaluated(shell: Any, expression: str) -> Any:
+    try:
+        return shell.ev(expression)
+    except Exception as error:
+        raise InputError(
+            f"--for {expression} could not be worked out: {type(error).__name__}: {error}.",
+            'Give a variable or an expression in quotes: --for names, --for "range(3)".',
+        ) from error
+
+
+def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: dict[str, Any]) -> None:
+    """Show the first requests that would be sent."""
+    if isinstance(items, Iterator):
+        raise InputError(
+            f"--for {given.items} can be gone through only once, which --dry-run would use up.",
+            "Make a list of it first: list(…).",
+        )
+    rows = items_of(items).rows
+    if not rows:
+        print(_NO_ITEMS.format(given.items))  # noqa: T201
+        return
+    fillers = [filler_for(cells.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
+    each = [filled(filler, prompt, given.system) for filler in fillers]
+    with put_off(), waits_shown(cells.shell):
+        opened = [resolve.open_stream(**one, **asked) for one in each]
+    cells.show_requests(opened, fillers, more=len(rows))

@@ -1,0 +1,112 @@
+"""Commands about what has been asked: history, conversations, costs, files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from together_nb.base.wording import count, dollars, shorten
+from together_nb.config.settings import settings
+from together_nb.errors import InputError
+from together_nb.recording import control
+from together_nb.render import tables
+from together_nb.run import conversations, history, saved_history
+from together_nb.run.ledger import ledger
+
+if TYPE_CHECKING:
+    from together_nb.magic.cell import Cells
+    from together_nb.values.completion import Completion
+
+_LAST = 30  # answers that are listed
+_COLUMNS = "{} | prompt | text | by"
+_LONGEST = 70  # characters of a prompt or an answer in a list
+
+
+def show(cells: Cells, name: list[str]) -> None:
+    """List the answers so far and the turns of each conversation; with a name, one conversation whole."""
+    if name:
+        bundle = conversations.known(" ".join(name)).bundle()
+        cells.display(bundle["text/markdown"], bundle["text/plain"])
+        return
+    if not history.history and not conversations.conversations:
+        raise InputError(
+            "Nothing has been asked yet.", "Ask with %%together; `%together load FILE` brings an earlier history."
+        )
+    parts = []
+    if history.history:
+        left = max(len(history.history) - _LAST, 0)
+        numbered = list(enumerate(history.history[left:], left))
+        note = f"{left} earlier ones are in together_nb.history" if left else ""
+        rows = [(f"history[{number}]", *_told(answer.asked, answer)) for number, answer in numbered]
+        parts.append(tables.table(_COLUMNS.format("answer"), rows, note))
+    for talk in conversations.conversations.values():
+        rows = [(f"{talk.name}[{number}]", *_told(turn.prompt, turn.completion)) for number, turn in enumerate(talk)]
+        note = f"%together history {talk.name} shows it whole"
+        parts.append(tables.table(_COLUMNS.format("turn"), rows, note))
+    cells.display("\n\n".join(part[0] for part in parts), "\n\n".join(part[1] for part in parts))
+
+
+def reset(_: Cells, name: list[str]) -> None:
+    """Forget a conversation."""
+    turns = conversations.reset(" ".join(name))
+    print(f"Forgotten: {count(turns, 'turn')}. The answers are still in together_nb.history.")  # noqa: T201
+
+
+def usage(cells: Cells) -> None:
+    """What was asked for and what it cost, by model."""
+    rows = [*ledger.rows]
+    if len(rows) != 1:
+        rows.append(ledger.total())
+    told = [
+        (
+            row.model or "all",
+            f"{row.calls:,}",
+            f"{row.prompt_tokens:,}",
+            f"{row.completion_tokens:,}",
+            row.cost_told if row.model or ledger.complete else _total(row.cost or 0.0),
+        )
+        for row in rows
+    ]
+    uncounted = ledger.total().uncounted
+    notes = []
+    if uncounted:
+        notes.append(f"the server did not count {count(uncounted, 'call')} to the end, which may have cost more")
+    if settings.budget is not None:
+        notes.append(f"the budget is {dollars(settings.budget)}")
+    cells.display(*tables.table("model | >calls | >tokens in | >tokens out | >cost", told, " · ".join(notes)))
+
+
+def _total(known: float) -> str:
+    return f"at least {dollars(known)}" if known else "unknown"
+
+
+def save(_: Cells, file: str, *, force: bool) -> None:
+    """Write the history and the conversations to a file."""
+    answers, talks = saved_history.save(file, force=force)
+    print(f"Written to {file}: {count(answers, 'answer')}, {count(talks, 'conversation')}. The key is not in it.")  # noqa: T201
+
+
+def load(_: Cells, file: str) -> None:
+    """Add those of a file."""
+    answers, talks = saved_history.load(file)
+    print(f"Added: {count(answers, 'answer')}, {count(talks, 'conversation')}.")  # noqa: T201
+
+
+def record(_: Cells, file: str, *, force: bool) -> None:
+    """Record all requests and answers, or end the recording."""
+    if file == "off":
+        print(control.stop() or "Nothing is being recorded.")  # noqa: T201
+    else:
+        print(control.record(file, force=force))  # noqa: T201
+
+
+def replay(_: Cells, file: str, *, speed: float) -> None:
+    """Answer from a recording, or end the replay."""
+    if file == "off":
+        print(control.stop() or "Nothing is being replayed.")  # noqa: T201
+    else:
+        print(control.replay(file, speed=speed))  # noqa: T201
+
+
+def _told(prompt: str, answer: Completion) -> tuple[str, ...]:
+    by = " · ".join(filter(None, (answer.model or answer.request.model, answer.ending)))
+    return shorten(prompt, _LONGEST), shorten(answer.text, _LONGEST), by

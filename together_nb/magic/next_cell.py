@@ -1,0 +1,56 @@
+"""The code of an answer, offered as a new cell below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from together_nb.base.fences import fenced_blocks
+from together_nb.views import frontend
+
+_MAGIC = {
+    "bash": "%%bash",
+    "sh": "%%bash",
+    "shell": "%%bash",
+    "html": "%%html",
+    "javascript": "%%javascript",
+    "js": "%%javascript",
+}
+_PYTHON = frozenset({"", "python", "py", "python3", "ipython"})
+
+_offered: dict[str, str] = {}  # by the cell that offered it: run again, it does not offer the same twice
+
+
+def offer(shell: Any, answer: str) -> None:
+    """Put the fenced code of `answer` into a new cell below the running one, not run; nothing where there is none.
+
+    Blocks of one language are one cell: that of the first block.
+    """
+    code = cell_of(answer)
+    cell = frontend.cell(shell)
+    if not code or not frontend.has_kernel(shell) or not frontend.someone_watches(shell) or _offered.get(cell) == code:
+        return
+    _offered[cell] = code
+    shell.set_next_input(code, replace=False)
+
+
+def cell_of(answer: str) -> str:
+    """What the new cell holds; "" where there is no fenced code."""
+    blocks = fenced_blocks(answer)
+    if not blocks:
+        return ""
+    language = blocks[0][0].lower()
+    alike = [code for other, code in blocks if _kind(other.lower()) == _kind(language)]
+    code = "\n\n".join(part.strip("\n") for part in alike)
+    kind = _kind(language)
+    if kind == "python":
+        return code
+    magic = _MAGIC.get(language)
+    return (
+        f"{magic}\n{code}"
+        if magic is not None
+        else f"# {language}:\n" + "\n".join(f"# {line}" for line in code.split("\n"))
+    )
+
+
+def _kind(language: str) -> str:
+    return "python" if language in _PYTHON else _MAGIC.get(language, language)

@@ -1,0 +1,66 @@
+"""Runs one cell of ``%%together``: one prompt, one for each item, or several requests side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from together_nb.base.interrupts import put_off, told
+from together_nb.magic import for_each, options
+from together_nb.magic.cell import filled, shown_as
+from together_nb.run import resolve
+from together_nb.views.waits import waits_shown
+
+if TYPE_CHECKING:
+    from together_nb.magic.cell import Cells
+    from together_nb.magic.options import Options
+    from together_nb.values.completion import Completion
+
+
+def run(cells: Cells, line: str, cell: str) -> None:
+    """Send a cell as its line says; the answer streams below.
+
+    Parameters
+    ----------
+    cells
+        What draws and keeps the answers.
+    line, cell
+        As IPython hands them to a cell magic.
+    """
+    cells.end_earlier_run()
+    given = options.parse(line)
+    if given is None:
+        print(options.help_text())  # noqa: T201
+        return
+    prompt = cells.body_as_typed(cell)
+    if given.items is not None:
+        for_each.ask(cells, given, prompt)
+    elif given.compare:
+        _compare(cells, given, prompt)
+    else:
+        cells.ask(given, prompt)
+
+
+def _compare(cells: Cells, given: Options, prompt: str) -> None:
+    """Send one prompt in several ways, and draw the answers side by side."""
+    from together_nb.run.columns import run_side_by_side
+    from together_nb.values import variations
+    from together_nb.views import side_by_side_view_for
+
+    columns = variations.parsed(given.compare)
+    filler, asked = cells.filler(given), cells.keywords(given)
+    each = [
+        {**asked, **one.values, **filled(filler, prompt, one.values.get("system", given.system))}
+        for one in columns.columns
+    ]
+    with put_off(), waits_shown(cells.shell):
+        opened = [resolve.open_stream(**one) for one in each]
+    if given.dry_run:
+        cells.show_requests(opened, [filler] * len(opened))
+        return
+
+    def keep_all(completions: list[Completion]) -> None:
+        cells.bind(completions, given.out)
+
+    with told("stopped by you; what came is kept."), put_off():
+        view = side_by_side_view_for(cells.shell, shown_as(given), columns.titles, columns.across)
+        run_side_by_side(opened, view, keep_all=keep_all)

@@ -1,0 +1,69 @@
+"""Keeps the API key out of the panel's boxes: what stands in a widget can be saved with the notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import Combobox, Text, Textarea
+
+from together_nb.config import settings
+from together_nb.panel.elements import within
+from together_nb.storage.redact import without_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipywidgets import Widget
+
+TOLD = "That was your API key, and it was taken out again: what stands here may be saved with the notebook."
+
+
+class KeyGuard:
+    """Takes the key out of every box of text in which it is typed, and out of all when it becomes the key.
+
+    Parameters
+    ----------
+    root
+        The widget in which to look.
+    tell
+        Called with a sentence where a key was found.
+    """
+
+    def __init__(self, root: Widget, tell: Callable[[str], Any]) -> None:
+        self._root = root
+        self._tell = tell
+        for box in within(root):
+            if isinstance(box, (Text, Textarea)):
+                box.observe(self._typed, names="value")
+        settings.settings.observe(self.sweep, names="api_key")
+
+    def close(self) -> None:
+        """Let go of the settings."""
+        settings.settings.unobserve(self.sweep, names="api_key")
+
+    def _typed(self, change: Any) -> None:
+        if _clean(change["owner"]):
+            self._tell(TOLD)
+
+    def sweep(self, _: Any = None) -> None:
+        """Take the key out of all that the widgets would be saved with."""
+        if sum(map(_clean, within(self._root))):
+            self._tell(TOLD)
+
+
+def _clean(widget: Any) -> bool:
+    """Take each key out of all that `widget` would be saved with; whether it was there."""
+    found = False
+    for name in ("value", "description", "tooltip", "placeholder", "outputs"):
+        shown = getattr(widget, name, None)
+        if name == "outputs" and isinstance(shown, tuple):
+            without: Any = tuple(without_keys(shown))
+        elif isinstance(shown, str):
+            without = settings.settings.without_keys(shown)
+        else:
+            continue
+        if without != shown:
+            found = True
+            # Of a number or of a model's name nothing is left that makes sense.
+            setattr(widget, name, "" if name == "value" and type(widget) in (Text, Combobox) else without)
+    return found

@@ -1,0 +1,180 @@
+"""The same call as text: a cell, Python, curl. Pasted, each does the same; the key is in none of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from contextlib import suppress
+from pprint import pformat
+from typing import TYPE_CHECKING, Any
+
+from together_nb.config.environment import KEY_VARIABLE
+from together_nb.errors import InputError
+from together_nb.magic import options
+from together_nb.render.formats import JSON
+from together_nb.run.resolve import is_embedded
+from together_nb.values.parameters import AUTO, PARAMETERS
+from together_nb.values.schema import ANY_JSON
+
+if TYPE_CHECKING:
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.parameters import SamplingParams
+
+NEXT_CELL = "# In the next cell:"
+_BARE = re.compile(r"[\w.\\/:-]+")  # a word of the line that needs no quotes
+# What editors, clipboards and lines do not carry to the letter: controls but tab and newline, and half characters.
+_FRAGILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What IPython changes in a cell's body: lines of blanks, prompts that it takes for pasted ones. And line
+# ends at the end, which some front ends do not send.
+_CHANGED = re.compile(
+    r"^[^\S\n]+$ | ^[^\S\n]*(?: >>> | \.\.\. | (?:\[\w+\][ ])? In[ ]\[ ) | \n\Z", re.MULTILINE | re.VERBOSE
+)
+
+
+_PORT = 8000
+_SERVE = "# In another terminal: python -m together_nb.local --port {}"
+
+
+def recipes(opened: CompletionStream, standing: SamplingParams) -> dict[str, str]:
+    """Every recipe by its name: ``cell``, ``python``, ``curl``.
+
+    Parameters
+    ----------
+    opened
+        The call, sent or not.
+    standing
+        The sampling parameters that hold where the recipe is pasted (`settings.sampling`): what
+        the call has not of them is unset.
+    """
+    return {"cell": as_cell(opened, standing), "python": as_python(opened, standing), "curl": as_curl(opened)}
+
+
+def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
+    """The call as a ``%%together`` cell.
+
+    What a cell does not carry to the letter is given a name in the cell before it, and is filled
+    in from there; `NEXT_CELL` stands between the two. What a cell cannot say at all is said in Python.
+
+    Parameters
+    ----------
+    opened, standing
+        As for `recipes`.
+    """
+    request = opened.request
+    if request.messages is not None:
+        return f"# A cell holds one prompt, and this is a conversation.\n{as_python(opened, standing)}"
+    if request.schema is not None and request.schema != ANY_JSON:
+        return f"# A cell names its schema, and this one has no name.\n{as_python(opened, standing)}"
+    texts = {"system_text": request.system, "prompt_text": request.prompt}
+    plain = not (
+        _FRAGILE.search(request.prompt) or _CHANGED.search(request.prompt) or _beyond_a_line(request.system or "")
+    )
+    system, prompt = request.system, request.prompt
+    if not plain:
+        system, prompt = None if system is None else "{system_text}", "{prompt_text}"
+    meant = options.Options(
+        request.model,
+        request.api,
+        system,
+        raw=plain and "{" in f"{system}{prompt}",
+        show=JSON if request.schema == ANY_JSON else AUTO,
+        sampling=_sampling(opened, standing),
+    )
+    line = _line(meant)
+    if not _is_read_as(line, meant):
+        return f"# The line of a cell cannot say all of this.\n{as_python(opened, standing)}"
+    cell = f"%%together {line}\n{prompt}"
+    if plain:
+        return cell
+    named = "".join(f"{name} = {_python(text)}\n" for name, text in texts.items() if text is not None)
+    return f"{named}\n{NEXT_CELL}\n{cell}"
+
+
+def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
+    """The call as Python.
+
+    Parameters
+    ----------
+    opened, standing
+        As for `recipes`.
+    """
+    request, endpoint = opened.request, opened.endpoint
+    keywords: dict[str, Any] = {"model": request.model, "api": request.api}
+    if request.system is not None:
+        keywords["system"] = request.system
+    if request.messages is not None:
+        keywords["messages"] = list(request.messages)
+    if request.schema is not None:
+        keywords["schema"] = "json" if request.schema == ANY_JSON else request.schema.definition
+    if not endpoint.is_together and not is_embedded(opened):
+        keywords["base_url"] = endpoint.root
+    keywords |= _sampling(opened, standing)
+    arguments = [f"{name}={_python(value)}" for name, value in keywords.items()]
+    if request.messages is None:
+        arguments.insert(0, _python(request.prompt))
+    lines = "".join(f"    {one},\n" for one in arguments)
+    return f"from together_nb import complete\n\nanswer = complete(\n{lines})\nprint(answer.text)"
+
+
+def as_curl(opened: CompletionStream) -> str:
+    """The call as a command of a POSIX shell, which takes the key from its environment.
+
+    The engine that a session starts for itself lets nobody else in: the command is for one that is started on purpose.
+
+    Parameters
+    ----------
+    opened
+        As for `recipes`.
+    """
+    body = json.dumps(opened.payload, indent=2, ensure_ascii=False)
+    body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
+    key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if opened.endpoint.key is not None else []
+    root, first = opened.endpoint.root, ""
+    if is_embedded(opened):
+        root, first, key = f"http://127.0.0.1:{_PORT}", f"{_SERVE.format(_PORT)}\n", []
+    return first + " \\\n  ".join([
+        f"curl --no-buffer {shlex.quote(root + opened.dialect.path)}",
+        "-H 'Content-Type: application/json'",
+        *key,
+        f"-d {shlex.quote(body)}",
+    ])  # fmt: skip
+
+
+def _sampling(opened: CompletionStream, standing: SamplingParams) -> dict[str, Any]:
+    """What is set, and None for what has to be unset."""
+    return dict.fromkeys(standing.to_dict()) | opened.request.sampling.to_dict()
+
+
+def _line(meant: options.Options) -> str:
+    """The line from which `options.parse` reads `meant`."""
+    given = [("-m", meant.model), ("--api", meant.api), ("--system", meant.system)]
+    if meant.show != AUTO:
+        given.append(("--show", meant.show))
+    for name, value in meant.sampling.items():
+        given += [(PARAMETERS[name].option, text) for text in PARAMETERS[name].spell(value)]
+    words = [_word(option, text) for option, text in given if text is not None]
+    return " ".join([*words, "--raw"] if meant.raw else words)
+
+
+def _word(option: str, text: str) -> str:
+    quotes = shlex.quote if '"' in text else '"{}"'.format  # the shells' way reads worse, and holds for any text
+    quoted = text if _BARE.fullmatch(text) else quotes(text)
+    # Apart from its option, it would be taken for one itself.
+    return f"{option}={quoted}" if text.startswith("-") else f"{option} {quoted}"
+
+
+def _is_read_as(line: str, meant: options.Options) -> bool:
+    """Whether the line says it all; none says an empty list, or a stop that reads "unset"."""
+    with suppress(InputError):
+        return not _beyond_a_line(line) and options.parse(line) == meant
+    return False
+
+
+def _beyond_a_line(text: str) -> bool:
+    return "\n" in text or _FRAGILE.search(text) is not None
+
+
+def _python(value: Any) -> str:
+    """The literal of an argument, over several lines where one is too long."""
+    return pformat(value, width=100, sort_dicts=False).replace("\n", "\n    ")

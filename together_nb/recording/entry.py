@@ -1,0 +1,164 @@
+"""A recording's lines: what each exchange was.
+
+JSON Lines. The first line says what the file is; each further one is an exchange that had ended.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.values.reading import (
+    UnfitError,
+    dataclass_reader,
+    each_in,
+    expect,
+    fixed_number,
+    name_in,
+    number,
+    whole_number,
+)
+
+KIND = "together_nb"
+RECORDING = "recording"
+VERSION = 1
+WHOLE, STOPPED, BROKEN = "whole", "stopped", "broken"
+LONGEST = 86_400.0
+"""Seconds that an exchange may take; a replay would wait as long."""
+_OK, _LAST_STATUS = 200, 599
+
+
+@dataclass(frozen=True)
+class End:
+    """How an exchange ended.
+
+    Parameters
+    ----------
+    how
+        ``whole``, ``stopped`` (by who recorded it) or ``broken``.
+    seconds
+        When, since the request was sent.
+    message, hint, passing
+        Of the error, where it broke.
+    timeout
+        Whether that was an `APITimeoutError`.
+    """
+
+    how: str
+    seconds: float
+    message: str = ""
+    hint: str = ""
+    passing: str = ""
+    timeout: bool = False
+
+    @classmethod
+    def of(cls, error: APIConnectionError, seconds: float) -> End:
+        """The end by `error`."""
+        return cls(BROKEN, seconds, error.message, error.hint, error.passing, isinstance(error, APITimeoutError))
+
+    @property
+    def error(self) -> APIConnectionError | None:
+        """What is raised at the end, or None where it was whole."""
+        if self.how == WHOLE:
+            return None
+        if self.how == STOPPED:
+            return APIConnectionError(
+                "The recording of this answer ends here: it was stopped.", "It has no more of it; record it anew."
+            )
+        error = (APITimeoutError if self.timeout else APIConnectionError)(self.message, self.hint)
+        error.passing = self.passing
+        return error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One exchange as it was: a line of the file.
+
+    Parameters
+    ----------
+    method, path, payload
+        What was asked; no host.
+    loopback
+        Whether this machine was asked.
+    status
+        HTTP status; 0 where there was no reply.
+    headers
+        Those that matter, in title case.
+    opened
+        Seconds until the headers.
+    pieces
+        Seconds since the request was sent, and the bytes as text (UTF-8, what is none escaped as surrogates).
+    end
+        How it ended.
+    """
+
+    method: str
+    path: str
+    payload: Any
+    loopback: bool
+    status: int
+    headers: dict[str, str]
+    opened: float
+    pieces: list[tuple[float, str]]
+    end: End
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON-able form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Entry:
+        """The entry that `to_dict` wrote.
+
+        Raises
+        ------
+        UnfitError
+            It is none; it says where.
+        """
+        entry: Entry = _reader()(values)
+        # Bytes do not come before those that came before them; who waits for a time that has passed does not wait.
+        latest = entry.opened
+        for place, (seconds, text) in enumerate(entry.pieces):
+            latest = max(latest, seconds)
+            entry.pieces[place] = latest, text
+        return replace(entry, end=replace(entry.end, seconds=max(latest, entry.end.seconds)))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is an answer, and came to its end."""
+        return self.status == _OK and self.end.how == WHOLE
+
+
+@cache
+def _reader() -> Any:
+    """What reads an entry, as JSON has it."""
+    seconds = number(0, LONGEST)
+    return dataclass_reader(
+        Entry,
+        status=whole_number(0, _LAST_STATUS),
+        opened=seconds,
+        pieces=each_in(fixed_number([seconds, _text]), list),
+        end=dataclass_reader(End, how=name_in(WHOLE, STOPPED, BROKEN), seconds=seconds),
+    )
+
+
+def _text(value: Any) -> str:
+    try:
+        expect(str, value).encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise UnfitError("holds half a character, which stands for no byte.") from None
+    return str(value)
+
+
+def question(method: str, path: str, payload: Any) -> tuple[str, str, str]:
+    """A request as something to look up; 1 and 1.0 are one."""
+    same = json.loads(json.dumps(payload), parse_float=_number)
+    return method, path, json.dumps(same, sort_keys=True)
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,1 @@
+"""Values as Markdown, HTML and plain text."""

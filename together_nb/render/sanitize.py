@@ -1,0 +1,186 @@
+"""A model's Markdown made harmless: it can say everything and do nothing.
+
+JupyterLab does not sanitize the Markdown of a cell that was run here (seen in 4.6.6: the output is
+trusted, ``<img onerror=…>`` runs, live and after). And it takes formulas out before the Markdown is
+read and puts them back raw, so that a quotation mark in a formula in a link's address ends the
+attribute. So nothing of the model's own may reach the page as a tag, as a link that is a script, or
+as a formula that holds more than a formula does.
+
+Telling code from text is left to no renderer's opinion: whatever could open a tag, and whatever
+could begin a formula, is spelled in entities, in text and in code alike. A wrong guess about what
+is code costs looks and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from together_nb.base.escape import entity, literal
+
+# Only these open a tag: "<" before a space, a digit or "=" is text everywhere.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+# Tags without attributes that change the look of a word; models write them, in tables above all.
+_PLAIN_TAG = r"<(?P<slash>/?)(?P<name>(?i:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins))[ ]?/?>"
+_ALONE = frozenset({"br", "hr"})
+# A picture is fetched without a click, and tells its server, or does to this one, what its address says. It is a
+# link here; nothing but an element comes between the signs whatever stands before them.
+_PICTURE = re.compile(r"!(?=\[)")
+_NO_PICTURE = "!<span></span>"
+_AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
+# `](` and `]:` are followed by a link's target: only these kinds may stand.
+# None that begins at the server's root, or leads there, or has no end in sight: Jupyter's /logout logs whoever follows it out.
+_TARGET = re.compile(
+    r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-]){0,2000}(?:[\s)\"']|$)))"
+)
+# What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
+_DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
+# In code: a tag, a delimiter, or a link that is not plainly harmless. Links are looked through one after the other,
+# with those that begin within them, so that no text takes longer than its length.
+_SIGN = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\][(:](?:\s{{9}}|\s{{0,8}}/)")
+_LINK = re.compile(r"\][(:]\s{0,8}([^\s)]*)")
+_UNSAFE = re.compile(r"[:&%\\]|\.\.|\]\(\Z")
+_FORMULA = re.compile(r"\$\$([^$\"`@]{1,3000})\$\$|(?<![\\$])\$(?=\S)([^$\n\"`@]{1,1000}?)(?<=\S)\$(?!\$)")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_FENCE = re.compile(
+    r"^(?P<before>(?:[ \t>]|(?:[-*+]|\d{1,9}[.)])(?=[ \t])){0,500})(?:(?P<fence>`{3,})[^`\n]*|(?P<tildes>~{3,})[^\n]*)$"
+)
+_CODE_SPAN = re.compile(
+    r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL
+)
+# What `_text` takes out of the text before it looks for the rest; what is between them ends at a line's end.
+_PIECE = re.compile(rf"{_CODE_SPAN.pattern}|\][(:][^)\n`]*|(?P<tag>{_PLAIN_TAG})|(?P<end>\n)", re.DOTALL)
+# A fence, and the name of its language, which JupyterLab writes into an attribute as it stands.
+_NAMED = re.compile(r"(?:`{3}|~{3})[^\n\r]*")
+_SPECIAL = re.compile(r"[^\w\s]")
+# Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
+# end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
+_NESTED = r"(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))"
+_TOO_DEEP = re.compile(rf"^[ \t]*(?:{_NESTED}[ \t]*){{100}}|^(?:[ \t]|{_NESTED}){{500}}", re.MULTILINE)
+_DEEPEST_CODE = 40  # characters before a fence that each line of the code is indented by
+_DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process died
+
+
+def harmless(markdown: str) -> str:
+    """`markdown` without tags of its own (but ``<br>`` and such), links that are scripts, and pictures.
+
+    What it would show, it still shows: tags as text, code as code, formulas as formulas, a picture as a link. Code that
+    holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
+    What is nested deeper than a renderer goes is shown to the letter, whole.
+    """
+    if '"' in markdown:
+        markdown = _NAMED.sub(lambda fence: fence.group().replace('"', "&quot;"), markdown)
+    if _TOO_DEEP.search(markdown) is not None:
+        return literal(markdown)
+    if not _suspect(markdown) and _TARGET.search(markdown) is None and _PICTURE.search(markdown) is None:
+        return markdown
+    out: list[str] = []
+    text: list[str] = []
+    lines = iter(markdown.split("\n"))
+    for line in lines:
+        opened = _FENCE.match(line)
+        if opened is None:
+            text.append(line)
+            continue
+        if text:
+            out.append(_text("\n".join(text)))
+            text = []
+        block, closed = _block(opened, lines)
+        whole = "\n".join((line, *block, *closed))
+        out.append(_preformatted(opened, block) if _suspect(whole) else whole)
+    if text:
+        out.append(_text("\n".join(text)))
+    return "\n".join(out)
+
+
+def _suspect(code: str) -> bool:
+    """Whether something in code might be obeyed where a renderer takes it for text."""
+    return _SIGN.search(code) is not None or any(_UNSAFE.search(link[1]) for link in _LINK.finditer(code))
+
+
+def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
+    """The lines of a fenced block and the line that closes it, if any."""
+    fence = opened["fence"] or opened["tildes"]
+    closing = re.compile(rf"[ \t>]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*")
+    block: list[str] = []
+    for line in lines:  # type: ignore[attr-defined]
+        if closing.fullmatch(line):
+            return block, [line]
+        block.append(line)
+    return block, []
+
+
+def _preformatted(opened: re.Match[str], block: list[str]) -> str:
+    before = opened["before"]
+    # Of a list's item, which began before the fence.
+    indent = re.sub(r"[^\s>]", " ", before) if len(before) <= _DEEPEST_CODE else ""
+    code = [line.removeprefix(indent) for line in block]
+    spelled = [indent + _entities(line) if line.strip() else "" for line in code]
+    # A blank line would end the block where the renderer takes it for part of a paragraph.
+    return "\n".join((f"{before}<pre><code>" + "\n".join(spelled).removeprefix(indent), f"{indent}</code></pre>", ""))
+
+
+def _text(markdown: str) -> str:
+    """Text with its code spans."""
+    out: list[str] = []
+    end = 0
+    for piece in _kept(markdown):
+        out.append(_escaped(markdown[end : piece.start()]))
+        code = piece["code"]
+        suspect = code is not None and (_suspect(code) or _PICTURE.search(code) is not None)
+        out.append(f"<code>{_entities(code.strip())}</code>" if suspect else piece.group())
+        end = piece.end()
+    out.append(_escaped(markdown[end:]))
+    return "".join(out)
+
+
+def _kept(markdown: str) -> list[re.Match[str]]:
+    """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
+    kept: dict[int, re.Match[str]] = {}  # by where they begin
+    opened: list[tuple[str, re.Match[str]]] = []
+    for piece in _PIECE.finditer(markdown):
+        name = (piece["name"] or "").lower()
+        if piece["code"] is not None or name in _ALONE:
+            kept[piece.start()] = piece
+        elif piece["end"]:
+            opened = []
+        elif name and not piece["slash"]:
+            opened.append((name, piece))
+        elif name and opened and opened[-1][0] == name:
+            for one in (opened.pop()[1], piece):
+                kept[one.start()] = one
+    return [piece for _, piece in sorted(kept.items())]
+
+
+def _escaped(text: str) -> str:
+    text = _AUTOLINK.sub(r"\1", text)
+    out: list[str] = []
+    end = 0
+    for formula in _FORMULA.finditer(text):
+        out.append(_words(text[end : formula.start()]))
+        whole = formula.group()
+        # An entity would be shown as it is spelled in a formula, and a space there says nothing.
+        out.append(_TAG.sub("< ", whole) if _is_formula(formula[1] or formula[2]) else _words(whole))
+        end = formula.end()
+    out.append(_words(text[end:]))
+    return "".join(out)
+
+
+def _is_formula(content: str) -> bool:
+    """Whether JupyterLab ends the formula where we do: its braces are paired and no line is blank."""
+    depth = 0
+    for brace in re.findall(r"\\.|[{}]", content):
+        depth += {"{": 1, "}": -1}.get(brace, 0)
+        if not 0 <= depth <= _DEEPEST_FORMULA:
+            return False
+    return depth == 0 and content[-1:] != "\\" and _BLANK_LINE.search(content) is None
+
+
+def _words(text: str) -> str:
+    text = _TAG.sub("&lt;", text)
+    text = _TARGET.sub("&#93;", text)
+    text = _PICTURE.sub(_NO_PICTURE, text)
+    return _DELIMITER.sub(lambda found: "".join(map(entity, found.group())), text)
+
+
+def _entities(code: str) -> str:
+    return _SPECIAL.sub(lambda sign: f"&#{ord(sign.group())};", code)

@@ -1,0 +1,87 @@
+"""How likely an answer's tokens were: the figures, and the words for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from together_nb.base.escape import visible
+from together_nb.base.wording import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from together_nb.values.chunk import Choice, Token
+    from together_nb.values.completion import Completion
+from together_nb.values.likelihood import _perplexity, place
+
+ALTERNATIVES = 5
+"""How many alternatives `--show tokens` and the panel ask for where nothing is said."""
+
+
+def summary(tokens: Sequence[Token]) -> str:
+    """How many tokens, their mean log-probability, and the perplexity that it makes; "" without any."""
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    return in_sum(len(known), sum(known))
+
+
+def in_sum(known: int, total: float) -> str:
+    """The same of so many tokens whose log-probabilities have that sum."""
+    if not known:
+        return ""
+    perplexed = _perplexity(total / known)
+    told = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
+    return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {told}"
+
+
+def untold(completion: Completion, choice: Choice) -> str:
+    """Why there are no probabilities of an answer, in a sentence; "" where there are, or there is no answer."""
+    if not choice.text or any(token.logprob is not None for token in choice.tokens):
+        return ""
+    if completion.request.sampling.logprobs is None:
+        return f"No probabilities were asked for: --logprobs {ALTERNATIVES} does."
+    return "The server told no probabilities of this answer."
+
+
+def in_place_of(token: Token) -> str:
+    """A token with its probability and the likeliest other one, as a line: “a” 3.0 % instead of “b” 61.0 %."""
+    others = _others(token)
+    told = f"{quoted(token.text)} {percent(token.logprob)}"
+    if not others:
+        return told
+    text, logprob = max(others, key=lambda one: one[1])
+    return f"{told} instead of {quoted(text)} {percent(logprob)}"
+
+
+def chances(token: Token) -> list[str]:
+    """A token with its probability, and each of the others with its own."""
+    if token.logprob is None:
+        return [f"{quoted(token.text)}, no probability given"]
+    return [
+        f"{quoted(token.text)} {percent(token.logprob)}",
+        *(f"{quoted(text)} {percent(logprob)}" for text, logprob in _others(token)),
+    ]
+
+
+def _others(token: Token) -> list[tuple[str, float]]:
+    """The alternatives but the token itself."""
+    taken = place(token)
+    return [other for number, other in enumerate(token.top) if number != taken]
+
+
+def quoted(text: str) -> str:
+    """`text` in quotation marks, its spaces, tabs and line breaks as signs."""
+    return "“" + visible(text).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣") + "”"
+
+
+def percent(logprob: float | None) -> str:
+    """The probability of a natural logarithm, in per cent; "?" for None."""
+    if logprob is None:
+        return "?"
+    chance = 100 * math.exp(min(logprob, 0.0))
+    return f"{chance:.1f} %" if chance >= 0.1 else f"{chance:.1g} %" if chance >= 1e-4 else "< 0.0001 %"  # noqa: PLR2004
+
+
+def signed(number: float) -> str:
+    """`number` with two digits, and a true minus sign."""
+    return f"{number:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,1 @@
+"""One request: what it leaves open is chosen, it is sent, read, drawn and kept."""

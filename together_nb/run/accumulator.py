@@ -1,0 +1,123 @@
+"""Chunks in, a `Completion` out at any moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from together_nb.values.chunk import Choice, Chunk, Timings, Token, Usage
+from together_nb.values.completion import Completion
+
+if TYPE_CHECKING:
+    from together_nb.values.request import CompletionRequest
+
+_COMPACT_SHARE = 64
+_MOST_CHOICES = 1024  # answers that are kept; `n` is 128 at most, and a server may send what nobody asked for
+_COMPACT_AFTER = 4096  # parts of text kept apart before they are joined: a str of 4 letters takes 53 bytes
+
+
+class Accumulator:
+    """Chunks in, a `Completion` out at any moment.
+
+    One thread adds; another may call `completion` meanwhile, and gets what had been added.
+
+    Parameters
+    ----------
+    request
+        What was asked.
+
+    Attributes
+    ----------
+    chunks : int
+        Pieces of text or thinking.
+    usage : Usage or None
+        The server's last count.
+    finished : bool
+        Whether each answer that was asked for has said why it ended.
+    """
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self._request = request
+        self._choices: dict[int, _Parts] = {0: _Parts()}
+        self._finished = 0  # choices that have said why they ended
+        self.usage: Usage | None = None
+        self._model = ""
+        self._id = ""
+        self.chunks = 0
+        self.finished = False
+
+    def add(self, chunk: Chunk) -> None:
+        """Take one chunk."""
+        parts = self._choices.get(chunk.index)
+        if parts is None and len(self._choices) >= _MOST_CHOICES:
+            return
+        if parts is None:
+            parts = self._choices[chunk.index] = _Parts()
+        if chunk.finish_reason and not parts.finish_reason:
+            self._finished += 1
+            self.finished = self._finished >= (self._request.sampling.n or 1)
+        parts.add(chunk)
+        if chunk.text or chunk.reasoning:
+            self.chunks += 1
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.model:
+            self._model = chunk.model
+        if chunk.id:
+            self._id = chunk.id
+
+    def completion(self, timings: Timings, **marks: Any) -> Completion:
+        """What has come so far.
+
+        Parameters
+        ----------
+        timings
+            Seconds so far.
+        **marks
+            Other fields of `Completion`.
+        """
+        return Completion(
+            request=self._request,
+            choices=[self._choices[index].choice(index) for index in sorted(self._choices)],
+            model=self._model,
+            id=self._id,
+            usage=self.usage,
+            timings=timings,
+            chunks=self.chunks,
+            **marks,
+        )
+
+
+class _Parts:
+    """The pieces of one choice."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.tokens: list[Token] = []
+        self.finish_reason: str | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        if chunk.text:
+            _append(self.text, chunk.text)
+        if chunk.reasoning:
+            _append(self.reasoning, chunk.reasoning)
+        if chunk.tokens:
+            self.tokens.extend(chunk.tokens)
+        # The end can be told twice, the second time as "" (facts of the wire): the first word counts.
+        if chunk.finish_reason is not None and not self.finish_reason:
+            self.finish_reason = chunk.finish_reason
+
+    def choice(self, index: int) -> Choice:
+        return Choice(index, _joined(self.text), _joined(self.reasoning), self.finish_reason, list(self.tokens))
+
+
+def _append(parts: list[str], text: str) -> None:
+    parts.append(text)
+    # The more is joined already, the more comes before it is copied again.
+    if len(parts) > _COMPACT_AFTER + len(parts[0]) // _COMPACT_SHARE:
+        # In place and in one step, so that a reader in another thread sees all or the same.
+        parts[:] = ["".join(parts)]
+
+
+def _joined(parts: list[str]) -> str:
+    return "".join(list(parts))

@@ -1,0 +1,130 @@
+"""An answer that streams in a thread while other cells run."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from together_nb.base.cancellation import Scope, joins
+from together_nb.base.escape import visible
+from together_nb.base.wording import count
+from together_nb.run import driver, history
+from together_nb.values.completion import Completion
+from together_nb.values.documented import documented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.run.driver import View
+    from together_nb.run.stream import CompletionStream
+
+
+@documented()
+class BackgroundRun(Future[Completion]):
+    """An answer that streams in a thread: a `concurrent.futures.Future` of a `Completion`.
+
+    ``%%together --background --out run`` makes one and calls it ``run``. ``run.done()`` says whether it has ended;
+    ``run.result(timeout=None)`` waits for the answer, whole or as far as it came, and raises the `TogetherError`
+    that it failed with (whose `completion` is what came), or `TimeoutError` after that many seconds;
+    ``run.cancel()`` stops it and keeps what came.
+
+    Parameters
+    ----------
+    open_stream : callable
+        Gives the `CompletionStream`; called in the thread.
+    view : View
+        What draws it, in the thread.
+    keep : callable
+        Called with the `Completion` before the view's end.
+
+    Attributes
+    ----------
+    stream : CompletionStream or None
+        What it reads; None before it is opened.
+    {properties}
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[], CompletionStream],
+        view: View,
+        keep: Callable[[Completion], None] = history.history.append,
+    ) -> None:
+        super().__init__()
+        self.stream: CompletionStream | None = None
+        self._open = open_stream
+        self._view = view
+        self._keep = keep
+        self._scope = Scope()
+        self._thread: threading.Thread | None = None
+        self.set_running_or_notify_cancel()
+
+    def start(self) -> BackgroundRun:
+        """Begin, and return at once.
+
+        Returns
+        -------
+        BackgroundRun
+            This one.
+        """
+        self._thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
+        self._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Run to the end in the calling thread."""
+        try:
+            with self._scope:
+                self.stream = self._open()
+                joins(self.stream)  # it may have been opened elsewhere
+                completion = driver.run(self.stream, self._view, self._keep)
+        except BaseException as error:
+            self.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.set_result(completion)
+
+    def cancel(self) -> bool:
+        """Stop it, from any thread; what came is kept.
+
+        Returns
+        -------
+        bool
+            False where it had ended.
+        """
+        if self.done():
+            return False
+        self._scope.cancel()
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped by `cancel`."""
+        return self._scope.cancelled
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until its thread has ended.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait at most; None waits for as long as it takes.
+        """
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    @property
+    def completion(self) -> Completion | None:
+        """What has come so far; None before the request has been made."""
+        return None if self.stream is None else self.stream.completion
+
+    def __repr__(self) -> str:
+        if not self.done():
+            came = "nothing yet" if self.stream is None else count(self.stream.chunks, "chunk")
+            return f"<BackgroundRun: running, {came}; result() waits>"
+        error = self.exception()
+        if error is None:
+            return f"<BackgroundRun: {self.result()!r}>"
+        return f"<BackgroundRun: failed, {visible(str(error) or repr(error))}>"

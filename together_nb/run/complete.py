@@ -1,0 +1,202 @@
+"""`stream` and `complete`: one answer, in Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.cancellation import joins
+from together_nb.base.interrupts import interruptible, told
+from together_nb.config.keys import hidden
+from together_nb.errors import InputError
+from together_nb.run.resolve import open_stream
+from together_nb.values.documented import documented
+from together_nb.values.parameters import AUTO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
+    from together_nb.values.conversation import Conversation
+from together_nb.run.history import history
+
+
+@documented()
+def stream(
+    prompt: str = "",
+    *,
+    model: str | None = None,
+    api: str = AUTO,
+    system: str | None = None,
+    messages: Iterable[dict[str, Any]] | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    schema: Any = None,
+    **sampling: Any,
+) -> CompletionStream:
+    """An answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
+
+    Parameters
+    ----------
+    prompt : str
+        The text to continue, or the user's turn of a chat; sent as it stands.
+    model : str or None
+        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key. A server that has only one model needs none.
+    api : str
+        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
+        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+    system : str or None
+        System prompt of a chat.
+    messages : iterable of dict or None
+        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
+        the role being ``system``, ``user`` or ``assistant``.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    timeout : float or None
+        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        `settings.timeout` and `settings.silence_timeout`.
+    schema : dict, type, str or None
+        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
+        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+    **sampling
+        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+
+        {sampling}
+
+    Returns
+    -------
+    CompletionStream
+        An iterator of `Chunk`. Nothing is sent before the first one is asked for. A request that fails is sent again
+        up to `settings.max_retries` times, as long as nothing of an answer has come; each wait is logged as a
+        warning. `CompletionStream.cancel` ends it from any thread; `CompletionStream.completion` is what has come.
+
+    Raises
+    ------
+    InputError
+        At once: something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
+    TogetherError
+        At once, where the server has to be asked for its models and that fails; else while iterating: what went
+        wrong. Its `completion` is what came.
+
+    See Also
+    --------
+    complete : The same, waited for.
+
+    Examples
+    --------
+    >>> from together_nb import stream
+    >>> with stream("Once upon a time", max_tokens=20, seed=1) as chunks:
+    ...     text = "".join(chunk.text for chunk in chunks)
+    >>> text == chunks.completion.text
+    True
+    >>> chunks.completion.usage.completion_tokens
+    20
+    """
+    api_key = hidden(api_key)
+    return open_stream(
+        prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
+        timeout=timeout, schema=schema, **sampling,
+    )  # fmt: skip
+
+
+@documented(stream)
+def complete(
+    prompt: str = "",
+    *,
+    model: str | None = None,
+    api: str = AUTO,
+    system: str | None = None,
+    messages: Iterable[dict[str, Any]] | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    schema: Any = None,
+    chat: str | Conversation | None = None,
+    **sampling: Any,
+) -> Completion:
+    """An answer, whole. It is also added to `history`.
+
+    Parameters
+    ----------
+    prompt, model, api, system, messages, base_url, api_key, timeout, schema
+        As for `stream`.
+    chat : str or Conversation or None
+        A conversation or its name, in place of `messages`: what was said in it is sent along, and the answer is its
+        next turn. One of a new name is begun, and stands in `conversations`.
+    **sampling
+        As for `stream`.
+
+    Returns
+    -------
+    Completion
+        The answer; it shows itself in a notebook. A request that fails is sent again up to `settings.max_retries`
+        times, as long as nothing of an answer has come.
+
+    Raises
+    ------
+    InputError
+        Something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
+    TogetherError
+        What went wrong; its `completion` is what came, and that is in `history` too.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what came is in `history`.
+
+    See Also
+    --------
+    stream : The same, as it arrives.
+
+    Examples
+    --------
+    >>> from together_nb import complete, history
+    >>> answer = complete("Alan Turing was", max_tokens=12, temperature=0)
+    >>> answer.model, answer.usage.completion_tokens, answer.truncated
+    ('local/ngram', 12, True)
+    >>> answer is history[-1]
+    True
+    >>> complete("Write of him.", chat="lesson", max_tokens=12).api
+    'chat'
+    """
+    api_key = hidden(api_key)
+    options = {"model": model, "api": api, "base_url": base_url, "timeout": timeout, "schema": schema, **sampling}
+    opened, keep_turn = _opened(prompt, messages, system, chat, api_key, options)
+    with told("stopped by you; what came is kept."), opened:
+
+        def read() -> None:
+            joins(opened)
+            for _ in opened:
+                pass
+
+        try:
+            interruptible(read)
+        except BaseException:
+            opened.cancel()
+            raise
+        finally:
+            completion = opened.completion
+            keep_turn(completion)
+            history.append(completion)
+    return completion
+
+
+def _opened(
+    prompt: str,
+    messages: Iterable[dict[str, Any]] | None,
+    system: str | None,
+    chat: str | Conversation | None,
+    api_key: str | None,
+    options: dict[str, Any],
+) -> tuple[CompletionStream, Callable[[Completion], object]]:
+    """A stream, and what keeps its answer as a turn where it is one of a conversation."""
+    if chat is None:
+        return open_stream(prompt, messages=messages, system=system, api_key=api_key, **options), lambda _: None
+    if messages is not None:
+        raise InputError(
+            "A conversation and messages were given.", "Leave the messages out: the conversation has them."
+        )
+    from together_nb.run.conversations import next_turn
+
+    return next_turn(chat, prompt, system=system, api_key=api_key, **options)

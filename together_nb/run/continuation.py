@@ -1,0 +1,241 @@
+"""Continues an answer that was cut: the request for the rest, its stream, and both parts as one answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from together_nb.errors import InputError
+from together_nb.run import driver, history
+from together_nb.run.conversations import conversations
+from together_nb.run.resolve import open_request
+from together_nb.values.chunk import Choice, Chunk, Timings
+from together_nb.values.completion import Completion
+from together_nb.values.documented import documented
+from together_nb.wire.dialects import dialect_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.run.driver import View
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
+    from together_nb.values.request import CompletionRequest
+    from together_nb.wire.dialects import Dialect
+
+
+def last() -> Completion:
+    """The answer that can be gone on from: the last one of the history.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is not cut.
+    """
+    if history.unanswered:
+        raise InputError(
+            "Nothing came of the last request, so there is nothing to go on from.",
+            "Run its cell again; continue_from(history[-1]) goes on from the answer before it.",
+        )
+    if not history.history:
+        raise InputError("There is no answer yet to go on from.", "Ask first, with %%together.")
+    return history.history[-1]
+
+
+def opened(before: Completion, **sampling: Any) -> CompletionStream:
+    """The stream of what comes after `before`.
+
+    Parameters
+    ----------
+    before
+        An answer that was cut: by its limit, stopped, or by a lost connection.
+    **sampling
+        Sampling parameters that differ from those of the first part; None unsets one.
+
+    Raises
+    ------
+    InputError
+        It ended by itself, it is one of several, or nothing of it came.
+    """
+    if not can_go_on(before):
+        if len(before.choices) > 1:
+            why = "There are several answers, and none can be told to be the one that goes on."
+        elif not before.text:
+            why = "Nothing of the answer came that could be gone on from."
+        else:
+            why = "The last answer ended by itself: there is nothing to go on from."
+        raise InputError(why, "Ask anew with %%together; `--chat` keeps a conversation.")
+    request = continuation(before, dialect_for(before.api))
+    return open_request(replace(request, sampling=request.sampling.updated(sampling)), filled=before.filled)
+
+
+def put_in_place(before: Completion, whole: Completion) -> None:
+    """Put `whole` where its first part stands, in the history and in its conversation."""
+    history.keep_in_place(whole, before)
+    for conversation in conversations.values():
+        conversation.put_in_place(before, whole)
+
+
+def run(
+    stream: CompletionStream, before: Completion, view: View, keep: Callable[[Completion], None] = lambda _: None
+) -> Completion:
+    """Stream what comes after `before` into a view, which shows both parts as one answer; returns the whole.
+
+    Parameters
+    ----------
+    stream
+        What `opened` gave.
+    before
+        The first part.
+    view
+        What draws it.
+    keep
+        Called with the whole, once it has its place; not where nothing came.
+    """
+
+    def keep_whole(after: Completion) -> None:
+        if not after.came_to_nothing:
+            seen.whole = joined(before, after)
+            put_in_place(before, seen.whole)
+            keep(seen.whole)
+
+    seen = _Whole(view, before)
+    try:
+        driver.run(stream, seen, keep_whole)
+    finally:
+        history.unanswered.clear()  # the first part is still there to go on from
+    return seen.whole
+
+
+class _Whole:
+    """A view of both parts: the first is there at once."""
+
+    def __init__(self, view: View, before: Completion) -> None:
+        self._view = view
+        self.whole = before
+        self._before = before
+
+    def start(self, stream: CompletionStream) -> None:
+        self._view.start(stream)
+        first = self._before.choices[0]
+        self._view.write([Chunk(first.text, first.index, first.reasoning, tuple(first.tokens))])
+
+    def write(self, chunks: list[Chunk]) -> None:
+        self._view.write(chunks)
+
+    def finish(self, completion: Completion, error: BaseException | None) -> None:
+        if self.whole is self._before:  # nothing came: as the first part was, and how this ended
+            self.whole = joined(self._before, completion)
+        self._view.finish(self.whole, error)
+
+
+@documented()
+def continue_from(completion: Completion | None = None, **sampling: Any) -> Completion:
+    """Go on from an answer's very end; the whole takes its place in the history and in its conversation.
+
+    Parameters
+    ----------
+    completion : Completion or None
+        An answer that was cut at its limit, stopped or lost; the last of the history where it is None.
+    **sampling
+        Sampling parameters that differ from those of the first part; None unsets one.
+
+        {sampling}
+
+    Returns
+    -------
+    Completion
+        Both parts as one answer.
+
+    Raises
+    ------
+    InputError
+        It cannot be gone on from: it ended by itself, there is none, or there are several.
+    TogetherError
+        What went wrong; the first part is kept, and what came after it.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what came is kept, as part of the whole.
+
+    Examples
+    --------
+    >>> from together_nb import complete, continue_from
+    >>> part = complete("Once upon a time", max_tokens=5, seed=1)
+    >>> whole = continue_from(part, max_tokens=5)
+    >>> whole.text.startswith(part.text), len(whole.text) > len(part.text)
+    (True, True)
+    """
+    from together_nb.run.driver import SilentView
+
+    before = last() if completion is None else completion
+    return run(opened(before, **sampling), before, SilentView())
+
+
+def can_go_on(completion: Completion) -> bool:
+    """Whether the answer ended before its end (at its limit, stopped, lost), and there is a text to go on from."""
+    cut = completion.truncated or completion.cancelled or bool(completion.error)
+    return cut and len(completion.choices) == 1 and bool(_answered(completion))
+
+
+def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
+    """The request for what comes after `completion`.
+
+    A text is continued as a prompt. In a chat the answer so far is the last message, the
+    assistant's own: servers that know how take it for the beginning of their answer.
+
+    Parameters
+    ----------
+    completion
+        The part that is there, of one choice (`can_go_on`).
+    dialect
+        The one that its request was spoken in.
+    """
+    request, text = completion.request, _answered(completion)
+    # Of several answers none could be told to be the one that goes on; and the prompt is not wanted twice. Asked for
+    # a schema, a server would begin another answer that fits it, where the rest of this one is wanted.
+    sampling = request.sampling.updated({"n": None, "echo": None})
+    if not dialect.chat:
+        return replace(request, prompt=request.prompt + text, sampling=sampling)
+    *turns, last = request.messages or ({"role": "user", "content": request.prompt},)
+    if last["role"] == "assistant" and isinstance(last.get("content"), str):  # it was a continuation itself
+        said = {**last, "content": last["content"] + text}
+    else:
+        turns, said = [*turns, last], {"role": "assistant", "content": text}
+    return replace(request, prompt="", messages=(*turns, said), sampling=sampling, schema=None)
+
+
+def _answered(completion: Completion) -> str:
+    """The text without the prompt, where that is echoed in front of it."""
+    text, prompt = completion.text, completion.request.prompt
+    if not completion.request.sampling.echo:
+        return text
+    return "" if prompt.startswith(text) else text.removeprefix(prompt)
+
+
+def joined(before: Completion, after: Completion) -> Completion:
+    """Both parts as the one answer to the first part's request.
+
+    Counts are added, since both parts are billed; the seconds of the pause between are not counted.
+    """
+    one, other = before.choices[0], after.choices[0]
+    whole = Choice(
+        one.index,
+        one.text + other.text,
+        one.reasoning + other.reasoning,
+        other.finish_reason,
+        [*one.tokens, *other.tokens],
+    )
+    counted = before.usage is not None and after.usage is not None
+    first = before.timings.first_token
+    return replace(
+        after,
+        request=before.request,
+        choices=[whole],
+        model=after.model or before.model,
+        id=after.id or before.id,
+        usage=before.usage.plus(after.usage) if counted else None,  # type: ignore[union-attr, arg-type]
+        timings=Timings(
+            first if first is not None else after.timings.first_token, before.timings.total + after.timings.total
+        ),
+        chunks=before.chunks + after.chunks,
+        filled=before.filled,
+    )

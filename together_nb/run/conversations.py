@@ -1,0 +1,100 @@
+"""The conversations of this session, by name: what ``--chat`` goes on with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.suggest import suggestion
+from together_nb.errors import InputError
+from together_nb.run.resolve import open_stream
+from together_nb.values.conversation import DEFAULT_NAME, Conversation, Turn, sent_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from together_nb.run.stream import CompletionStream
+    from together_nb.values.completion import Completion
+
+conversations: dict[str, Conversation] = {}
+"""The session's conversations by name; ``conversations["chat"]`` is the one that ``--chat`` without a name keeps."""
+
+
+def conversation_for(chat: str | Conversation) -> Conversation:
+    """The conversation of that name, begun if need be; one that is given is itself."""
+    if isinstance(chat, Conversation):
+        return chat
+    if not isinstance(chat, str):
+        raise InputError(
+            f"chat must be a conversation's name, not {type(chat).__name__}.", f"The first one is {DEFAULT_NAME!r}."
+        )
+    return conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
+
+
+def known_or_new(chat: str | Conversation) -> Conversation:
+    """The conversation of that name; one that is new is not begun."""
+    return conversations.get(chat or DEFAULT_NAME) or Conversation() if isinstance(chat, str) else chat
+
+
+def known(name: str) -> Conversation:
+    """The conversation of that name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    name = name or DEFAULT_NAME
+    if name not in conversations:
+        near = suggestion(name, conversations) or (
+            f"There are: {', '.join(conversations)}." if conversations else "`%%together --chat` begins one."
+        )
+        raise InputError(f"There is no conversation called {name!r}.", near)
+    return conversations[name]
+
+
+def next_turn(
+    chat: str | Conversation, prompt: str, *, system: str | None = None, cell: str = "", **options: Any
+) -> tuple[CompletionStream, Callable[[Completion], None]]:
+    """The stream that answers `prompt` in a conversation, and what keeps its answer as a turn.
+
+    Parameters
+    ----------
+    chat
+        The conversation, or its name.
+    prompt
+        What is said next.
+    system
+        System prompt from here on; None keeps the one that holds.
+    cell
+        Id of the cell that asks: its earlier turn, and what came after that, are not sent and, once there is
+        an answer, dropped.
+    **options
+        As for `resolve.open_stream`.
+
+    Raises
+    ------
+    InputError
+        The prompt is empty, or something in the request cannot be sent.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("The prompt is empty.", "Write what is said next.")
+    kept = known_or_new(chat) if options.get("offline") else conversation_for(chat)
+    before = kept.before(cell)
+    standing = before.system if system is None else system
+    opened = open_stream(messages=sent_with(before, prompt), system=standing, **options)
+
+    def keep(completion: Completion) -> None:
+        kept.keep(Turn(prompt, completion, system, cell))
+
+    return opened, keep
+
+
+def reset(name: str = "") -> int:
+    """Forget a conversation; how many turns it had. Its answers stay in the history.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    return len(conversations.pop(known(name).name))

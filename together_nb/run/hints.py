@@ -1,0 +1,43 @@
+"""A better hint for an error: what the request and the server's list of models tell about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from together_nb.errors import ContextLengthError, NotFoundError, TogetherError
+from together_nb.values.model_list import Catalog
+from together_nb.wire.endpoint import catalog
+
+if TYPE_CHECKING:
+    from together_nb.values.request import CompletionRequest
+    from together_nb.wire.endpoint import Endpoint
+
+_LETTERS_A_TOKEN = 4  # of English, roughly; only ever told as "about"
+
+
+def advise(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
+    """Give `error` a better hint, if there is one."""
+    if isinstance(error, NotFoundError):
+        error.hint = _list(endpoint).nearest(request.model) or error.hint
+    elif isinstance(error, ContextLengthError):
+        error.hint = f"{_lengths(request, _list(endpoint))} {error.hint}"
+
+
+def _list(endpoint: Endpoint) -> Catalog:
+    """The list of models, empty where it cannot be had."""
+    try:
+        return catalog(endpoint)
+    except TogetherError:
+        return Catalog()
+
+
+def _lengths(request: CompletionRequest, listed: Catalog) -> str:
+    """How long the prompt and `max_tokens` are, and the model's context. Nobody here counts tokens."""
+    turns = request.messages or ()
+    text = request.prompt + (request.system or "") + "".join(str(turn.get("content") or "") for turn in turns)
+    asked = request.sampling.max_tokens
+    more = f" and max_tokens asks for {asked:,} more" if asked else ""
+    row = listed.get(request.model)
+    context = f"; the context of {request.model} is {row.context_length:,}" if row and row.context_length else ""
+    about = max(round(len(text) / _LETTERS_A_TOKEN), 1)
+    return f"The prompt is about {about:,} tokens ({len(text):,} characters){more}{context}."

@@ -1,0 +1,221 @@
+"""What the session has asked for and what it cost: the server's counts, and the price list's dollars.
+
+Nothing is guessed. A call that the server did not count is told as such, and sums that lack something
+say "at least".
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from together_nb.base.fork import after_fork
+from together_nb.base.wording import dollars
+from together_nb.errors import InputError
+from together_nb.values.documented import documented
+from together_nb.wire import transport
+
+if TYPE_CHECKING:
+    from together_nb.values.chunk import Usage
+    from together_nb.values.completion import Completion
+
+
+class BudgetError(InputError):
+    """The session has spent its budget. Nothing was sent."""
+
+
+@documented()
+@dataclass(frozen=True)
+class Spent:
+    """What one model was asked for.
+
+    Parameters
+    ----------
+    model : str
+        Its id; "" in a sum over models.
+    calls : int
+        Answers that were begun.
+    uncounted : int
+        Of those, the ones whose tokens the server did not tell, or not to the end.
+    prompt_tokens : int
+        Tokens in, of the calls that were counted.
+    completion_tokens : int
+        Tokens out, of the calls that were counted.
+    cost : float or None
+        US dollars of what was counted, by the prices in ``GET /v1/models``; None where there is none.
+
+    Attributes
+    ----------
+    {properties}
+    """
+
+    model: str = ""
+    calls: int = 0
+    uncounted: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+
+    def plus(self, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> Spent:
+        """With one call more.
+
+        Parameters
+        ----------
+        usage : Usage or None
+            Tokens, as the server counted them.
+        price : tuple of (float, float) or None
+            US dollars per million tokens (in, out).
+        whole : bool
+            Whether the answer came to its end, so that the count is that of all of it.
+
+        Returns
+        -------
+        Spent
+            The sum; this one stays as it is.
+        """
+        counted = (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+        cost = None
+        if self.cost is not None and price is not None:
+            cost = self.cost + (counted[0] * price[0] + counted[1] * price[1]) / 1e6
+        return replace(
+            self,
+            calls=self.calls + 1,
+            uncounted=self.uncounted + (usage is None or not whole),
+            prompt_tokens=self.prompt_tokens + counted[0],
+            completion_tokens=self.completion_tokens + counted[1],
+            cost=cost,
+        )
+
+    @property
+    def cost_told(self) -> str:
+        """The cost in words, in US dollars: ``$0.12``, ``at least $0.12``, ``unknown``."""
+        if self.cost is None or (self.uncounted == self.calls and not self.completion_tokens and self.calls):
+            return "unknown"
+        return f"at least {dollars(self.cost)}" if self.uncounted and self.cost else dollars(self.cost)
+
+
+@documented()
+class Ledger:
+    """Every call of the session, by model. Any thread may note one.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import complete, ledger
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> [(row.model, row.calls, row.prompt_tokens, row.completion_tokens, row.cost) for row in ledger.rows]
+    [('local/ngram', 1, 3, 5, 0.0)]
+    >>> ledger.spent, ledger.complete
+    (0.0, True)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # the garbage collector can end a stream, which is noted, in the midst of a note
+        self._rows: dict[str, Spent] = {}
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+    def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
+        """Take down one call.
+
+        Parameters
+        ----------
+        model : str
+            Id of the model that was asked.
+        usage : Usage or None
+            Tokens, as the server counted them.
+        price : tuple of (float, float) or None
+            US dollars per million tokens (in, out).
+        whole : bool
+            Whether the answer came to its end, so that the count is that of all of it.
+        """
+        with self._lock:
+            self._rows[model] = self._rows.get(model, Spent(model)).plus(usage, price, whole=whole)
+
+    def note_elsewhere(self, completion: Completion) -> None:
+        """Take down a call that another process made.
+
+        Parameters
+        ----------
+        completion : Completion
+            What came of it.
+        """
+        if not completion.came_to_nothing:
+            self.note(completion.request.model, completion.usage, completion.price, whole=not completion.cut_short)
+
+    @property
+    def rows(self) -> list[Spent]:
+        """A row for each model, in the order of the first calls."""
+        with self._lock:
+            return list(self._rows.values())
+
+    @property
+    def spent(self) -> float:
+        """US dollars that are known to have been spent: a lower bound where `complete` is False."""
+        return sum(row.cost or 0.0 for row in self.rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all calls have been counted and have a price."""
+        return all(row.cost is not None and not row.uncounted for row in self.rows)
+
+    def total(self) -> Spent:
+        """All models together.
+
+        Returns
+        -------
+        Spent
+            The sum; its cost is that of what is known, in US dollars.
+        """
+        rows = self.rows
+        return Spent(
+            "",
+            sum(row.calls for row in rows),
+            sum(row.uncounted for row in rows),
+            sum(row.prompt_tokens for row in rows),
+            sum(row.completion_tokens for row in rows),
+            self.spent,
+        )
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._rows.clear()
+
+
+ledger = Ledger()
+"""What this session has asked for and what it cost, by model."""
+after_fork(ledger._renew_lock)  # noqa: SLF001  (one module's own)
+
+
+def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:
+    """Refuse to begin a call once the session has spent its budget.
+
+    A model that costs nothing may be asked, and so may a recording that is played back.
+
+    Parameters
+    ----------
+    budget
+        US dollars, or None for no limit.
+    price
+        That of the model which is to be asked.
+
+    Raises
+    ------
+    BudgetError
+        It is spent.
+    """
+    if budget is None or (price is not None and not any(price)) or not transport.current().live:
+        return
+    spent = ledger.spent
+    if spent >= budget:
+        least = "" if ledger.complete else "at least "
+        raise BudgetError(
+            f"The session has spent {least}{dollars(spent)} of its budget of {dollars(budget)}.",
+            "`%together usage` shows for what; `%config TogetherMagics.budget = …` (US dollars) raises it, None lifts it.",
+        )

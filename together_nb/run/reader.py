@@ -1,0 +1,336 @@
+"""Sends the request of one completion, again where it may, and reads the reply."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.cancellation import Scope, joins
+from together_nb.base.interrupts import told
+from together_nb.base.wording import timestamp
+from together_nb.config.settings import settings
+from together_nb.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    ConnectionLostError,
+    StreamError,
+    TogetherError,
+)
+from together_nb.run.accumulator import Accumulator
+from together_nb.run.hints import advise
+from together_nb.run.ledger import BudgetError, check_budget, ledger
+from together_nb.values.chunk import Timings
+from together_nb.wire import transport
+from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
+from together_nb.wire.endpoint import visited
+from together_nb.wire.retry import Retries
+from together_nb.wire.sse import Payloads, in_groups
+from together_nb.wire.status_errors import check_status, described, page_title
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from together_nb.values.chunk import Chunk
+    from together_nb.values.completion import Completion
+    from together_nb.values.request import CompletionRequest
+    from together_nb.wire.endpoint import Endpoint
+    from together_nb.wire.exchange import Exchange
+    from together_nb.wire.retry import Wait
+    from together_nb.wire.wiretap import Wiretap
+
+_END_SECONDS = 5.0
+_WHOLE_REPLY_LIMIT = 50_000_000
+_BLANKS_LIMIT = 4096  # bytes before the first one that tells what kind of reply it is
+_BOM = b"\xef\xbb\xbf"
+_OK = 200
+
+
+class Reader:
+    """What a `CompletionStream` reads: the request, its replies, and what has come of them.
+
+    Apart from the stream, so that nothing here leads back to it: whoever drops the stream ends the generator `run`, and
+    with it the request, with no help of the cyclic garbage collector.
+
+    Parameters
+    ----------
+    request, endpoint, marks
+        As for `CompletionStream`.
+    """
+
+    def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
+        self.request = request
+        self.endpoint = endpoint
+        self.dialect = dialect_for(request.api)
+        self.payload = self.dialect.payload(request)
+        self.wiretap: Wiretap | None = None
+        self.watched = True
+        self.begun = False  # whether anything of an answer has come, be it read or not
+        self.wait: Wait | None = None
+        self.accumulator = Accumulator(request)
+        self._marks = marks or {}
+        self._costs = transport.current().live
+        self._lock = threading.Lock()
+        self._stopped = False
+        self.exchange = self._new_exchange()
+        self._looking_up = Scope()  # of a hint, once it has ended
+        self._started: float | None = None
+        self._first: float | None = None
+        self._ended: float | None = None
+        self._created = ""
+        self._cut = ""
+        joins(self)
+
+    def cancel(self) -> None:
+        """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
+        with self._lock:
+            under_way: tuple[Exchange | Wait | Scope | None, ...] = (self._looking_up,)
+            if self._ended is None:
+                self._stopped = True
+                under_way = (self.exchange, self.wait)
+        for one in under_way:
+            if one is not None:
+                one.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by `cancel`."""
+        return self._stopped or self.exchange.cancelled
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request was sent, up to its end; 0 before it is."""
+        if self._started is None:
+            return 0.0
+        return (perf_counter() if self._ended is None else self._ended) - self._started
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds from the request to the first piece of text or thinking; None before it."""
+        return None if self._first is None or self._started is None else self._first - self._started
+
+    @property
+    def completion(self) -> Completion:
+        """What has come so far."""
+        return self.accumulator.completion(
+            Timings(self.first_token, self.seconds),
+            cancelled=self.cancelled,
+            error=self._cut,
+            created=self._created,
+            **self._marks,
+        )
+
+    def run(self) -> Generator[Chunk, None, None]:
+        """Send the request and take the answer, chunk by chunk."""
+        self._started = perf_counter()
+        self._created = timestamp()
+        retries = Retries(self.endpoint.max_retries)
+        try:
+            # Many streams may have been made before the first of them was paid for.
+            check_budget(settings.budget, self._marks.get("price"))
+            with told("stopped by you; what came is kept."):
+                while (wait := (yield from self._attempt(retries))) is not None:
+                    self._again_after(wait)
+        except TogetherError as error:
+            self._cut = self._cut or _ending(error)
+            error.completion = self.completion
+            # Without the frames in which the server's words stand as they came.
+            raise error.with_traceback(None) from None
+        except (KeyboardInterrupt, GeneratorExit):
+            self.cancel()
+            raise
+        finally:
+            if self._ended is None:
+                self._ended = perf_counter()
+            if self.wiretap is not None:
+                self.wiretap.end(self.seconds)
+            self._note_spent()
+
+    def _note_spent(self) -> None:
+        """Take down what it cost, where the server has begun to answer: what it refuses, it does not bill."""
+        if self._costs and (self.begun or self.exchange.status == _OK):
+            price = self._marks.get("price")
+            whole = not self._cut and not self.cancelled
+            ledger.note(self.request.model, self.accumulator.usage, price, whole=whole)
+
+    def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
+        """Send the request and take the answer; returns the wait after which it is to be sent again, if it is."""
+        exchange = self.exchange
+        try:
+            exchange.open()
+            visited(self.endpoint)
+            check_status(exchange, self.endpoint)
+            yield from self._received(exchange)
+        except TogetherError as error:
+            self.endpoint.without_key_in(error)
+            if self.cancelled:
+                return None
+            wait = None if self.begun else retries.after(error)
+            if wait is None:
+                self._ended = perf_counter()
+                self._cut = _ending(error)
+                with self._looking_up:
+                    advise(error, self.request, self.endpoint)
+                raise
+            return wait
+        except (KeyboardInterrupt, GeneratorExit):
+            exchange.cancel()  # before it is closed, so that it counts as stopped
+            raise
+        finally:
+            exchange.close()
+        return None
+
+    def _again_after(self, wait: Wait) -> None:
+        """Wait, and have another exchange and nothing of the first one's; neither where it was stopped."""
+        with self._lock:
+            self.wait = wait
+            if self._stopped:
+                wait.cancel()
+        try:
+            wait.sit_out()
+        finally:
+            self.wait = None
+        exchange = self._new_exchange()
+        with self._lock:
+            self.exchange = exchange
+            if self._stopped:
+                exchange.cancel()
+        self.accumulator = Accumulator(self.request)
+        if self.wiretap is not None:
+            self.wiretap.end(self.seconds)
+
+    def _new_exchange(self) -> Exchange:
+        return self.endpoint.exchange("POST", self.dialect.path, self.payload)
+
+    def _received(self, exchange: Exchange) -> Iterator[Chunk]:
+        pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
+        if not self.watched:
+            pieces = in_groups(pieces, lambda: self.begun)
+        start = _start(pieces)
+        text = start.removeprefix(_BOM).lstrip()
+        # What the reply is, its first byte tells; content types lie.
+        if text.startswith((b"<", b"{", b"[")) and not text.startswith(b"[D"):
+            yield from self._whole(exchange, start)
+        else:
+            yield from self._streamed(exchange, itertools.chain((start,), pieces))
+
+    def _tapped(self, pieces: Iterator[bytes], wiretap: Wiretap) -> Iterator[bytes]:
+        for piece in pieces:
+            wiretap.add(piece, self.seconds)
+            yield piece
+
+    def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
+        payloads = Payloads(pieces)
+        came = False
+        broke: APIConnectionError | None = None
+        try:
+            # Many may have come at once with the one at which it is cancelled; what nobody watched had come before.
+            for payload in itertools.takewhile(lambda _: not (exchange.cancelled and self.watched), payloads):
+                came = True
+                yield from self._taken(payload)
+                if self.accumulator.finished:
+                    # A count and the terminator may follow, but are not waited for long.
+                    exchange.expect_end(_END_SECONDS)
+        except APIConnectionError as error:
+            broke = error
+        # An answer that said why it ended is whole, whatever became of the connection.
+        if self.cancelled or payloads.terminated or self.accumulator.finished:
+            self._ended = None if self.cancelled else perf_counter()
+            if payloads.terminated:
+                exchange.finish()
+            return
+        if payloads.within_an_event:
+            self.begun = came = True
+        if broke is not None and not came:
+            raise broke
+        if broke is not None:
+            hint = broke.hint if isinstance(broke, APITimeoutError) else ""
+            raise self._lost(f". {broke.message}", hint, passing=broke.passing)
+        if not came:
+            raise APIResponseError(
+                f"{exchange.url} answered, and sent no events ({described(exchange)}).",
+                "Check that the base URL is that of an API that streams.",
+            )
+        raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
+
+    def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
+        kept = "What came is kept." if self.begun else ""
+        error = ConnectionLostError(
+            f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip()
+        )
+        error.passing = passing
+        return error
+
+    def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
+        """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
+        rest = exchange.read(_WHOLE_REPLY_LIMIT)
+        if self.wiretap is not None:
+            self.wiretap.add(rest, self.seconds)
+        body = start + rest
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict):
+            yield from self._taken(payload)
+        if self.accumulator.chunks:
+            raise APIResponseError(
+                f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
+                "The answer is kept. Check that the model and the server can stream.",
+            )
+        title = page_title(body.decode(errors="replace")) if payload is None else ""
+        raise APIResponseError(
+            f"{exchange.url} answered with {described(exchange)}, not with a stream of events.{' ' * bool(title)}{title}",
+            "Check the base URL: this looks like a web page or a log-in page, not an API."
+            if payload is None
+            else f"Check the base URL and the API ({how_to_ask()}).",
+        )
+
+    def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
+        """The chunks of a payload, each added to what has come."""
+        if not self.begun and says_something(payload):
+            self._begin()
+        try:
+            for chunk in self.dialect.chunks(payload):
+                # In events of another shape than most only their dialect sees what they say.
+                if not self.begun and (chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage):
+                    self._begin()
+                if self._first is None and (chunk.text or chunk.reasoning):
+                    self._first = perf_counter()
+                self.accumulator.add(chunk)
+                yield chunk
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise StreamError(
+                f"The server sent something of a shape that is not the {self.dialect.name} API's ({error}).",
+                "What came before it is kept.",
+            ) from None
+
+    def _begin(self) -> None:
+        """Something of an answer has come: from now on it is not asked for again, and a silence is one in mid-answer."""
+        self.begun = True
+        self.exchange.begun(self.endpoint.silence_timeout)
+
+
+def _start(pieces: Iterator[bytes]) -> bytes:
+    """The first bytes of the reply, up to one that tells what kind it is."""
+    start = b""
+    for piece in pieces:
+        start += piece
+        # `[` may begin the terminator, and be all that has come of it.
+        says = start.removeprefix(_BOM).strip() not in (b"", b"[") and len(start) > len(_BOM)
+        if says or len(start) > _BLANKS_LIMIT:
+            break
+    return start
+
+
+def _ending(error: TogetherError) -> str:
+    """How the footer says that `error` cut the answer short."""
+    if isinstance(error, BudgetError):
+        return "not sent: the budget is spent"
+    if isinstance(error, ConnectionLostError):
+        return "connection lost"
+    return "error from the server" if isinstance(error, (StreamError, APIStatusError)) else "failed"

@@ -1,0 +1,276 @@
+"""A history that outlives the kernel: the session's answers and conversations in a file, and back.
+
+JSON Lines: a header, a line an answer, a line a conversation, whose turns name their answers by number.
+The key is not in it, not even where somebody typed it into a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.wording import count, timestamp
+from together_nb.errors import InputError
+from together_nb.run import history
+from together_nb.run.conversations import conversations
+from together_nb.storage import files
+from together_nb.storage.redact import without_keys
+from together_nb.values.completion import Completion, read_completion
+from together_nb.values.conversation import Conversation, Turn
+from together_nb.values.reading import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
+from together_nb.values.shared_messages import thinned, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_KIND = "together_nb"
+_HISTORY = "history"
+_VERSION = 2  # in 1 each answer had all its messages
+_EXAMPLE = "%together save lesson.jsonl"
+_WRITES_ONE = "`%together save FILE` writes one."
+
+
+def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
+    """Write the history and the conversations to a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the file, which must not exist; it is JSON Lines, and the key is not in it.
+    force : bool
+        Replace it where it does.
+
+    Returns
+    -------
+    tuple of (int, int)
+        How many answers and how many conversations are in it.
+
+    Raises
+    ------
+    InputError
+        The file exists, or cannot be written.
+
+    Examples
+    --------
+    >>> from together_nb import complete, history, load, save
+    >>> answer = complete("Alan Turing was", max_tokens=5)
+    >>> save("lesson.jsonl")
+    (1, 0)
+    >>> history.clear()
+    >>> load("lesson.jsonl")
+    (1, 0)
+    >>> history[0] == answer
+    True
+    """
+    file = files.place(path, _EXAMPLE)
+    answers = list(history.history)
+    # As they are now: an answer in the background may add a turn meanwhile.
+    talks = [Conversation(talk.name, list(talk)) for talk in list(conversations.values())]
+    kept = set(map(id, answers))
+    beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
+    counts = len(answers), len(talks)
+
+    def check(written: Path) -> None:
+        found = _Found(written)
+        if found.counts != counts or found.left_out:
+            raise InputError(f"{written} lacks something.", "Try again.")
+
+    lines = (f"{json.dumps(without_keys(line))}\n" for line in _lines(answers, beside, talks))
+    files.write(file, lines, force=force, hint="`--force` replaces it; or take another name.", check=check)
+    return counts
+
+
+def load(path: str | Path) -> tuple[int, int]:
+    """Add what `save` wrote to the history and the conversations of this session.
+
+    A conversation whose name is taken gets another one.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the file.
+
+    Returns
+    -------
+    tuple of (int, int)
+        How many answers and how many conversations were in it.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it holds something else; nothing is added then.
+
+    Examples
+    --------
+    >>> from together_nb import load, save
+    >>> save("lesson.jsonl")
+    (0, 0)
+    >>> load("lesson.jsonl")
+    (0, 0)
+    """
+    file = files.place(path, _EXAMPLE)
+    found = _Found(file)
+    history.history.extend(found.history)
+    names: dict[str, int] = {}
+    for talk in found.talks:
+        talk.name = _free(talk.name, names)
+        conversations[talk.name] = talk
+    if found.left_out:
+        logging.getLogger("together_nb").warning("Of %s not all could be read. %s", file, found.left_out)
+    return found.counts
+
+
+class _Found:
+    """The history and the conversations in a file: all of them, but for what stood on a line that is broken.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        It holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lines = files.Lines(path)
+        self._number = 1  # of the line that is being read
+        self._in_history: list[bool] = []
+        self._lost: set[int] = set()  # numbers of answers
+        self._besides = [0, 0]  # answers and turns that are lost since they need another one
+        talks: list[tuple[int, Any]] = []
+        rows = iter(self._lines)
+        _check_head(path, next(rows, (1, None))[1])
+        try:
+            # Row by row: all at once would be twice as much for the garbage collector.
+            self._answers = [None if row is None else _answer(row) for row in whole(self._rows(rows, talks))]
+            self.talks = [self._talk(number, row) for number, row in talks]
+        except UnfitError as error:
+            raise InputError(
+                f"Line {self._number} of {path} holds no history of together_nb: {error.message}", _WRITES_ONE
+            ) from None
+        if self._lines.broken and not (self._answers or self.talks):
+            raise InputError(
+                f"{path} holds no history of together_nb: line {self._lines.broken[0]} is broken.", _WRITES_ONE
+            )
+
+    @property
+    def history(self) -> list[Completion]:
+        """The answers that were in the history."""
+        return [one for one, kept in zip(self._answers, self._in_history, strict=True) if kept and one is not None]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many answers of the history and how many conversations there are."""
+        return len(self.history), len(self.talks)
+
+    @property
+    def left_out(self) -> str:
+        """What could not be read, in a sentence; "" where all could."""
+        answers, turns = self._besides
+        besides = [count(answers, "answer")] * bool(answers) + [count(turns, "turn")] * bool(turns)
+        more = f" So is what goes on from there: {', '.join(besides)}." if besides else ""
+        return f"{self._lines.left_out}{more}"
+
+    def _rows(self, rows: Iterator[tuple[int, Any]], talks: list[tuple[int, Any]]) -> Iterator[Any]:
+        """Of each answer its row, or None where it is lost."""
+        passed = 0  # broken lines
+        for self._number, row in rows:
+            if "conversation" in expect(dict, row):
+                talks.append((self._number, row))
+                continue
+            for _ in self._lines.broken[passed:]:  # answers come first, so that each of these was one
+                self._lose()
+                yield None
+            passed = len(self._lines.broken)
+            answer = field_of(row, "answer", partial(expect, dict))
+            kept = field_of(row, _HISTORY, partial(expect, bool))
+            request = answer.get("request")
+            after = request.get("after") if isinstance(request, dict) else None
+            if isinstance(after, int) and after in self._lost:
+                self._besides[0] += 1
+                self._lose()
+                yield None
+            else:
+                self._in_history.append(kept)
+                yield answer
+
+    def _lose(self) -> None:
+        self._lost.add(len(self._in_history))
+        self._in_history.append(False)
+
+    def _talk(self, number: int, row: dict[str, Any]) -> Conversation:
+        self._number = number
+        name = field_of(row, "conversation", reader(str))
+        turns = field_of(row, "turns", each_in(self._turn, list))
+        return Conversation(name, [turn for turn in turns if turn is not None])
+
+    def _turn(self, values: Any) -> Turn | None:
+        values = dict(expect(dict, values))
+        number = field_of(values, "answer", whole_number(0))
+        del values["answer"]
+        if number in self._lost or (number >= len(self._answers) and self._lines.broken):
+            self._besides[1] += 1
+            return None
+        if number >= len(self._answers):
+            raise UnfitError("is the number of no answer.").at("answer")
+        turn: Turn = _read_turn()({**values, "completion": self._answers[number]})
+        return turn
+
+
+@cache
+def _read_turn() -> Any:
+    return dataclass_reader(Turn, completion=lambda completion: completion)
+
+
+def _answer(row: dict[str, Any]) -> Completion:
+    try:
+        return read_completion(row)
+    except UnfitError as error:
+        raise error.at("answer") from None
+
+
+def _check_head(path: Path, head: Any) -> None:
+    """Raise an `InputError` unless the first line of a file is that of a history."""
+    kind = head.get(_KIND) if isinstance(head, dict) else None
+    if isinstance(kind, str) and kind != _HISTORY:
+        raise InputError(f"{path} is a {kind[:30]}, not a history.", _WRITES_ONE)
+    version = head.get("version") if isinstance(head, dict) else None
+    if kind != _HISTORY or not isinstance(version, int):
+        raise InputError(f"{path} holds no history of together_nb.", _WRITES_ONE)
+    if version > _VERSION:
+        raise InputError(
+            f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
+        )
+
+
+def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
+    yield {_KIND: _HISTORY, "version": _VERSION, "saved": timestamp()}
+    numbers: dict[int, int] = {}
+    written = (*answers, *beside)
+    for number, (completion, row) in enumerate(zip(written, thinned(written), strict=True)):
+        numbers[id(completion)] = number
+        yield {"answer": row, _HISTORY: number < len(answers)}
+    for talk in talks:
+        turns = [
+            {"prompt": turn.prompt, "answer": numbers[id(turn.completion)], "system": turn.system, "cell": turn.cell}
+            for turn in talk
+        ]
+        yield {"conversation": talk.name, "turns": turns}
+
+
+def _free(name: str, tried: dict[str, int]) -> str:
+    """`name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation.
+
+    `tried` has the last number by name, since a file may hold thousands of one name.
+    """
+    free = name
+    while free in conversations and conversations[free].turns:
+        tried[name] = tried.get(name, 1) + 1
+        free = f"{name}-{tried[name]}"
+    return free

@@ -1,0 +1,1 @@
+"""Data: parameters, request, chunk, completion, conversation, schema. Nothing here draws, sends or writes."""

@@ -1,0 +1,70 @@
+"""How likely tokens were: means, perplexity, and which piece of a text each token is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from together_nb.values.chunk import Token
+
+_LARGEST = 700.0  # the largest exponent of which a float holds the power
+
+
+def mean_logprob(tokens: Sequence[Token]) -> float | None:
+    """Mean of the tokens' log-probabilities (natural logarithms); None where none is known."""
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    return sum(known) / len(known) if known else None
+
+
+def perplexity(tokens: Sequence[Token]) -> float | None:
+    """What e is raised to by the mean of the negative log-probabilities; None where none is known."""
+    mean = mean_logprob(tokens)
+    return None if mean is None else _perplexity(mean)
+
+
+def _perplexity(mean: float) -> float:
+    return math.exp(min(-mean, _LARGEST))
+
+
+def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
+    """The `most` tokens of the lowest probability, lowest first."""
+    known = [token for token in tokens if token.logprob is not None]
+    return sorted(known, key=lambda token: token.logprob or 0.0)[:most]
+
+
+def place(token: Token) -> int | None:
+    """Which of the alternatives the token is: of those that look like it, the one that is as likely."""
+    alike = [number for number, (text, _) in enumerate(token.top) if text == token.text]
+    if token.logprob is None:
+        return None
+    return min(alike, key=lambda number: abs(token.top[number][1] - (token.logprob or 0.0)), default=None)
+
+
+def aligned(text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, Token | None]]:
+    """`text` cut into its tokens, nothing of it lost: (piece, its token), None for a piece that no token is.
+
+    A server can tell of tokens that are not quite the text: half characters, which are U+FFFD each, or not of
+    all of it. The text is what counts; a token that is not found in it has the piece "".
+    """
+    at, to_come = 0, sum(len(token.text) for token in tokens)
+    left = 2 * len(text)  # characters that are looked through for tokens that are not there
+    for token in tokens:
+        to_come -= len(token.text)
+        found = at if text.startswith(token.text, at) else -1
+        if found < 0:
+            # No more is passed over than leaves room for the tokens that are still to come.
+            end = min(max(len(text) - to_come, at), at + left)
+            found = text.find(token.text, at, end)
+            left -= end - at if found < 0 else 0
+        if found < 0:
+            yield "", token
+            continue
+        if found > at:
+            yield text[at:found], None
+        at = found + len(token.text)
+        yield token.text, token
+    if at < len(text):
+        yield text[at:], None

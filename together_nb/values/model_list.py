@@ -1,0 +1,125 @@
+"""The models a server offers, as ``GET /v1/models`` tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from together_nb.base.escape import without_surrogates
+from together_nb.base.suggest import suggestion
+from together_nb.values.documented import documented
+
+_CONTINUES_TEXT = frozenset({"language", "code"})
+_TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
+
+
+@documented()
+@dataclass(frozen=True)
+class Model:
+    """A model that a server offers, as told by ``GET /v1/models``.
+
+    Parameters
+    ----------
+    id : str
+        What a request names.
+    type : str
+        ``chat``, ``language``, ``code``, ``image``, …; "" where the server does not tell.
+    display_name : str
+        Its name for people; "" where not told.
+    organization : str
+        Who made it; "" where not told.
+    context_length : int or None
+        Tokens of prompt and answer together; None where not told.
+    price : tuple of (float, float) or None
+        US dollars per million tokens (in, out); None where not priced.
+
+    Attributes
+    ----------
+    {properties}
+
+    Examples
+    --------
+    >>> from together_nb import models
+    >>> model = models()[0]
+    >>> model.id, model.type, model.api, model.writes_text
+    ('local/ngram', 'language', 'completions', True)
+    """
+
+    id: str
+    type: str = ""
+    display_name: str = ""
+    organization: str = ""
+    context_length: int | None = None
+    price: tuple[float, float] | None = None
+
+    @property
+    def api(self) -> str:
+        """How ``auto`` asks it: ``completions`` where its type is ``language`` or ``code``, else ``chat``."""
+        return "completions" if self.type in _CONTINUES_TEXT else "chat"
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether it answers in text, not in images, sound or vectors."""
+        return self.type in _TYPES_WITH_TEXT
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All rows of one server's list.
+
+    Parameters
+    ----------
+    models
+        The rows, in the server's order.
+    """
+
+    models: tuple[Model, ...] = ()
+
+    @classmethod
+    def from_json(cls, body: Any) -> Catalog:
+        """Rows from the reply: a bare array (Together) or ``{"data": […]}`` (OpenAI's form)."""
+        rows = body.get("data") if isinstance(body, dict) else body
+        rows = rows if isinstance(rows, list) else []
+        return cls(tuple(_model(row) for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)))
+
+    def get(self, model: str) -> Model | None:
+        """The row of that id."""
+        return next((row for row in self.models if row.id == model), None)
+
+    def callable(self) -> list[Model]:
+        """Rows that write text and, where the list has prices at all, have one.
+
+        A price of 0 mostly means that the model needs a dedicated endpoint.
+        """
+        text = [row for row in self.models if row.writes_text]
+        return [row for row in text if row.price] or text
+
+    def nearest(self, model: str) -> str:
+        """A sentence with the nearest callable ids, or ""."""
+        return suggestion(model, [row.id for row in self.callable() if row.id != model])
+
+
+def _model(row: dict[str, Any]) -> Model:
+    context = row.get("context_length")
+    return Model(
+        without_surrogates(row["id"]),
+        _text(row.get("type")),
+        _text(row.get("display_name")),
+        _text(row.get("organization")),
+        context if isinstance(context, int) and context > 0 else None,
+        _price(row.get("pricing")),
+    )
+
+
+def _text(value: Any) -> str:
+    return without_surrogates(value) if isinstance(value, str) else ""
+
+
+def _price(pricing: Any) -> tuple[float, float] | None:
+    try:
+        # The list carries float noise (0.13999999999999999).
+        price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
+    except (AttributeError, OverflowError, TypeError, ValueError):  # one odd row does not cost the list
+        return None
+    return price if any(price) and all(map(isfinite, price)) else None

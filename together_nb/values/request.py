@@ -1,0 +1,106 @@
+"""What is asked, as a value: `CompletionRequest`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from together_nb.values.parameters import AUTO, SamplingParams
+from together_nb.values.reading import each_in, reader
+from together_nb.values.schema import Schema
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """One request, whole: what a dialect needs to write its payload.
+
+    Parameters
+    ----------
+    prompt : str
+        The text to continue, or the user's turn of a chat.
+    model : str
+        Model id; "" until one is chosen.
+    api : str
+        Name of the dialect (``chat``, ``completions``, ``inference``), or ``auto`` until one is chosen.
+    system : str or None
+        System prompt of a chat.
+    messages : tuple of dict or None
+        A whole conversation (``{"role": …, "content": …}``), oldest turn first, in place of `prompt`.
+    sampling : SamplingParams
+        The sampling parameters that are set.
+    schema : Schema or None
+        The form that the answer is asked to have.
+
+    Examples
+    --------
+    >>> from together_nb import complete
+    >>> complete("Alan Turing was", max_tokens=5).request.to_dict()
+    {'api': 'completions', 'model': 'local/ngram', 'prompt': 'Alan Turing was', 'sampling': {'max_tokens': 5}}
+    """
+
+    prompt: str = ""
+    model: str = ""
+    api: str = AUTO
+    system: str | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    schema: Schema | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form without what is unset.
+
+        Returns
+        -------
+        dict
+            What is set, by name.
+        """
+        out: dict[str, Any] = {"api": self.api, "model": self.model}
+        if self.messages is None:
+            out["prompt"] = self.prompt
+        else:
+            out["messages"] = [dict(message) for message in self.messages]
+        if self.system is not None:
+            out["system"] = self.system
+        if self.schema is not None:
+            out["schema"] = self.schema.to_dict()
+        return out | {"sampling": self.sampling.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CompletionRequest:
+        """The request that `to_dict` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` gave.
+
+        Returns
+        -------
+        CompletionRequest
+            An equal one, but for the class of a pydantic model.
+
+        Raises
+        ------
+        InputError
+            A sampling parameter is unknown, or has a value that does not fit.
+        ValueError
+            It is of a file in which each message stands once, and not all of its own are in it.
+        """
+        if "after" in values:
+            raise ValueError("These are not all messages: the rest is with the answer before.")
+        messages, schema = values.get("messages"), values.get("schema")
+        return cls(
+            prompt=values.get("prompt", ""),
+            model=values["model"],
+            api=values["api"],
+            system=values.get("system"),
+            messages=None if messages is None else tuple(messages),
+            sampling=SamplingParams.from_dict(values["sampling"]),
+            schema=None if schema is None else Schema(**schema),
+        )
+
+
+def read_messages(values: Any) -> Any:
+    """The messages of a request, as JSON has them; those that `shared_messages.whole` gives have been read."""
+    been_read = isinstance(values, tuple) and all(isinstance(one, dict) for one in values)
+    return values if been_read else each_in(reader(dict[str, Any]), tuple)(values)

@@ -1,0 +1,105 @@
+"""Layouts and styles that widgets share, and how widgets are closed: each that opens or closes is a message."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import HTML, Button, Layout
+
+from together_nb.base.fork import after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ipywidgets import Widget
+
+
+_AT_ONCE = 2
+_CLOSING_SECONDS = 0.1
+
+_kept: dict[str, Any] = {}
+_closing: deque[Widget] = deque()  # what is no longer shown, and still to be closed
+_closing_lock = threading.Lock()
+
+
+def _forget_closing() -> None:
+    global _closing_lock  # noqa: PLW0603  (one of a process)
+    _closing_lock = threading.Lock()
+    _closing.clear()
+
+
+after_fork(_forget_closing)  # the thread that closes them is the parent's
+
+
+def _shared(name: str, make: Callable[[], Any]) -> Any:
+    """The one widget of that name; a new one where a cell has closed it (``Widget.close_all()``)."""
+    if name not in _kept or _kept[name].comm is None:
+        _kept[name] = make()
+    return _kept[name]
+
+
+def plain_layout() -> Layout:
+    """A layout that says nothing: a style sheet does."""
+    return _shared("plain layout", Layout)
+
+
+def snug_layout() -> Layout:
+    """A layout for what grows in a cell: no margin, all the width."""
+    return _shared("snug layout", lambda: Layout(margin="0", width="auto"))
+
+
+def html_style() -> Any:
+    """The style of `HTML`, as it comes."""
+    return _shared("style of HTML", lambda: _style_of(HTML(layout=plain_layout())))
+
+
+def button_style() -> Any:
+    """The style of `Button`, as it comes."""
+    return _shared("style of Button", lambda: _style_of(Button(layout=plain_layout())))
+
+
+def _style_of(widget: Any) -> Any:
+    style = widget.style
+    widget.close()
+    return style
+
+
+def close_all(widgets: Iterable[Widget]) -> None:
+    """Close widgets with what they bring along, a style and a layout of their own in ipywidgets 8; not what is shared."""
+    for widget in widgets:
+        for name in ("style", "layout"):
+            own = getattr(widget, name, None)
+            if own is not None and own not in _kept.values():
+                own.close()
+        widget.close()
+
+
+def close_in_time(widgets: Sequence[Widget]) -> None:
+    """Close widgets that are shown no longer: a few at once, of many one each tenth of a second, in a thread.
+
+    A long answer stands in hundreds. Their messages, all in one moment, are what servers drop output for.
+    """
+    if len(widgets) <= _AT_ONCE:
+        close_all(widgets)
+        return
+    with _closing_lock:
+        idle = not _closing
+        _closing.extend(widgets)
+    if idle:
+        context = copy_context()
+        threading.Thread(target=context.run, args=(_close_one_by_one,), name="together_nb closing", daemon=True).start()
+
+
+def _close_one_by_one() -> None:
+    pause = threading.Event()
+    left = True
+    while left and not pause.wait(_CLOSING_SECONDS):
+        with _closing_lock:
+            widget = _closing.popleft()
+            left = bool(_closing)
+        with contextlib.suppress(Exception):  # it is not shown, and the others are still to be closed
+            close_all((widget,))

@@ -1,0 +1,76 @@
+"""What is waited for before there is an answer to be drawn: the server's list of models."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.escape import literal, visible
+from together_nb.views.frontend import has_kernel, someone_watches
+from together_nb.wire.retry import nobody, told_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from together_nb.wire.retry import Wait
+
+
+@contextmanager
+def waits_shown(shell: Any) -> Iterator[None]:
+    """Show each wait that is begun within the block where the cell's output will appear, and take it away after it.
+
+    All that the cell has put out is taken away: it is for a cell that has put out nothing else yet.
+
+    Parameters
+    ----------
+    shell
+        The running IPython shell.
+    """
+    if not has_kernel(shell):
+        with waits_written(shell):
+            yield
+        return
+    if not someone_watches(shell):
+        with told_to(nobody):
+            yield
+        return
+    line = _Line()
+    try:
+        with told_to(line.show):
+            yield
+    finally:
+        line.clear()
+
+
+@contextmanager
+def waits_written(shell: Any) -> Iterator[None]:
+    """Write a line for each wait that is begun within the block; it stays."""
+    from together_nb.views.text import waiting
+
+    way_out = "■" if has_kernel(shell) else "Ctrl-C"
+    with told_to(lambda wait: print(waiting(wait, way_out), end="", flush=True)):  # noqa: T201
+        yield
+
+
+class _Line:
+    """A line of output that is replaced by the next."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, wait: Wait) -> None:
+        from IPython.display import display
+
+        words = visible(f"{wait} · ■ stops")
+        bundle = {"text/markdown": f"<sub>{literal(words)}</sub>", "text/plain": words}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=uuid.uuid4().hex)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def clear(self) -> None:
+        if self._handle is not None:
+            from IPython.display import clear_output
+
+            clear_output()

@@ -1,0 +1,344 @@
+"""The three dialects of the API: a request → its payload, a reply's payload → chunks.
+
+Pure translation, one object a dialect, all in one table. Shapes are those of the recorded
+replies and of togethercomputer/openapi; OpenAI's own shape of log-probabilities is read too,
+since other servers that speak these dialects use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.escape import without_surrogates
+from together_nb.base.suggest import suggestion
+from together_nb.errors import InputError, StreamError
+from together_nb.values.chunk import Chunk, Token, Usage
+from together_nb.values.parameters import PARAMETERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from together_nb.values.request import CompletionRequest
+
+_MOST_INDEX = 1_000_000
+_MOST_CHOICES = 1024  # in an event, of which each is an answer; `n` is 128 at most
+_NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
+_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
+LONGEST_WORDS = 300  # characters of what a server says went wrong
+_LONGEST_NAME = 1000  # characters of a model's id and the like, each of which stands in every footer
+_MOST_TOKENS = 2**63 - 1  # what counts and numbers tokens elsewhere; JSON's numbers have no end
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way of asking for a completion.
+
+    Parameters
+    ----------
+    name
+        What the user types after ``--api``.
+    path
+        Path below the server's root.
+    help
+        One line for the help text.
+    chat
+        Whether it takes messages (and a system prompt) rather than a prompt.
+    streaming
+        The key of the payload that asks for a stream.
+    text_of
+        A choice → its new text and its new thinking.
+    """
+
+    name: str
+    path: str
+    help: str
+    chat: bool
+    streaming: str
+    text_of: Callable[[dict[str, Any]], tuple[Any, Any]]
+
+    def payload(self, request: CompletionRequest) -> dict[str, Any]:
+        """The JSON body that asks for `request` as a stream; only what was set is in it.
+
+        Raises
+        ------
+        InputError
+            The request has something that this dialect cannot say.
+        """
+        sampling = request.sampling.to_dict()
+        for name in sampling:
+            if PARAMETERS[name].dialects and self.name not in PARAMETERS[name].dialects:
+                known = " or ".join(f"--api {dialect}" for dialect in PARAMETERS[name].dialects)
+                raise InputError(f"{name} cannot be sent to the {self.name} API.", f"Use {known}, or leave {name} out.")
+        body: dict[str, Any] = {"model": request.model}
+        if self.chat:
+            body["messages"] = _messages(request)
+        elif request.system is not None or request.messages is not None:
+            raise InputError(
+                f"The {self.name} API takes one prompt: no system prompt and no messages.", "Add --api chat."
+            )
+        else:
+            body["prompt"] = request.prompt
+        if request.schema is not None:
+            if not self.chat:
+                raise InputError(
+                    f"A schema cannot be sent to the {self.name} API.", "Add --api chat, or leave the schema out."
+                )
+            body["response_format"] = request.schema.response_format
+        return body | sampling | {self.streaming: True}
+
+    def chunks(self, payload: dict[str, Any]) -> Iterator[Chunk]:
+        """The chunks of one payload, of a stream or of a reply that came in one piece.
+
+        Raises
+        ------
+        StreamError
+            The payload tells of an error, in either of the shapes in use.
+        """
+        if payload.get("error"):
+            raise _stream_error(payload["error"])
+        counted = payload.get("usage")
+        usage = _usage(counted) if counted else None
+        model = _clean(payload.get("model"))[:_LONGEST_NAME]
+        identifier = _clean(payload.get("id"))[:_LONGEST_NAME]
+        choices = payload.get("choices")
+        if not choices and isinstance(payload.get("output"), dict):  # /inference, not streamed
+            choices = payload["output"].get("choices")
+        if not choices:
+            yield Chunk(usage=usage, model=model, id=identifier)
+            return
+        for position, choice in enumerate(choices[:_MOST_CHOICES]):
+            said, thought = self.text_of(choice)
+            text = _clean(said)
+            reason = choice.get("finish_reason")
+            logprobs = choice.get("logprobs")
+            yield Chunk(
+                text,
+                _index(choice.get("index"), position),
+                _clean(thought),
+                () if logprobs is None or not text else _tokens_or_none(choice, logprobs, text),
+                None if reason is None else _clean(reason)[:_LONGEST_NAME],
+                usage,
+                model,
+                identifier,
+            )
+            usage = None
+            if choice.get("error"):
+                raise _stream_error(choice["error"])
+            if reason == "error":
+                raise _stream_error(None)
+
+
+def _index(index: Any, position: int) -> int:
+    """Which answer a choice belongs to; where it does not say, its place tells."""
+    number = position if index is None else int(index)
+    if number >= _MOST_INDEX:
+        raise ValueError("a choice's index is too large")
+    return max(number, 0)
+
+
+def _messages(request: CompletionRequest) -> list[dict[str, Any]]:
+    if request.messages is not None:
+        messages = [dict(message) for message in request.messages]
+    else:
+        messages = [{"role": "user", "content": request.prompt}]
+    if request.system is not None:
+        messages.insert(0, {"role": "system", "content": request.system})
+    return messages
+
+
+def _clean(text: Any) -> str:
+    if text is None:
+        return ""
+    if isinstance(text, str):
+        return text if text.isascii() else without_surrogates(text)
+    if isinstance(text, list):  # content in parts
+        said = (part.get("text") for part in text if isinstance(part, dict))
+        return without_surrogates("".join(part for part in said if isinstance(part, str)))
+    return _spelled(text)
+
+
+def _spelled(value: Any) -> str:
+    """What is no text as text; "" where it is nested too deep to be spelled, though not too deep for JSON."""
+    try:
+        return without_surrogates(str(value))
+    except RecursionError:
+        return ""
+
+
+def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
+    delta = choice.get("delta") or choice.get("message")
+    if delta is None:
+        return choice.get("text"), None
+    return delta.get("content"), delta.get("reasoning") or delta.get("reasoning_content")
+
+
+def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
+    text = choice.get("text")
+    return _delta(choice) if text is None else (text, None)
+
+
+def _usage(counted: Any) -> Usage | None:
+    if not isinstance(counted, dict):
+        return None
+    prompt, completion = _count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    return Usage(
+        prompt,
+        completion,
+        _count(counted.get("total_tokens")) or prompt + completion,
+        _counted(counted, "reasoning_tokens", "completion_tokens_details"),
+        _counted(counted, "cached_tokens", "prompt_tokens_details"),
+    )
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what cannot be one."""
+    try:
+        number = int(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return number if 0 <= number <= _MOST_TOKENS else None
+
+
+def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
+    """A count that stands in the usage itself (Together) or among its details (OpenAI)."""
+    count = usage.get(name)
+    within = usage.get(details)
+    return _count(within.get(name) if count is None and isinstance(within, dict) else count)
+
+
+def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
+    """The tokens of a choice; none where the server writes them in a way of its own: the text counts."""
+    try:
+        return _tokens(choice, logprobs, text)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return ()
+
+
+def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
+    """The tokens of a choice, from any of the shapes of log-probabilities."""
+    alone = _number(logprobs)
+    if alone is not None:
+        delta = choice.get("delta") or {}
+        return (Token(text, alone, _identifier(delta.get("token_id")), _top(choice.get("top_logprobs"))),)
+    if not isinstance(logprobs, dict):
+        return ()
+    content = logprobs.get("content")
+    if content:  # OpenAI's chat
+        return tuple(
+            Token(_clean(row.get("token", "")), _number(row.get("logprob")), None, _top(row.get("top_logprobs")))
+            for row in content
+        )
+    texts = logprobs.get("tokens") or []
+    return tuple(
+        Token(
+            _clean(token),
+            _number(_at(logprobs.get("token_logprobs"), number)),
+            _identifier(_at(logprobs.get("token_ids"), number)),
+            _top(_at(logprobs.get("top_logprobs"), number)),
+        )
+        for number, token in enumerate(texts)
+    )
+
+
+def _at(rows: Any, number: int) -> Any:
+    return rows[number] if isinstance(rows, list) and number < len(rows) else None
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
+    return float(value) if known else None
+
+
+def _identifier(value: Any) -> int | None:
+    return value if type(value) is int and -_MOST_TOKENS <= value <= _MOST_TOKENS else None
+
+
+def _top(rows: Any) -> tuple[tuple[str, float], ...]:
+    """Alternatives as a list of ``{token, logprob}`` or as a map, likeliest first."""
+    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict) and "token" not in rows[0]:
+        rows = rows[0]
+    if isinstance(rows, dict):
+        pairs = [(_clean(token), float(logprob)) for token, logprob in rows.items() if logprob is not None]
+    elif isinstance(rows, list):
+        pairs = [
+            (_clean(row["token"]), float(row["logprob"])) for row in rows if isinstance(row, dict) and "token" in row
+        ]
+    else:
+        return ()
+    pairs = [pair for pair in pairs if not isnan(pair[1])]
+    pairs.sort(key=itemgetter(1), reverse=True)
+    return tuple(pairs)
+
+
+def says_something(payload: dict[str, Any]) -> bool:
+    """Whether anything of an answer is in a payload, be it read here or not; a role, an id, an empty text are not."""
+    choices = payload.get("choices")
+    if payload.get("usage") or payload.get("output") or not isinstance(choices, list):
+        return bool(payload.get("usage") or payload.get("output") or choices)
+    return any(_says_something(choice) for choice in choices)
+
+
+def _says_something(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return True
+    inner = [choice["delta"]] if isinstance(choice.get("delta"), dict) else []
+    return any(value for one in (choice, *inner) for name, value in one.items() if name not in _NOTHING_YET)
+
+
+def error_message(body: Any) -> str:
+    """The server's own words, out of whichever wrapping: a string, or objects and lists around a message."""
+    listed = None
+    while isinstance(body, dict) or (isinstance(body, list) and body and isinstance(body[0], dict)):
+        if isinstance(body, list):
+            listed, body = body, body[0]
+            continue
+        inner = next((body[name] for name in _MESSAGE if body.get(name)), None)
+        if inner is None:
+            return "" if listed is None else _spelled(listed)
+        body = inner
+    # A server written in JavaScript lost its own words so (recorded).
+    if body is None or body == "[object Object]":
+        return ""
+    return body.strip() if isinstance(body, str) else _spelled(body)
+
+
+def _stream_error(error: Any) -> StreamError:
+    words = error_message(error)[:LONGEST_WORDS]
+    said = f": {words}" if words else " and did not say why"
+    return StreamError(f"The server broke the answer off with an error{said}.", "What came before it is kept.")
+
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _delta),
+        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _text),
+        Dialect("inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _text),
+    )
+}
+
+
+def how_to_ask() -> str:
+    """The choices in words: ```--api chat`, `completions` or `inference```."""
+    *names, last = (f"`{name}`" for name in DIALECTS)
+    return f"{', '.join(names)} or {last}".replace("`", "`--api ", 1)
+
+
+def dialect_for(api: str) -> Dialect:
+    """The dialect that `api` names.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    if api not in DIALECTS:
+        known = ("auto", *DIALECTS)
+        hint = suggestion(api, known) or f"Use one of: {', '.join(known)}."
+        raise InputError(f"There is no API called {api!r}.", hint)
+    return DIALECTS[api]

@@ -1,0 +1,158 @@
+"""A server: how to speak to it, which models it has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from together_nb.base.interrupts import interruptible
+from together_nb.config.servers import TOGETHER_HOSTS, server_of, without_userinfo
+from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers, settings
+from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
+from together_nb.values.model_list import Catalog
+from together_nb.wire import transport
+from together_nb.wire.retry import tried
+from together_nb.wire.status_errors import check_status, described
+
+if TYPE_CHECKING:
+    from together_nb.config.keys import Key
+    from together_nb.wire.exchange import Exchange
+
+_LIST_LIMIT = 50_000_000
+_CATALOG_TIMEOUT = 15.0  # seconds: a list is not thought about, unlike an answer
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server and how to speak to it.
+
+    Parameters
+    ----------
+    root
+        Base URL without ``/v1`` and without a last slash.
+    key
+        Sent with each request; None sends none.
+    withheld
+        A sentence on a key that is for another server and is not sent to this one, or "".
+    connect_timeout, timeout, silence_timeout
+        Seconds: for the connection, for the answer to begin, and of silence in mid-answer.
+    max_retries
+        How often a request is sent again before its first token.
+    """
+
+    root: str
+    key: Key | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    timeout: float = TIMEOUT
+    silence_timeout: float = SILENCE_TIMEOUT
+    max_retries: int = MAX_RETRIES
+    withheld: str = ""
+
+    @property
+    def is_together(self) -> bool:
+        """Whether it is Together's own service."""
+        return urlsplit(self.root).hostname in TOGETHER_HOSTS
+
+    def without_key(self, text: str) -> str:
+        """`text` without any key and without a URL's name and password: some servers repeat what they refuse."""
+        text = settings.without_keys(text)
+        return without_userinfo(text if self.key is None else self.key.blanked(text))
+
+    def without_key_in(self, error: TogetherError) -> None:
+        """Take the key out of all that `error` says."""
+        error.reword(self.without_key(error.message))
+        error.hint = self.without_key(error.hint)
+        error.passing = self.without_key(error.passing)
+
+    def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
+        """A request to this server, or to the recording that is played back; not yet sent."""
+        return transport.current().exchange(
+            method,
+            self.root,
+            path,
+            payload,
+            key=self.key,
+            connect_timeout=self.connect_timeout,
+            timeout=self.timeout,
+        )
+
+
+_visited: set[str] = set()
+"""The servers that have been asked in this session."""
+
+
+def visited(endpoint: Endpoint) -> None:
+    """Note that a server has been asked for something."""
+    if transport.current().live:
+        _visited.add(server_of(endpoint.root))
+
+
+def may_be_asked_unseen(endpoint: Endpoint) -> bool:
+    """Whether a server may be sent something that nobody has asked for, such as Tab's look at its models."""
+    return server_of(endpoint.root) in _visited | own_servers()
+
+
+_catalogs: dict[tuple[str, str | None], Catalog] = {}
+
+
+def catalog(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> Catalog:
+    """The models of `endpoint`, fetched once and kept.
+
+    Parameters
+    ----------
+    endpoint
+        Whom to ask.
+    fresh
+        Fetch it though it is kept.
+    retries
+        How often to ask again when it fails.
+
+    Raises
+    ------
+    TogetherError
+        The list could not be had.
+    """
+    kept = known_catalog(endpoint)
+    if kept is not None and not fresh:
+        return kept
+    return interruptible(lambda: tried(retries, lambda: _fetched(endpoint)))
+
+
+def _fetched(endpoint: Endpoint) -> Catalog:
+    asked = replace(endpoint, timeout=min(endpoint.timeout, _CATALOG_TIMEOUT))
+    exchange = asked.exchange("GET", "/v1/models")
+    try:
+        exchange.open()
+        visited(endpoint)
+        check_status(exchange, endpoint)
+        body = exchange.whole(_LIST_LIMIT)
+    except TogetherError as error:
+        endpoint.without_key_in(error)
+        if isinstance(error, (APITimeoutError, NotFoundError)):
+            error.hint = "It was asked for its list of models."
+        if isinstance(error, NotFoundError):
+            _catalogs[place(endpoint)] = Catalog()  # a server without a list is not asked again
+        raise
+    finally:
+        exchange.close()
+    try:
+        found = Catalog.from_json(json.loads(body))
+    except (ValueError, RecursionError):
+        raise APIResponseError(
+            f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
+        ) from None
+    _catalogs[place(endpoint)] = found
+    return found
+
+
+def known_catalog(endpoint: Endpoint) -> Catalog | None:
+    """The list that was fetched before, or None."""
+    return _catalogs.get(place(endpoint))
+
+
+def place(endpoint: Endpoint) -> tuple[str, str | None]:
+    """Under what its list of models is kept; while a recording or a replay is on, there are lists of its own."""
+    # Each account sees its own models; the key's last letters tell accounts apart well enough.
+    return transport.current().name + endpoint.root, None if endpoint.key is None else endpoint.key.ending

@@ -1,0 +1,559 @@
+"""One HTTP exchange whose every wait another thread can end; the only import of requests.
+
+A thread that waits in a read is not woken by closing the response (measured: 19.5 s, the whole
+read time-out). Shutting the socket down wakes it in under a millisecond. So each exchange keeps a
+duplicate of its socket's descriptor from the moment it is connected: one way for plain and TLS,
+for the handshake, the wait for the headers and the body alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import ssl
+import threading
+import weakref
+from functools import cache
+from http.client import HTTPException, HTTPResponse, IncompleteRead, parse_headers
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.exceptions import InvalidSchema
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+
+from together_nb.base.cancellation import joins
+from together_nb.base.fork import after_fork
+from together_nb.config.keys import Hidden
+from together_nb.config.servers import is_loopback, without_userinfo
+from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.version import __version__
+from together_nb.wire.chunked import Dechunker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from together_nb.config.keys import Key
+
+_READ_SIZE = 65536
+_LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in the same packet
+_LAST_PIECES = 8
+_LONGEST = 1e6  # seconds; sockets take no infinity
+_BEFORE_THE_ANSWER = range(102, 200)  # statuses
+_OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
+# TypeError, AttributeError: of odd proxies, and of a connection that was closed under a read.
+_OF_THE_LIBRARIES = (
+    requests.RequestException,
+    HTTPError,
+    HTTPException,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+_this_thread = threading.local()
+
+
+class Exchange:
+    """One request and its reply.
+
+    `open` and `pieces` are for one thread; `cancel` may be called from any other.
+
+    Parameters
+    ----------
+    method, url
+        As in HTTP.
+    key
+        Sent as ``Authorization: Bearer``, or None.
+    body
+        Bytes of JSON, or None.
+    connect_timeout, timeout
+        Seconds: for the connection, and for the answer to begin.
+    """
+
+    def __init__(
+        self, method: str, url: str, *, key: Key | None, body: bytes | None, connect_timeout: float, timeout: float
+    ) -> None:
+        self.url = url
+        self.cancelled = False
+        self.method = method
+        self._key = key
+        self._body = body
+        self._timeouts = (min(connect_timeout, _LONGEST), min(timeout, _LONGEST))
+        self._silence: float | None = None  # seconds, once the answer has begun
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._response: requests.Response | None = None
+        self._connection: HTTPConnection | None = None
+        self._drained = False
+        self._process: int | None = None  # that sent it
+        joins(self)
+
+    @property
+    def status(self) -> int:
+        """Status of the reply, once `open` has returned."""
+        return 0 if self._response is None else self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the reply, names in any case."""
+        return {} if self._response is None else self._response.headers
+
+    def open(self) -> None:
+        """Send the request and wait for the reply's headers.
+
+        Raises
+        ------
+        APIConnectionError
+            No reply; `APITimeoutError` when it took too long.
+        """
+        if self.cancelled:
+            return
+        headers = {
+            "Accept": "text/event-stream, application/json",
+            # Compression lets servers and proxies on the way hold tokens back.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"together_nb/{__version__}",
+        }
+        if self._body is not None:
+            headers["Content-Type"] = "application/json"
+        host = urlsplit(self.url).hostname or ""
+        self._process = os.getpid()
+        _this_thread.exchange = self
+        try:
+            self._response = _session().request(
+                self.method,
+                self.url,
+                data=self._body,
+                headers=headers,
+                auth=_Bearer(self._key),
+                timeout=self._timeouts,
+                stream=True,
+                # A redirect could carry the key and the prompt off to another host.
+                allow_redirects=False,
+                proxies={"no_proxy": host} if is_loopback(host) else None,
+            )
+        except _OF_THE_LIBRARIES as error:
+            self.close()
+            raise self._explained(error) from None
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            _this_thread.exchange = None
+        if self.cancelled:
+            self.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The reply's bytes as they arrive, decompressed; ends when the server ends it.
+
+        Raises
+        ------
+        APIConnectionError
+            The connection broke; `APITimeoutError` when the server was silent too long.
+        """
+        if self._response is None:
+            return
+        raw = self._response.raw
+        while not self.cancelled:
+            if self._is_of_another_process:
+                raise APIConnectionError(
+                    "This answer is read by the process that asked for it; the child of a fork cannot go on with it.",
+                    "Ask again in the child.",
+                )
+            try:
+                piece = raw.read1(_READ_SIZE, decode_content=True)
+            except _OF_THE_LIBRARIES as error:
+                raise self._explained(error) from None
+            if not piece:
+                self._drained = not self.cancelled
+                return
+            yield piece
+
+    def begun(self, seconds: float) -> None:
+        """The answer has begun: put up with `seconds` of silence from now on."""
+        self._silence = min(seconds, _LONGEST)
+        self.expect_end(self._silence)
+
+    def expect_end(self, seconds: float) -> None:
+        """Nothing more is needed: put up with no more than `seconds` of silence from now on."""
+        with self._lock:
+            connected = None if self._connection is None else self._connection.sock
+        if connected is not None:
+            with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
+                connected.settimeout(seconds)
+
+    def finish(self) -> None:
+        """Take the few bytes that may follow the terminator: the connection can then serve again."""
+        self.expect_end(_LAST_BYTES_TIMEOUT)
+        with contextlib.suppress(APIConnectionError):
+            for _ in itertools.islice(self.pieces(), _LAST_PIECES):
+                pass
+        self.close()
+
+    def whole(self, limit: int) -> bytes:
+        """The reply, or about `limit` bytes of it.
+
+        Raises
+        ------
+        APIConnectionError
+            The connection broke before its end.
+        """
+        return b"".join(self._up_to(limit))
+
+    def read(self, limit: int) -> bytes:
+        """The same, but what can be had of it when the connection breaks."""
+        body: list[bytes] = []
+        with contextlib.suppress(APIConnectionError):
+            body.extend(self._up_to(limit))
+        return b"".join(body)
+
+    def _up_to(self, limit: int) -> Iterator[bytes]:
+        for piece in self.pieces():
+            yield piece
+            limit -= len(piece)
+            if limit <= 0:
+                return
+
+    def cancel(self) -> None:
+        """End every wait of this exchange, now or still to come, and close the connection."""
+        self.cancelled = True
+        if not self._is_of_another_process:
+            with self._lock:
+                self._shut()
+
+    def close(self) -> None:
+        """Let go of the connection, which ends unless the reply was read to its end."""
+        if self._is_of_another_process:
+            return
+        with self._lock:
+            if not self._drained:
+                self._shut()
+            self._forget()
+        if self._response is not None:
+            # Not the response itself, which would put a dead connection back into the pool, whose lock
+            # whoever is interrupted by the garbage collector may hold.
+            with contextlib.suppress(Exception):
+                self._response.raw.close()
+
+    def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
+        """Keep a hold of the connection that this exchange goes over, until `let_go`."""
+        with self._lock:
+            self._forget()
+            self._connection = connection
+            # Not `connected` itself: it is emptied when TLS wraps it, before the handshake.
+            self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
+            if self.cancelled:
+                self._shut()
+
+    def let_go(self) -> None:
+        """Forget the connection, which may serve another exchange from now on: `cancel` and `close` must not end that."""
+        with self._lock:
+            self._forget()
+
+    @property
+    def _is_of_another_process(self) -> bool:
+        """Whether a fork has made a copy of this in a child, where the socket is still the parent's too."""
+        return self._process not in (None, os.getpid())
+
+    def _forget(self) -> None:
+        self._connection = None
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+            self._socket = None
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _explained(self, error: Exception) -> APIConnectionError:
+        """The error that says in words what `error` says in classes."""
+        parts = urlsplit(self.url)
+        server = f"{parts.scheme}://{parts.netloc}"
+        causes = list(_causes(error))
+        words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
+        if "ConnectTimeout" in words or "handshake operation timed out" in words:
+            return _passing(
+                APITimeoutError(
+                    f"{server} did not take the connection within {self._timeouts[0]:g} s.",
+                    "Check the network, or set settings.connect_timeout higher.",
+                )
+            )
+        if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
+            return self._silent(server)
+        if "DecodeError" in words:  # not sent again: what cannot be read may be a whole answer
+            return APIConnectionError(
+                f"{server} sent what cannot be read: {_last_words(causes)}.",
+                "Something on the way may spoil it: a proxy, a virus scanner.",
+            )
+        unreached = _unreached(server, parts.hostname or "", causes, words)
+        if unreached is not None:
+            return unreached
+        if self._response is None and not any(map(_is_of_the_network, causes)):
+            return _unsent(server, parts.hostname or "", causes)
+        return _passing(
+            APIConnectionError(
+                f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
+            )
+        )
+
+    def _silent(self, server: str) -> APITimeoutError:
+        """Not sent again: the server may be at work on it, and would be twice."""
+        if self._silence is not None:
+            return APITimeoutError(
+                f"{server} was silent for {self._silence:g} s in mid-answer.",
+                "Set settings.silence_timeout higher if it needs such pauses.",
+            )
+        return APITimeoutError(
+            f"{server} did not begin to answer within {self._timeouts[1]:g} s.",
+            "Try again, or set settings.timeout higher: some models think long before they answer.",
+        )
+
+
+def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:
+    """The error of a server that was not spoken to, or None."""
+    if "ProxyError" in words:
+        proxy = APIConnectionError(
+            f"The proxy made no connection to {server}: {_last_words(causes)}.",
+            "Check HTTPS_PROXY; NO_PROXY names hosts that need none.",
+        )
+        return proxy if "Tunnel connection failed: 4" in words else _passing(proxy)
+    if "CERTIFICATE_VERIFY_FAILED" in words or ("SSL" in words and "EOF" not in words):
+        return APIConnectionError(
+            f"The secure connection to {server} failed: {_last_words(causes)}.",
+            "Check the address; for a certificate of your own set REQUESTS_CA_BUNDLE to its file.",
+        )
+    if "NameResolution" in words or "gaierror" in words:
+        unknown = APIConnectionError(
+            f"No server is known by the name {host}.",
+            "Check the base URL for a typing error, and the network.",
+        )
+        # Asking again helps where the name server was not reached, and not where it knows no such name.
+        unsure = any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN for cause in causes)
+        return _passing(unknown) if unsure else unknown
+    if "Connection refused" in words or "ConnectionRefused" in words:
+        return _passing(
+            APIConnectionError(f"Nothing answers at {server}.", "Check the base URL, and that the server is running.")
+        )
+    return None
+
+
+def _unsent(server: str, host: str, causes: list[BaseException]) -> APIConnectionError:
+    """The error of a request that failed on this machine."""
+    odd_proxy = "" if is_loopback(host) else _odd_proxy()
+    if odd_proxy:
+        return APIConnectionError(
+            f"{odd_proxy} is not the address of a proxy.",
+            "One looks like http://host:port. In a password write @ as %40, / as %2F and # as %23.",
+        )
+    return APIConnectionError(
+        f"Nothing could be sent to {server}: {_last_words(causes)}.",
+        "Check REQUESTS_CA_BUNDLE and HTTPS_PROXY, where they are set.",
+    )
+
+
+def _is_of_the_network(cause: BaseException) -> bool:
+    # An OSError with a number and no file is a socket's; certificates that are missing have a file or no number.
+    of_a_socket = isinstance(cause, OSError) and cause.errno is not None and cause.filename is None
+    return isinstance(cause, _OF_THE_NETWORK) or of_a_socket
+
+
+def _passing(error: APIConnectionError) -> APIConnectionError:
+    error.passing = error.message.rstrip(".")
+    return error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it wraps, outermost first."""
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        current = queue.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        queue += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+
+
+def _last_words(causes: list[BaseException]) -> str:
+    if any(isinstance(cause, IncompleteRead) for cause in causes):
+        return "the reply ended too early"
+    words = next((str(cause) for cause in reversed(causes) if str(cause)), type(causes[-1]).__name__)
+    return without_userinfo(" ".join(words.split())).rstrip(".")[:200]
+
+
+def _odd_proxy() -> str:
+    """The name of a proxy of the environment whose address cannot be read, or "". What it holds may be a password."""
+    for name, address in getproxies().items():
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            fit = bool(parts.hostname) and parts.port != 0 and address.isprintable() and " " not in address
+            fit = fit and "\\" not in address and "@" not in parts.path + parts.query + parts.fragment
+        except ValueError:
+            fit = False
+        if not fit and name != "no":
+            return f"{name.upper()}_PROXY"
+    return ""
+
+
+class _Bearer(AuthBase):
+    """The key as a header. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
+
+    def __init__(self, key: Key | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key is not None:
+            request.headers["Authorization"] = Hidden(f"Bearer {self._key.reveal()}")
+        return request
+
+
+class _Response(HTTPResponse):
+    """Passes over what a server says before its answer: http.client knows 100, and takes 102 and 103 for the answer."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            told: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if told[1] not in _BEFORE_THE_ANSWER:
+                return told
+            parse_headers(self.fp)
+
+    def begin(self) -> None:
+        super().begin()
+        # Lines among the headers that are none: urllib3 would log them, and a server may repeat the key in one.
+        self.headers.set_payload("")
+        self.headers.defects = []
+        self._chunks = Dechunker()
+
+    def read1(self, n: int = -1) -> bytes:
+        """All that has come, waiting only where nothing has; of a body in chunks http.client would give one of them."""
+        if not self.chunked:
+            return super().read1(n)
+        body = b""
+        while not body and self.fp is not None:
+            body = self._chunks.add(b"" if self._chunks.broken else self.fp.read1(n))
+            if self._chunks.ended:
+                self._close_conn()  # type: ignore[attr-defined]
+        return body
+
+
+class _Telling(HTTPConnection):
+    """A connection that tells the exchange of its thread what socket it goes over."""
+
+    response_class = _Response
+    _served: weakref.ref[Exchange] | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """As urllib3's, but the exchange is told before the socket connects, so that it can end that wait too."""
+        try:
+            places = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NewConnectionError(self, f"NameResolution: {error}") from error
+        failed: OSError | None = None
+        for family, kind, protocol, _, address in places:
+            connecting = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    connecting.setsockopt(*option)
+                connecting.settimeout(self.timeout)
+                if self._tell(connecting):
+                    connecting.connect(address)
+                    return connecting
+            except OSError as error:
+                failed = error
+            connecting.close()
+        if isinstance(failed, TimeoutError):
+            raise ConnectTimeoutError(self, str(failed)) from failed
+        raise NewConnectionError(self, str(failed)) from failed
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # one that served before
+            self._tell(self.sock)
+        try:
+            super().request(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  (raised again)
+            # Within, the key is bytes: they would be shown by a traceback that shows variables.
+            raise error.with_traceback(None)  # noqa: B904  (it is the same one)
+
+    def _tell(self, connected: socket.socket) -> bool:
+        """Whether the exchange, told of the socket, still wants it."""
+        exchange: Exchange = _this_thread.exchange
+        self._served = weakref.ref(exchange)
+        exchange.adopt(self, connected)
+        return not exchange.cancelled
+
+    def release(self) -> None:
+        """Have the exchange let go of this: it is about to be anyone's."""
+        served = None if self._served is None else self._served()
+        self._served = None
+        if served is not None:
+            served.let_go()
+            if served.cancelled:
+                self.close()
+
+
+class _TellingSecure(_Telling, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    """Takes a connection back only once no exchange holds it: urllib3 does so as it reads the last bytes of a reply."""
+
+    ConnectionCls = _Telling
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.release()
+        super()._put_conn(conn)
+
+
+class _SecurePool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _TellingSecure
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that tell their exchange of their socket."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        if urlsplit(proxy).scheme.lower().startswith("socks"):
+            raise InvalidSchema("a SOCKS proxy is set, and only HTTP proxies can be used")
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and does not look at one: requests would read its body, however long, and its address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
+
+
+@cache
+def _session() -> requests.Session:
+    """The session of this process: no cookies are kept, since threads share it."""
+    session = _Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(pool_connections=16, pool_maxsize=64)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+# A child shares its parent's connections: each would read what the other had asked for.
+after_fork(_session.cache_clear)

@@ -1,0 +1,183 @@
+"""What a server's error replies mean."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
+from together_nb.wire.dialects import LONGEST_WORDS, error_message
+from together_nb.wire.retry import HONOURED_SECONDS, asked_for, may_pass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from together_nb.config.keys import Key
+    from together_nb.wire.exchange import Exchange
+
+
+class Server(Protocol):
+    """Who answered; an `Endpoint` is one."""
+
+    @property
+    def key(self) -> Key | None:
+        """The key that was sent."""
+
+    @property
+    def withheld(self) -> str:
+        """A sentence on a key that was not sent, or ""."""
+
+    @property
+    def is_together(self) -> bool:
+        """Whether it is Together's own service."""
+
+    def without_key(self, text: str) -> str:
+        """`text` without any key."""
+
+
+def described(exchange: Exchange) -> str:
+    """The type of a reply, for a message."""
+    kind = exchange.headers.get("Content-Type", "")[:LONGEST_WORDS].split(";")[0].strip()
+    return kind or "a reply of no stated type"
+
+
+def check_status(exchange: Exchange, endpoint: Server) -> None:
+    """Raise the error that fits the reply's status, if it is one.
+
+    Parameters
+    ----------
+    exchange
+        Its headers have come.
+    endpoint
+        Who answered.
+
+    Raises
+    ------
+    APIStatusError
+        The status is not 200.
+    """
+    if exchange.status == _OK or exchange.cancelled:
+        return
+    status, headers = exchange.status, exchange.headers
+    words = endpoint.without_key(_server_words(exchange.read(_BODY_LIMIT)))
+    exchange.close()
+    if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
+        there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
+        raise APIStatusError(
+            f"{exchange.url} sends on to {there}, and a key is not carried there.",
+            "Set the base URL to the final address.",
+            status=status,
+        )
+    title, hint = _STATUS.get(status, _STATUS_CLASS.get(status // 100, ("An unexpected answer", "")))
+    kind = _KINDS.get(status, APIStatusError)
+    if kind is AuthenticationError:
+        title = title if endpoint.key else "The server wants a key"
+        hint = _key_hint(endpoint)
+    elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
+        (title, hint), kind = _STATUS_CLASS[4], APIStatusError
+    error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
+    if may_pass(status):
+        error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
+        error.retry_after = asked_for(headers)
+        if error.retry_after is not None and error.retry_after > HONOURED_SECONDS:
+            error.hint = f"The server asks to wait for {_duration(error.retry_after)}."
+    if kind is RateLimitError:
+        error.hint = f"{error.hint} {_limits(headers)}".strip()
+    raise error
+
+
+def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
+    """Whether a 403 is what it is at Together, or that of a gateway, which has not read the prompt."""
+    if exchange.method != "POST" or not words or words.startswith(_TITLE):
+        return False
+    return endpoint.is_together or re.search(r"token|context|length|too long", words, re.IGNORECASE) is not None
+
+
+_KINDS: dict[int, type[APIStatusError]] = {
+    401: AuthenticationError,
+    403: ContextLengthError,
+    404: NotFoundError,
+    413: ContextLengthError,
+    429: RateLimitError,
+}
+# Status → what it means here and what to do. 403 is about length, as measured; not permission.
+_STATUS: dict[int, tuple[str, str]] = {
+    400: ("The server did not accept the request", "Look at what was sent with --dry-run."),
+    401: ("The server did not accept the key", ""),
+    402: ("The account's spending limit is reached", "Raise it in the account's billing settings."),
+    403: ("The prompt and max_tokens do not fit the model's context", "Shorten the prompt or lower max_tokens."),
+    404: ("The server has no such model or address", "`%together models` lists the models; check the base URL too."),
+    408: ("The server took too long", "Run it again, or ask for fewer tokens."),
+    409: ("The request is in conflict with another", "Wait a little and run it again."),
+    413: ("The request is too large", "Shorten the prompt."),
+    422: ("The server did not accept a parameter", "Look at what was sent with --dry-run."),
+    429: ("Too many requests or tokens", "Wait a little and run it again."),
+    503: ("The server is overloaded", "Wait a little and run it again, or take another model."),
+    504: ("The server took too long", "Run it again, or ask for fewer tokens."),
+    524: ("The server took too long", "Run it again, or ask for fewer tokens."),
+    529: ("The server is overloaded", "Wait a little and run it again, or take another model."),
+}
+_STATUS_CLASS: dict[int, tuple[str, str]] = {
+    4: ("The server refused the request", "Look at what was sent with --dry-run."),
+    5: ("The server failed", "Wait a little and run it again."),
+}
+_OK = 200
+_BODY_LIMIT = 65536
+_TITLE = "“"  # begins the words of a web page
+_FIGURE = 20  # letters of a header that should be a number
+# What, most, left: as recorded from the service, as its help has them, and as OpenAI's service has them.
+_LIMITS = (
+    ("requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining"),
+    ("requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests"),
+    ("tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens"),
+    ("tokens", "X-Tokenlimit-Limit", "X-Tokenlimit-Remaining"),
+)
+
+
+def _server_words(body: bytes) -> str:
+    """The message in an error's body, in a line or two; of a web page its title."""
+    text = body.decode("utf-8-sig", errors="replace").strip()
+    try:
+        words = error_message(json.loads(text))
+    except (ValueError, RecursionError):
+        words = page_title(text) if text.startswith("<") else text
+    if _PAGE.search(words) is not None:
+        words = page_title(words)
+    return " ".join(words.split())[:LONGEST_WORDS]
+
+
+_PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
+
+
+def page_title(page: str) -> str:
+    """The title of a web page, in quotation marks; "" where it has none."""
+    # `[^<>]`: a tag that has no end is left where the next one begins, not looked through for each that begins.
+    found = re.search(r"<title[^<>]*>([^<]{1,200})", page[:_BODY_LIMIT], re.IGNORECASE)
+    title = " ".join(html.unescape(found.group(1)).split()) if found else ""
+    return f"{_TITLE}{title}”." if title else ""
+
+
+def _key_hint(endpoint: Server) -> str:
+    if endpoint.key is None:
+        return f"`%together login` takes one. {endpoint.withheld}".strip()
+    ending = f", ending in …{endpoint.key.ending}" if endpoint.key.ending else ""
+    return f"The key came from {endpoint.key.source}{ending}. Give another one with `%together login`."
+
+
+def _limits(headers: Mapping[str, str]) -> str:
+    """The limits that the headers tell. Their units are not told, and differ between services."""
+    told = []
+    for what, most, left in _LIMITS:
+        if most in headers:
+            remaining = f" ({headers[left][:_FIGURE]} left)" if left in headers else ""
+            told.append(f"{what} {headers[most][:_FIGURE]}{remaining}")
+    return f"Its limits: {', '.join(told)}." if told else ""
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

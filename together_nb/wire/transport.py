@@ -1,0 +1,91 @@
+"""What carries requests to a server: the network, or what has taken its place (`together_nb.recording`)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+from together_nb.wire.exchange import Exchange
+
+if TYPE_CHECKING:
+    from together_nb.config.keys import Key
+
+
+class Transport(Protocol):
+    """What carries requests.
+
+    Attributes
+    ----------
+    live : bool
+        Whether a server is asked, which may want a key and bill what it answers.
+    name : str
+        Lists of models are kept apart by it; "" for the network alone.
+    model : str
+        The model of a request that names none; "" leaves it to the settings.
+    note : str
+        What the footer of an answer says of it; "" for nothing.
+    place : str
+        Where answers come from, in words; "" for the server.
+    """
+
+    live: bool
+    name: str
+    model: str
+
+    @property
+    def note(self) -> str:
+        """What the footer of an answer says of it."""
+
+    @property
+    def place(self) -> str:
+        """Where answers come from, in words."""
+
+    def exchange(
+        self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
+    ) -> Exchange:
+        """A request, not yet sent.
+
+        Parameters
+        ----------
+        method, path
+            As in HTTP.
+        root
+            The server's base URL.
+        payload
+            The body, to be written as JSON, or None.
+        key, timeouts
+            As for `Exchange`.
+        """
+
+
+class Network:
+    """The network."""
+
+    live = True
+    name = model = note = place = ""
+
+    def exchange(
+        self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
+    ) -> Exchange:
+        """As `Transport.exchange`."""
+        return Exchange(method, root + path, key=key, body=encoded(payload), **timeouts)
+
+
+def encoded(payload: Any) -> bytes | None:
+    """The body of a request, as JSON; None for none."""
+    return None if payload is None else json.dumps(payload).encode()
+
+
+NETWORK = Network()
+_current: Transport = NETWORK
+
+
+def current() -> Transport:
+    """The transport of this process."""
+    return _current
+
+
+def use(transport: Transport) -> None:
+    """Have `transport` carry all requests from now on."""
+    global _current  # noqa: PLW0603  (one of a process)
+    _current = transport
