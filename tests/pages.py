@@ -1,4 +1,4 @@
-"""The pages of the documentation: ``python -m tests.pages`` writes their generated tables.
+"""The pages of the documentation, whose tables `tests.generate` writes.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. A command or a file that a page shows is
 named by a comment above its fence, ``<!-- command: NAME -->`` or ``<!-- file: NAME -->``.
@@ -151,8 +151,3 @@ def named(kind: str, name: str) -> str:
     """The text of the command or the file that a page shows under this name."""
     (fence,) = [one for one in fences(README, *GUIDE.glob("*.md")) if (one.kind, one.name) == (kind, name)]
     return fence.text
-
-
-if __name__ == "__main__":
-    for page in PAGES:
-        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")

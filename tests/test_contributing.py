@@ -29,13 +29,13 @@ ADDITION = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 RECIPE_TESTS = [
-    "values/parameters",
-    "magic/options",
-    "panel/controls",
-    "wire/dialects",
-    "render/formats",
-    "magic/magics",
-    "local/server",
+    "tests/values/test_parameters.py",
+    "tests/magic/test_options.py",
+    "tests/panel/test_controls.py",
+    "tests/wire/test_dialects.py",
+    "tests/render/test_formats.py",
+    "tests/magic/test_magics.py",
+    "tests/local/test_server.py",
 ]
 
 
@@ -93,13 +93,7 @@ def ask(kernel):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tests_stay_green_over_the_copy(copy):
-    done = run_in(
-        copy,
-        "-m",
-        "pytest",
-        "-q",
-        *(f"tests/{folder}/test_{name}.py" for folder, name in map(lambda one: one.split("/"), RECIPE_TESTS)),
-    )
+    done = run_in(copy, "-m", "pytest", "-q", *RECIPE_TESTS)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
 
 
@@ -118,7 +112,7 @@ def test_ruff_and_mypy_accept_the_examples(copy):
 def test_the_guide_gets_a_row_of_each_example(copy):
     reference = copy / "notebooks" / "guide" / "reference.md"
     before = reference.read_text(encoding="utf-8").splitlines()
-    assert run_in(copy, "-m", "tests.pages").returncode == 0
+    assert run_in(copy, "-m", "tests.generate").returncode == 0
     rows = [line for line in reference.read_text(encoding="utf-8").splitlines() if line not in before]
     assert {row.split("`")[1] for row in rows} == {"--typical-p", "llama", "quote", "sentences"}
 

@@ -25,8 +25,6 @@ In a notebook an error shows its lines and no traceback, and the cell fails
 
 from __future__ import annotations
 
-from functools import cache
-from inspect import cleandoc
 from typing import Any
 
 from together_nb.base.escape import visible
@@ -67,13 +65,6 @@ class TogetherError(Exception):
     passing = ""
     retry_after: float | None = None
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """What the base says of its parameters and attributes stands in each kind's docstring too."""
-        super().__init_subclass__(**options)
-        if cls.__doc__ and "__init__" not in vars(cls):
-            base = next(one for one in cls.__mro__[1:] if "__init__" in vars(one))
-            cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\n{_parameters(base.__doc__ or '')}"
-
     def __init__(self, message: str, hint: str = "", *, completion: Any = None) -> None:
         # A server's words stand in both, and what shows an error (terminals, logs, nbconvert) obeys control codes.
         message = visible(message)
@@ -111,13 +102,6 @@ class TogetherError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
-
-
-@cache
-def _parameters(doc: str) -> str:
-    """The sections of a docstring on parameters and attributes."""
-    _, title, told = cleandoc(doc).partition("Parameters\n")
-    return f"{title}{told}".partition("Examples\n")[0].rstrip()
 
 
 def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, Any]) -> TogetherError:

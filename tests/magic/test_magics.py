@@ -260,7 +260,8 @@ def test_models_lists_ids_and_prices(shell, server, capsys):
         ("%%together --temp", "--temp", "--temperature"), ("%%together --system x --max", "--max", "--max-tokens"),
         ("%%together --api ch", "ch", "chat"), ("%%together --show mark", "mark", "markdown"),
         ("%%together --reasoning-effort m", "m", "medium"), ("%%together -m test/b", "test/b", "test/base"),
-        ("%together mod", "mod", "models"),
+        ("%together mod", "mod", "models"), ("%together save --f", "--f", "--force"),
+        ("%together replay x --s", "--s", "--speed"), ("%together continue --show c", "c", "code"),
     ],
 )  # fmt: skip
 def test_tab_completes_options_values_models_and_commands(shell, environ, server, line, word, offered):

@@ -109,7 +109,7 @@ def test_the_help_names_every_option_with_what_it_does_and_its_bounds():
 
 
 def test_the_spellings_are_all_long_options():
-    own = "model|api|system|chat|schema|compare|for|show|out|background|raw|dry-run|help"
+    own = "model|api|system|chat|schema|compare|for|extra|show|out|background|raw|dry-run|help"
     sampling = [parameter.option for parameter in PARAMETERS.values()]
     assert sorted(parser().spellings()) == sorted([f"--{name}" for name in own.split("|")] + sampling)
 

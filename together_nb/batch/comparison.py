@@ -9,20 +9,19 @@ from together_nb.base.interrupts import put_off, told
 from together_nb.config.keys import hidden
 from together_nb.errors import InputError
 from together_nb.render.formats import format_for
-from together_nb.run import complete
 from together_nb.run.resolve import open_stream
-from together_nb.values.documented import documented
 from together_nb.values.parameters import AUTO
 from together_nb.values.variations import combined, known, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Unpack
 
     from together_nb.values.completion import Completion
+    from together_nb.values.keywords import SamplingLists
 from together_nb.run.columns import AT_ONCE, run_side_by_side
 
 
-@documented(complete.stream)
 def compare(
     prompt: str = "",
     *,
@@ -33,9 +32,10 @@ def compare(
     base_url: str | None = None,
     api_key: str | None = None,
     timeout: float | None = None,
+    extra_body: Mapping[str, Any] | None = None,
     show: str = AUTO,
     at_once: int = AT_ONCE,
-    **sampling: Any,
+    **sampling: Unpack[SamplingLists],
 ) -> list[Completion]:
     """Answers to one prompt, side by side: whatever is given as a list differs between them.
 
@@ -45,24 +45,81 @@ def compare(
 
     Parameters
     ----------
-    prompt
-        As for `stream`.
+    prompt : str
+        The text to continue, or the user's turn of a chat; sent as it stands.
     model : str or list of str or None
-        As for `stream`.
+        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key. A server that has only one model needs none.
     api : str or list of str
-        As for `stream`.
+        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
+        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
     system : str or list of str or None
-        As for `stream`.
-    messages, base_url, api_key, timeout
-        As for `stream`.
+        System prompt of a chat.
+    messages : iterable of dict or None
+        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
+        the role being ``system``, ``user`` or ``assistant``.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    timeout : float or None
+        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        `settings.timeout` and `settings.silence_timeout`.
+    extra_body : dict or None
+        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
+        the request has already is refused.
     show : str
         How they are drawn: ``auto``, ``markdown``, ``text``, ``code``, ``json`` or ``none``.
     at_once : int
         How many requests are under way at once.
     **sampling
-        As for `stream`.
+        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
 
-        Of each of these, `logit_bias` left aside, a list of values may be given (of `stop` a list of lists).
+        max_tokens : int or None
+            The most tokens to generate.
+            A whole number of at least 1.
+        temperature : float or None
+            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+            A number of at least 0.
+        top_p : float or None
+            Choose among the likeliest tokens that together have this probability.
+            A number from 0 to 1.
+        top_k : int or None
+            Choose among this many likeliest tokens.
+            A whole number.
+        min_p : float or None
+            Drop tokens less likely than this share of the likeliest one's probability.
+            A number from 0 to 1.
+        repetition_penalty : float or None
+            Over 1 makes tokens that already occurred less likely.
+            A number over 0.
+        presence_penalty : float or None
+            Over 0 makes tokens that the answer already used less likely, however often.
+            A number.
+        frequency_penalty : float or None
+            Over 0 makes tokens less likely the more often the answer used them.
+            A number.
+        stop : list of str or None
+            End the answer before this text; may be given several times.
+            A text or a list of texts.
+        seed : int or None
+            The same seed and request give the same answer, as far as the server can.
+            A whole number.
+        logprobs : int or None
+            Return each token's log-probability and this many alternatives.
+            A whole number from 0 to 20.
+        n : int or None
+            How many answers to generate.
+            A whole number from 1 to 128.
+        echo : bool or None
+            Return the prompt too, in front of the answer.
+            True or False.
+        logit_bias : dict of str to float or None
+            Add to the logit of single tokens: a JSON object of token id to bias.
+            A JSON object.
+        reasoning_effort : str or None
+            How long a reasoning model may think.
+            One of low, medium, high. For the chat API alone.
 
     Returns
     -------
@@ -93,7 +150,7 @@ def compare(
 
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
         raise InputError(f"at_once must be a whole number of at least 1, not {at_once!r}.", "Leave it out for four.")
-    given = {"model": model, "api": api, "system": system, **sampling}
+    given: dict[str, Any] = {"model": model, "api": api, "system": system, **sampling}
     varied = {name: listed(known(name), value) for name, value in given.items() if _is_list(name, value)}
     columns = combined(varied)
     fixed = {name: value for name, value in given.items() if name not in varied}
@@ -105,7 +162,14 @@ def compare(
             waits.enter_context(waits_written(shell))
         opened = [
             open_stream(
-                prompt, messages=turns, base_url=base_url, api_key=api_key, timeout=timeout, **fixed, **one.values
+                prompt,
+                messages=turns,
+                base_url=base_url,
+                api_key=api_key,
+                timeout=timeout,
+                extra_body=extra_body,
+                **fixed,
+                **one.values,
             )
             for one in columns.columns
         ]

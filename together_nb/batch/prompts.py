@@ -16,20 +16,21 @@ from together_nb.batch.worker import Task
 from together_nb.config.keys import CarriedKey, Hidden, Key, hidden
 from together_nb.config.settings import settings
 from together_nb.errors import InputError, MissingKeyError, TogetherError
-from together_nb.run import complete, history
+from together_nb.run import history
 from together_nb.run.resolve import open_request, open_stream
 from together_nb.run.template import Filler
 from together_nb.values.completion import Completion
-from together_nb.values.documented import documented
 from together_nb.values.parameters import AUTO
 from together_nb.views.progress import progress_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Executor
+    from typing import Unpack
 
     from together_nb.batch.items import Items
     from together_nb.run.stream import CompletionStream
+    from together_nb.values.keywords import Sampling
     from together_nb.values.request import CompletionRequest
 
 __all__ = ["BatchResults", "map_prompts"]
@@ -37,7 +38,6 @@ __all__ = ["BatchResults", "map_prompts"]
 MOST = 8  # requests at once, where nothing else is said
 
 
-@documented(complete.stream)
 def map_prompts(
     prompts: Iterable[Any],
     *,
@@ -52,8 +52,9 @@ def map_prompts(
     api_key: str | None = None,
     timeout: float | None = None,
     schema: Any = None,
+    extra_body: Mapping[str, Any] | None = None,
     names: Mapping[str, Any] | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> BatchResults:
     """Answers to many prompts, a bounded number at once.
 
@@ -74,12 +75,77 @@ def map_prompts(
         encrypted. Without one, threads of this process.
     progress : bool
         Whether to show a bar.
-    model, api, system, base_url, api_key, timeout, schema
-        As for `stream`.
+    model : str or None
+        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key. A server that has only one model needs none.
+    api : str
+        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
+        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+    system : str or None
+        System prompt of a chat.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    timeout : float or None
+        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        `settings.timeout` and `settings.silence_timeout`.
+    schema : dict, type, str or None
+        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
+        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+    extra_body : dict or None
+        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
+        the request has already is refused.
     names : mapping or None
         What else a template may name: values by name, which are filled in as a cell fills in variables.
     **sampling
-        As for `stream`.
+        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+
+        max_tokens : int or None
+            The most tokens to generate.
+            A whole number of at least 1.
+        temperature : float or None
+            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+            A number of at least 0.
+        top_p : float or None
+            Choose among the likeliest tokens that together have this probability.
+            A number from 0 to 1.
+        top_k : int or None
+            Choose among this many likeliest tokens.
+            A whole number.
+        min_p : float or None
+            Drop tokens less likely than this share of the likeliest one's probability.
+            A number from 0 to 1.
+        repetition_penalty : float or None
+            Over 1 makes tokens that already occurred less likely.
+            A number over 0.
+        presence_penalty : float or None
+            Over 0 makes tokens that the answer already used less likely, however often.
+            A number.
+        frequency_penalty : float or None
+            Over 0 makes tokens less likely the more often the answer used them.
+            A number.
+        stop : list of str or None
+            End the answer before this text; may be given several times.
+            A text or a list of texts.
+        seed : int or None
+            The same seed and request give the same answer, as far as the server can.
+            A whole number.
+        logprobs : int or None
+            Return each token's log-probability and this many alternatives.
+            A whole number from 0 to 20.
+        n : int or None
+            How many answers to generate.
+            A whole number from 1 to 128.
+        echo : bool or None
+            Return the prompt too, in front of the answer.
+            True or False.
+        logit_bias : dict of str to float or None
+            Add to the logit of single tokens: a JSON object of token id to bias.
+            A JSON object.
+        reasoning_effort : str or None
+            How long a reasoning model may think.
+            One of low, medium, high. For the chat API alone.
 
     Returns
     -------
@@ -112,7 +178,14 @@ def map_prompts(
     api_key = hidden(api_key)
     _check(template, max_workers, executor)
     asked: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "timeout": timeout}
-    chosen: dict[str, Any] = {"model": model, "api": api, "system": system, "schema": schema, **sampling}
+    chosen: dict[str, Any] = {
+        "model": model,
+        "api": api,
+        "system": system,
+        "schema": schema,
+        "extra_body": extra_body,
+        **sampling,
+    }
     batch = _Batch(items_of(prompts), template, names or {}, asked, chosen, max_workers, executor)
     results = BatchResults(batch.items, batch.run)
     if batch.items.rows:

@@ -11,7 +11,6 @@ from together_nb.errors import InputError, TogetherError
 from together_nb.render.tables import table
 from together_nb.run.ledger import Spent
 from together_nb.values.completion import Completion
-from together_nb.values.documented import documented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +50,6 @@ class NotRunError(TogetherError):
         super().__init__("It was not run: the batch was stopped before.", "retry_failed() runs it.")
 
 
-@documented()
 class BatchResults(Sequence["Completion | TogetherError"]):
     """The answers of a batch: a sequence that holds, for each item, its `Completion` or the `TogetherError` it failed with.
 
@@ -70,7 +68,18 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         The items, in order.
     seconds : float
         Seconds that it took, all runs together.
-    {properties}
+    completions : list of Completion
+        The answers that came to their end, in the order of the items.
+    failed : list of int
+        Numbers, from 0, of the items that failed, were stopped, or were not run.
+    texts : list of str or None
+        The answers' texts, in the order of the items; None where one failed.
+    usage : Usage or None
+        Tokens of all that was counted, a lower bound where `uncounted` is not 0; None where nothing was.
+    uncounted : int
+        How many answers, or parts of them, the server did not count, or not to the end.
+    cost : float or None
+        US dollars, a lower bound where `uncounted` is not 0; None where it is not known.
 
     Examples
     --------

@@ -7,13 +7,11 @@ on the cell. A key goes only to the server that it was given for.
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
 from copy import copy
 from decimal import Decimal
 from functools import lru_cache
-from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
@@ -24,8 +22,6 @@ from together_nb.errors import InputError
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from traitlets.config import Configurable
 
 from together_nb.config.keys import Key
@@ -86,7 +82,69 @@ class Settings(HasTraits):
 
     Attributes
     ----------
-    {traits}
+    base_url : str or None
+        Server; unset: TOGETHER_BASE_URL, else https://api.together.xyz/v1. At first unset.
+    model : str or None
+        Model; unset: TOGETHER_MODEL, else meta-llama/Llama-3.3-70B-Instruct-Turbo, and without a key local/ngram. At first unset.
+    connect_timeout : float
+        Seconds to wait for a connection. At first 10.0.
+    timeout : float
+        Seconds of silence to wait for an answer to begin. At first 300.0.
+    silence_timeout : float
+        Seconds of silence to wait in the middle of an answer. At first 120.0.
+    max_retries : int
+        How often a failed request is sent again, before its first token, 10 at most. At first 4.
+    budget : float or None
+        US dollars that the session may spend before requests are refused. At first unset.
+    fill_limit : int
+        The most characters that variables may add to a prompt. At first 100000.
+    local_tokens_per_second : float
+        Tokens a second that local/ngram writes; 0 is as fast as possible. At first 40.0.
+    max_tokens : int or None
+        The most tokens to generate.
+        A whole number of at least 1.
+    temperature : float or None
+        How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+        A number of at least 0.
+    top_p : float or None
+        Choose among the likeliest tokens that together have this probability.
+        A number from 0 to 1.
+    top_k : int or None
+        Choose among this many likeliest tokens.
+        A whole number.
+    min_p : float or None
+        Drop tokens less likely than this share of the likeliest one's probability.
+        A number from 0 to 1.
+    repetition_penalty : float or None
+        Over 1 makes tokens that already occurred less likely.
+        A number over 0.
+    presence_penalty : float or None
+        Over 0 makes tokens that the answer already used less likely, however often.
+        A number.
+    frequency_penalty : float or None
+        Over 0 makes tokens less likely the more often the answer used them.
+        A number.
+    stop : list of str or None
+        End the answer before this text; may be given several times.
+        A text or a list of texts.
+    seed : int or None
+        The same seed and request give the same answer, as far as the server can.
+        A whole number.
+    logprobs : int or None
+        Return each token's log-probability and this many alternatives.
+        A whole number from 0 to 20.
+    n : int or None
+        How many answers to generate.
+        A whole number from 1 to 128.
+    echo : bool or None
+        Return the prompt too, in front of the answer.
+        True or False.
+    logit_bias : dict of str to float or None
+        Add to the logit of single tokens: a JSON object of token id to bias.
+        A JSON object.
+    reasoning_effort : str or None
+        How long a reasoning model may think.
+        One of low, medium, high. For the chat API alone.
     api_key : Key or None
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
         set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
@@ -365,21 +423,5 @@ def mirror(source: HasTraits, target: Configurable) -> None:
         link((source, name), (target, name))
 
 
-def _traits() -> Iterator[str]:
-    """Of each trait what a docstring says of it, from its declaration."""
-    kinds = {Unicode: "str", _Number: "float", _Whole: "int"}
-    for name, trait in vars(Settings).items():
-        if not isinstance(trait, TraitType):
-            continue
-        kind = kinds[type(trait)] + " or None" * trait.allow_none
-        value = trait.default_value
-        bound = getattr(trait, "max", None)
-        most = "" if bound in (None, math.inf) else f", {bound} at most"
-        yield f"{name} : {kind}\n    {trait.help}{most}. At first {'unset' if value is None else value}."
-    for parameter in PARAMETERS.values():
-        yield parameter.entry
-
-
-Settings.__doc__ = cleandoc(Settings.__doc__ or "").replace("{traits}", "\n".join(_traits()))
 settings = Settings()
 """The settings of this process."""

@@ -24,7 +24,6 @@ from together_nb.base.fork import after_fork
 from together_nb.local.connection import Wire
 from together_nb.local.handler import Handler
 from together_nb.local.ngram import NgramModel, default_model
-from together_nb.values.documented import documented
 
 if TYPE_CHECKING:
     import socket
@@ -43,7 +42,6 @@ _PAUSE = 0.05  # seconds
 _LOOK_SECONDS = 0.25  # between two looks whether the client of a token that is not yet due is there
 
 
-@documented()
 class LocalServer:
     """Serves a model over HTTP in Together's three dialects, to this machine only.
 
@@ -72,7 +70,12 @@ class LocalServer:
         Whether a line is written to stderr for each request.
     stopped : bool
         Whether `stop` was called.
-    {properties}
+    model : NgramModel
+        The model that answers.
+    base_url : str
+        The server's address, ``http://127.0.0.1:PORT``, without ``/v1``.
+    tokens_per_second : float or None
+        Tokens a second that each answer comes with; None or 0 is as fast as possible.
 
     Raises
     ------

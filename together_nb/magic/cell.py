@@ -117,7 +117,14 @@ class Cells:
         if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
             sampling.setdefault("logprobs", ALTERNATIVES)
         offline = {"offline": True} if given.dry_run else {}
-        return {"model": given.model, "api": given.api, "schema": self._schema(given), **offline, **sampling}
+        return {
+            "model": given.model,
+            "api": given.api,
+            "schema": self._schema(given),
+            "extra_body": given.extra,
+            **offline,
+            **sampling,
+        }
 
     def _schema(self, given: Options) -> Any:
         """The schema that the line names, looked up; that of any JSON for ``--show json``, where it can be asked for."""

@@ -135,7 +135,7 @@ COMMANDS: dict[str, Command] = {
             "explain",
             follow_up.explain,
             "ask the model about the error of the cell that failed last",
-            cell_options=("model", "api", "system", "show", "out", "dry_run", "sampling"),
+            cell_options=("model", "api", "system", "extra", "show", "out", "dry_run", "sampling"),
         ),
         Command(
             "history",

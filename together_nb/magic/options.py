@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.base.suggest import suggestion
+from together_nb.base.wording import shorten
 from together_nb.config.environment import KEY_VARIABLE
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.render.formats import FORMATS, format_for
 from together_nb.run.template import variable
 from together_nb.values.parameters import AUTO, PARAMETERS, Parameter
+from together_nb.values.request import checked_extra
 from together_nb.values.variations import TEXTS
 from together_nb.wire.dialects import DIALECTS, dialect_for
 
@@ -38,6 +41,8 @@ class Options:
         What stands after each ``--compare``.
     items
         The expression after ``--for``, or None.
+    extra
+        The JSON object after ``--extra``, or None.
     """
 
     model: str | None = None
@@ -53,6 +58,7 @@ class Options:
     schema: str | None = None
     compare: list[str] = field(default_factory=list)
     items: str | None = None
+    extra: dict[str, Any] | None = None
 
 
 _DESCRIPTION = f"""\
@@ -129,6 +135,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the line."""
+        message = message.replace("the following arguments are required:", "missing:")
         raise InputError(f"{message[:1].upper()}{message[1:]}.", self.hint)
 
     def spellings(self) -> list[str]:
@@ -204,6 +211,10 @@ def parser(only: tuple[str, ...] = ()) -> Parser:
         help="ask once for each of these texts, tuples, dicts or rows; {item} or their keys are filled in; the result "
         "has `.texts`, `.failed`, `.retry_failed()` and `.to_frame()`",
     )  # fmt: skip
+    add(
+        "--extra", metavar="JSON",
+        help="send this too, a JSON object in quotes: what the server has and the options do not, as '{\"top_a\": 0.2}'",
+    )  # fmt: skip
     add = adder("the answer")
     formats = "; ".join(f"{row.name}: {row.help}" for row in FORMATS.values())
     add("--show", default=AUTO, metavar="HOW", help=f"auto: markdown for a chat, else text; {formats}")
@@ -231,6 +242,19 @@ def _add(group: argparse._ArgumentGroup, parameter: Parameter) -> None:
     if parameter.type is list:
         how |= {"action": "append", "metavar": "text"}
     group.add_argument(parameter.option, help=f"{parameter.help} ({parameter.expected})".replace("%", "%%"), **how)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"--extra takes a JSON object, not {shorten(text, 40)!r}.",
+            """Put it in quotes of the other kind: --extra '{"top_a": 0.2}'.""",
+        )
+    return checked_extra(value)
 
 
 def parse(line: str, only: tuple[str, ...] = ()) -> Options | None:
@@ -262,6 +286,8 @@ def parse(line: str, only: tuple[str, ...] = ()) -> Options | None:
     read = Options(
         **{one.name: getattr(given, one.name) for one in fields(Options) if one.name in given}, sampling=sampling
     )
+    if isinstance(read.extra, str):
+        read = replace(read, extra=_json_object(read.extra))
     dialect_for(read.api) if read.api != AUTO else None
     format_for(read.show, chat=True)
     if read.out is not None:

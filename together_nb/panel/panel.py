@@ -29,7 +29,6 @@ from together_nb.panel.style import LOST, PLACE, STYLE
 from together_nb.panel.tokens_tab import TokensTab
 from together_nb.run import resolve
 from together_nb.run.continuation import can_go_on, continuation
-from together_nb.values.documented import documented
 from together_nb.values.parameters import AUTO, PARAMETERS, SamplingParams
 from together_nb.values.variations import MODEL
 from together_nb.views import frontend
@@ -39,16 +38,17 @@ from together_nb.wire.dialects import DIALECTS, dialect_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Unpack
 
     from together_nb.panel.status import State
     from together_nb.run.stream import CompletionStream
     from together_nb.values.completion import Completion
+    from together_nb.values.keywords import PanelDefaults
 
 _NOTHING = {"text/markdown": "", "text/plain": ""}
 _open: dict[str, tuple[str, list[Panel]]] = {}  # by the cell that made them: which run of it, and the panels
 
 
-@documented()
 class Panel:
     """A model, its sliders and its live answer, in widgets; the last line of a cell shows it.
 
@@ -68,7 +68,51 @@ class Panel:
 
         model : str or None
             Model id.
-        {sampling}
+        max_tokens : int or None
+            The most tokens to generate.
+            A whole number of at least 1.
+        temperature : float or None
+            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+            A number of at least 0.
+        top_p : float or None
+            Choose among the likeliest tokens that together have this probability.
+            A number from 0 to 1.
+        top_k : int or None
+            Choose among this many likeliest tokens.
+            A whole number.
+        min_p : float or None
+            Drop tokens less likely than this share of the likeliest one's probability.
+            A number from 0 to 1.
+        repetition_penalty : float or None
+            Over 1 makes tokens that already occurred less likely.
+            A number over 0.
+        presence_penalty : float or None
+            Over 0 makes tokens that the answer already used less likely, however often.
+            A number.
+        frequency_penalty : float or None
+            Over 0 makes tokens less likely the more often the answer used them.
+            A number.
+        stop : list of str or None
+            End the answer before this text; may be given several times.
+            A text or a list of texts.
+        seed : int or None
+            The same seed and request give the same answer, as far as the server can.
+            A whole number.
+        logprobs : int or None
+            Return each token's log-probability and this many alternatives.
+            A whole number from 0 to 20.
+        n : int or None
+            How many answers to generate.
+            A whole number from 1 to 128.
+        echo : bool or None
+            Return the prompt too, in front of the answer.
+            True or False.
+        logit_bias : dict of str to float or None
+            Add to the logit of single tokens: a JSON object of token id to bias.
+            A JSON object.
+        reasoning_effort : str or None
+            How long a reasoning model may think.
+            One of low, medium, high. For the chat API alone.
 
     Attributes
     ----------
@@ -76,7 +120,10 @@ class Panel:
         What the controls stand for.
     widget : VBox
         All of it, as one widget of ipywidgets.
-    {properties}
+    state : State
+        What it does now; its `value` says so in words (``Ready``, ``Answering``, ``Stopped``, …).
+    completion : Completion or None
+        The answer that is shown, as far as it has come; None where there is none.
 
     Raises
     ------
@@ -89,9 +136,15 @@ class Panel:
     """
 
     def __init__(
-        self, *, prompt: str = "", system: str = "", api: str = AUTO, shared: bool = True, **defaults: Any
+        self,
+        *,
+        prompt: str = "",
+        system: str = "",
+        api: str = AUTO,
+        shared: bool = True,
+        **defaults: Unpack[PanelDefaults],
     ) -> None:
-        values = _checked(defaults)
+        values = _checked(dict(defaults))
         if api != AUTO:
             dialect_for(api)
         self.settings = settings.settings if shared else settings.settings.copy()

@@ -80,6 +80,7 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
         raw=plain and "{" in f"{system}{prompt}",
         show=JSON if request.schema == ANY_JSON else AUTO,
         sampling=_sampling(opened, standing),
+        extra=request.extra_body,
     )
     line = _line(meant)
     if not _is_read_as(line, meant):
@@ -109,6 +110,8 @@ def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
         keywords["schema"] = "json" if request.schema == ANY_JSON else request.schema.definition
     if not endpoint.is_together and not is_embedded(opened):
         keywords["base_url"] = endpoint.root
+    if request.extra_body is not None:
+        keywords["extra_body"] = request.extra_body
     keywords |= _sampling(opened, standing)
     arguments = [f"{name}={_python(value)}" for name, value in keywords.items()]
     if request.messages is None:
@@ -151,6 +154,8 @@ def _line(meant: options.Options) -> str:
     given = [("-m", meant.model), ("--api", meant.api), ("--system", meant.system)]
     if meant.show != AUTO:
         given.append(("--show", meant.show))
+    if meant.extra is not None:
+        given.append(("--extra", json.dumps(meant.extra)))
     for name, value in meant.sampling.items():
         given += [(PARAMETERS[name].option, text) for text in PARAMETERS[name].spell(value)]
     words = [_word(option, text) for option, text in given if text is not None]

@@ -11,7 +11,6 @@ from together_nb.base.escape import visible
 from together_nb.base.wording import count
 from together_nb.run import driver, history
 from together_nb.values.completion import Completion
-from together_nb.values.documented import documented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
 
 
-@documented()
 class BackgroundRun(Future[Completion]):
     """An answer that streams in a thread: a `concurrent.futures.Future` of a `Completion`.
 
@@ -42,7 +40,10 @@ class BackgroundRun(Future[Completion]):
     ----------
     stream : CompletionStream or None
         What it reads; None before it is opened.
-    {properties}
+    stopped : bool
+        Whether it was stopped by `cancel`.
+    completion : Completion or None
+        What has come so far; None before the request has been made.
     """
 
     def __init__(

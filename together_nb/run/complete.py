@@ -9,19 +9,19 @@ from together_nb.base.interrupts import interruptible, told
 from together_nb.config.keys import hidden
 from together_nb.errors import InputError
 from together_nb.run.resolve import open_stream
-from together_nb.values.documented import documented
 from together_nb.values.parameters import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Unpack
 
     from together_nb.run.stream import CompletionStream
     from together_nb.values.completion import Completion
     from together_nb.values.conversation import Conversation
+    from together_nb.values.keywords import Sampling
 from together_nb.run.history import history
 
 
-@documented()
 def stream(
     prompt: str = "",
     *,
@@ -33,7 +33,8 @@ def stream(
     api_key: str | None = None,
     timeout: float | None = None,
     schema: Any = None,
-    **sampling: Any,
+    extra_body: Mapping[str, Any] | None = None,
+    **sampling: Unpack[Sampling],
 ) -> CompletionStream:
     """An answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
 
@@ -62,10 +63,57 @@ def stream(
     schema : dict, type, str or None
         The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
         object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+    extra_body : dict or None
+        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
+        the request has already is refused.
     **sampling
         Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
 
-        {sampling}
+        max_tokens : int or None
+            The most tokens to generate.
+            A whole number of at least 1.
+        temperature : float or None
+            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+            A number of at least 0.
+        top_p : float or None
+            Choose among the likeliest tokens that together have this probability.
+            A number from 0 to 1.
+        top_k : int or None
+            Choose among this many likeliest tokens.
+            A whole number.
+        min_p : float or None
+            Drop tokens less likely than this share of the likeliest one's probability.
+            A number from 0 to 1.
+        repetition_penalty : float or None
+            Over 1 makes tokens that already occurred less likely.
+            A number over 0.
+        presence_penalty : float or None
+            Over 0 makes tokens that the answer already used less likely, however often.
+            A number.
+        frequency_penalty : float or None
+            Over 0 makes tokens less likely the more often the answer used them.
+            A number.
+        stop : list of str or None
+            End the answer before this text; may be given several times.
+            A text or a list of texts.
+        seed : int or None
+            The same seed and request give the same answer, as far as the server can.
+            A whole number.
+        logprobs : int or None
+            Return each token's log-probability and this many alternatives.
+            A whole number from 0 to 20.
+        n : int or None
+            How many answers to generate.
+            A whole number from 1 to 128.
+        echo : bool or None
+            Return the prompt too, in front of the answer.
+            True or False.
+        logit_bias : dict of str to float or None
+            Add to the logit of single tokens: a JSON object of token id to bias.
+            A JSON object.
+        reasoning_effort : str or None
+            How long a reasoning model may think.
+            One of low, medium, high. For the chat API alone.
 
     Returns
     -------
@@ -99,11 +147,10 @@ def stream(
     api_key = hidden(api_key)
     return open_stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-        timeout=timeout, schema=schema, **sampling,
+        timeout=timeout, schema=schema, extra_body=extra_body, **sampling,
     )  # fmt: skip
 
 
-@documented(stream)
 def complete(
     prompt: str = "",
     *,
@@ -115,20 +162,91 @@ def complete(
     api_key: str | None = None,
     timeout: float | None = None,
     schema: Any = None,
+    extra_body: Mapping[str, Any] | None = None,
     chat: str | Conversation | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> Completion:
     """An answer, whole. It is also added to `history`.
 
     Parameters
     ----------
-    prompt, model, api, system, messages, base_url, api_key, timeout, schema
-        As for `stream`.
+    prompt : str
+        The text to continue, or the user's turn of a chat; sent as it stands.
+    model : str or None
+        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` where there is no key. A server that has only one model needs none.
+    api : str
+        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
+        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+    system : str or None
+        System prompt of a chat.
+    messages : iterable of dict or None
+        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
+        the role being ``system``, ``user`` or ``assistant``.
+    base_url : str or None
+        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+    api_key : str or None
+        Another key than that of the settings. It is shown nowhere.
+    timeout : float or None
+        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        `settings.timeout` and `settings.silence_timeout`.
+    schema : dict, type, str or None
+        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
+        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+    extra_body : dict or None
+        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
+        the request has already is refused.
     chat : str or Conversation or None
         A conversation or its name, in place of `messages`: what was said in it is sent along, and the answer is its
         next turn. One of a new name is begun, and stands in `conversations`.
     **sampling
-        As for `stream`.
+        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+
+        max_tokens : int or None
+            The most tokens to generate.
+            A whole number of at least 1.
+        temperature : float or None
+            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+            A number of at least 0.
+        top_p : float or None
+            Choose among the likeliest tokens that together have this probability.
+            A number from 0 to 1.
+        top_k : int or None
+            Choose among this many likeliest tokens.
+            A whole number.
+        min_p : float or None
+            Drop tokens less likely than this share of the likeliest one's probability.
+            A number from 0 to 1.
+        repetition_penalty : float or None
+            Over 1 makes tokens that already occurred less likely.
+            A number over 0.
+        presence_penalty : float or None
+            Over 0 makes tokens that the answer already used less likely, however often.
+            A number.
+        frequency_penalty : float or None
+            Over 0 makes tokens less likely the more often the answer used them.
+            A number.
+        stop : list of str or None
+            End the answer before this text; may be given several times.
+            A text or a list of texts.
+        seed : int or None
+            The same seed and request give the same answer, as far as the server can.
+            A whole number.
+        logprobs : int or None
+            Return each token's log-probability and this many alternatives.
+            A whole number from 0 to 20.
+        n : int or None
+            How many answers to generate.
+            A whole number from 1 to 128.
+        echo : bool or None
+            Return the prompt too, in front of the answer.
+            True or False.
+        logit_bias : dict of str to float or None
+            Add to the logit of single tokens: a JSON object of token id to bias.
+            A JSON object.
+        reasoning_effort : str or None
+            How long a reasoning model may think.
+            One of low, medium, high. For the chat API alone.
 
     Returns
     -------
@@ -161,7 +279,15 @@ def complete(
     'chat'
     """
     api_key = hidden(api_key)
-    options = {"model": model, "api": api, "base_url": base_url, "timeout": timeout, "schema": schema, **sampling}
+    options = {
+        "model": model,
+        "api": api,
+        "base_url": base_url,
+        "timeout": timeout,
+        "schema": schema,
+        "extra_body": extra_body,
+        **sampling,
+    }
     opened, keep_turn = _opened(prompt, messages, system, chat, api_key, options)
     with told("stopped by you; what came is kept."), opened:
 

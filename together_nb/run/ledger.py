@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from together_nb.base.fork import after_fork
 from together_nb.base.wording import dollars
 from together_nb.errors import InputError
-from together_nb.values.documented import documented
 from together_nb.wire import transport
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ class BudgetError(InputError):
     """The session has spent its budget. Nothing was sent."""
 
 
-@documented()
 @dataclass(frozen=True)
 class Spent:
     """What one model was asked for.
@@ -47,7 +45,8 @@ class Spent:
 
     Attributes
     ----------
-    {properties}
+    cost_told : str
+        The cost in words, in US dollars: ``$0.12``, ``at least $0.12``, ``unknown``.
     """
 
     model: str = ""
@@ -95,13 +94,17 @@ class Spent:
         return f"at least {dollars(self.cost)}" if self.uncounted and self.cost else dollars(self.cost)
 
 
-@documented()
 class Ledger:
     """Every call of the session, by model. Any thread may note one.
 
     Attributes
     ----------
-    {properties}
+    rows : list of Spent
+        A row for each model, in the order of the first calls.
+    spent : float
+        US dollars that are known to have been spent: a lower bound where `complete` is False.
+    complete : bool
+        Whether all calls have been counted and have a price.
 
     Examples
     --------

@@ -26,13 +26,13 @@ from together_nb.run.ledger import check_budget
 from together_nb.run.stream import CompletionStream
 from together_nb.values.model_list import Catalog
 from together_nb.values.parameters import AUTO
-from together_nb.values.request import CompletionRequest
+from together_nb.values.request import CompletionRequest, checked_extra
 from together_nb.values.schema import schema_of
 from together_nb.wire import transport
 from together_nb.wire.endpoint import Endpoint, catalog, known_catalog, may_be_asked_unseen, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from together_nb.config.settings import Settings
     from together_nb.values.model_list import Model
@@ -53,6 +53,7 @@ def open_stream(
     api_key: str | None = None,
     timeout: float | None = None,
     schema: Any = None,
+    extra_body: Mapping[str, Any] | None = None,
     filled: tuple[str, ...] = (),
     chosen: Settings = settings,
     offline: bool = False,
@@ -81,6 +82,7 @@ def open_stream(
         messages=messages,
         sampling=chosen.sampling.updated(sampling),
         schema=None if schema is None else schema_of(schema),
+        extra_body=None if extra_body is None else checked_extra(extra_body),
     )
     return open_request(
         request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen, offline=offline

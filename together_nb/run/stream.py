@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from together_nb.run.reader import Reader
-from together_nb.values.documented import documented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from together_nb.wire.wiretap import Wiretap
 
 
-@documented()
 class CompletionStream:
     """A completion as it arrives: a context manager and an iterator of `Chunk`. `stream` makes one.
 
@@ -44,7 +42,26 @@ class CompletionStream:
         What is asked.
     payload : dict
         The body of the HTTP request, as JSON has it.
-    {properties}
+    cancelled : bool
+        Whether it was stopped by `cancel`.
+    wait : Wait or None
+        The pause before the request is sent again, while it lasts.
+    begun : bool
+        Whether anything of an answer has come, so that it is not to be asked for again.
+    answered : bool
+        Whether the server has begun to answer.
+    chunks : int
+        How many pieces of text or thinking have come; most servers send a token in each.
+    seconds : float
+        Seconds since the request was sent, up to its end; 0 before it is.
+    first_token : float or None
+        Seconds from the request to the first piece of text or thinking; None before it.
+    completion : Completion
+        What has come so far.
+    wiretap : Wiretap or None
+        What keeps the last lines of the reply as they come, if anything does. Set it before the first chunk is read.
+    watched : bool
+        Whether each chunk is wanted as soon as it has come. Set it before the first chunk is read.
 
     Raises
     ------

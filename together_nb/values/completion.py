@@ -14,7 +14,6 @@ from together_nb.base.wording import dollars
 from together_nb.errors import InputError
 from together_nb.values import hooks
 from together_nb.values.chunk import Choice, Timings, Token, Usage
-from together_nb.values.documented import documented
 from together_nb.values.parameters import AUTO, SamplingParams
 from together_nb.values.reading import (
     AMOUNT,
@@ -39,7 +38,6 @@ LENGTH = "length"
 _FINISHED_WELL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "", None})
 
 
-@documented()
 @dataclass
 class Completion:
     """An answer, whole or as far as it came. It shows itself in a notebook; `str` of it is its text.
@@ -75,7 +73,42 @@ class Completion:
 
     Attributes
     ----------
-    {properties}
+    api : str
+        How it was asked for: ``chat``, ``completions`` or ``inference``.
+    asked : str
+        The prompt; of a conversation, what was said last.
+    text : str
+        Text of the first choice.
+    reasoning : str
+        Thinking of the first choice.
+    finish_reason : str or None
+        Why the first choice ended, as the server says it (``stop``, ``eos``, ``length``); None where it was cut off.
+    tokens : list of Token
+        Tokens of the first choice, where log-probabilities were asked for.
+    mean_logprob : float or None
+        Mean log-probability (natural) of the first choice's tokens; None where none is known.
+    perplexity : float or None
+        Perplexity of the first choice: e to the mean negative log-probability; None where none is known.
+    truncated : bool
+        Whether it ended because `max_tokens` or the context was full.
+    came_to_nothing : bool
+        Whether it was stopped or failed before any of it came: what was there before is worth more.
+    tokens_per_second : float or None
+        Tokens a second from the first token on, by the server's count; None where it did not count.
+    cost : float or None
+        US dollars, from the server's count and the price list; None where either is unknown.
+    cost_told : str
+        The cost in words, in US dollars; "" where the model has no price, or costs nothing.
+
+        A stopped answer's count is that of what had been counted, so that its cost is a lower bound.
+    cut_short : bool
+        Whether it was stopped or lost, so that the server may have counted more than it told.
+    parsed : object
+        What the text comes to where a schema was given: JSON, or an instance of the pydantic model; else None.
+    unparsed : str
+        Why there is nothing in `parsed`, in a sentence or two; "" where there is, or no schema was given.
+    ending : str
+        Why it ended if not by itself, in words; "" otherwise.
 
     Examples
     --------

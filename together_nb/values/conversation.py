@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.values import hooks
 from together_nb.values.completion import Completion, read_completion
-from together_nb.values.documented import documented
 from together_nb.values.reading import UnfitError, dataclass_reader, each_in, expect, field_of, reader, told_to_users
 from together_nb.values.shared_messages import thinned, whole
 
@@ -25,7 +24,6 @@ _VERSION = 2  # of what `to_dict` gives; in 1 each answer had all its messages
 _KIND = "conversation"
 
 
-@documented()
 @dataclass(frozen=True)
 class Turn:
     """A prompt and its answer.
@@ -43,7 +41,10 @@ class Turn:
 
     Attributes
     ----------
-    {properties}
+    answer : str
+        The text of the answer, as far as it came.
+    mark : str
+        What is to be known of it before one relies on it: ``stopped by you``, ``connection lost``, …; "" if nothing.
     """
 
     prompt: str
@@ -102,7 +103,6 @@ class Turn:
             return turn
 
 
-@documented()
 @dataclass
 class Conversation:
     """Turns, oldest first. ``conversation[2]`` is one, ``conversation[:2]`` a conversation of the first two.
@@ -116,7 +116,10 @@ class Conversation:
 
     Attributes
     ----------
-    {properties}
+    system : str or None
+        The system prompt that holds for the next turn: the last that was given.
+    messages : list of dict
+        What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them.
 
     Examples
     --------

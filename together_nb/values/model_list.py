@@ -8,13 +8,11 @@ from typing import Any
 
 from together_nb.base.escape import without_surrogates
 from together_nb.base.suggest import suggestion
-from together_nb.values.documented import documented
 
 _CONTINUES_TEXT = frozenset({"language", "code"})
 _TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
 
 
-@documented()
 @dataclass(frozen=True)
 class Model:
     """A model that a server offers, as told by ``GET /v1/models``.
@@ -36,7 +34,10 @@ class Model:
 
     Attributes
     ----------
-    {properties}
+    api : str
+        How ``auto`` asks it: ``completions`` where its type is ``language`` or ``code``, else ``chat``.
+    writes_text : bool
+        Whether it answers in text, not in images, sound or vectors.
 
     Examples
     --------

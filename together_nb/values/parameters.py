@@ -13,7 +13,6 @@ import json
 import math
 import operator
 from dataclasses import dataclass, field, fields
-from inspect import cleandoc
 from typing import Any, get_args, get_type_hints
 
 from together_nb.base.suggest import suggestion
@@ -258,7 +257,51 @@ class SamplingParams:
 
     Parameters
     ----------
-    {sampling}
+    max_tokens : int or None
+        The most tokens to generate.
+        A whole number of at least 1.
+    temperature : float or None
+        How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
+        A number of at least 0.
+    top_p : float or None
+        Choose among the likeliest tokens that together have this probability.
+        A number from 0 to 1.
+    top_k : int or None
+        Choose among this many likeliest tokens.
+        A whole number.
+    min_p : float or None
+        Drop tokens less likely than this share of the likeliest one's probability.
+        A number from 0 to 1.
+    repetition_penalty : float or None
+        Over 1 makes tokens that already occurred less likely.
+        A number over 0.
+    presence_penalty : float or None
+        Over 0 makes tokens that the answer already used less likely, however often.
+        A number.
+    frequency_penalty : float or None
+        Over 0 makes tokens less likely the more often the answer used them.
+        A number.
+    stop : list of str or None
+        End the answer before this text; may be given several times.
+        A text or a list of texts.
+    seed : int or None
+        The same seed and request give the same answer, as far as the server can.
+        A whole number.
+    logprobs : int or None
+        Return each token's log-probability and this many alternatives.
+        A whole number from 0 to 20.
+    n : int or None
+        How many answers to generate.
+        A whole number from 1 to 128.
+    echo : bool or None
+        Return the prompt too, in front of the answer.
+        True or False.
+    logit_bias : dict of str to float or None
+        Add to the logit of single tokens: a JSON object of token id to bias.
+        A JSON object.
+    reasoning_effort : str or None
+        How long a reasoning model may think.
+        One of low, medium, high. For the chat API alone.
 
     Raises
     ------
@@ -267,7 +310,7 @@ class SamplingParams:
 
     Notes
     -----
-    Names and types are those of {source}.
+    Names and types are those of togethercomputer/openapi, openapi.yaml (2026-04).
     So are the bounds, where the API enforces any; the others are those outside which a value has no meaning.
 
     Examples
@@ -396,16 +439,3 @@ def _parameters() -> dict[str, Parameter]:
 
 PARAMETERS: dict[str, Parameter] = _parameters()
 """Every parameter by its name, in the order of declaration."""
-
-
-def listed(indent: str = "") -> str:
-    """All parameters as a docstring lists them, each line but the first indented."""
-    return "\n".join(parameter.entry for parameter in PARAMETERS.values()).replace("\n", f"\n{indent}")
-
-
-# Under `python -OO` there is nothing to be filled in.
-SamplingParams.__doc__ = (
-    cleandoc(SamplingParams.__doc__ or "")
-    .replace("{sampling}", listed())
-    .replace("{source}", " and ".join(dict.fromkeys(parameter.source for parameter in PARAMETERS.values())))
-)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from together_nb.errors import InputError
 from together_nb.values.parameters import AUTO, SamplingParams
 from together_nb.values.reading import each_in, reader
 from together_nb.values.schema import Schema
@@ -30,6 +33,8 @@ class CompletionRequest:
         The sampling parameters that are set.
     schema : Schema or None
         The form that the answer is asked to have.
+    extra_body : dict or None
+        What is sent beside all that, by name.
 
     Examples
     --------
@@ -45,6 +50,7 @@ class CompletionRequest:
     messages: tuple[dict[str, Any], ...] | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     schema: Schema | None = None
+    extra_body: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form without what is unset.
@@ -63,6 +69,8 @@ class CompletionRequest:
             out["system"] = self.system
         if self.schema is not None:
             out["schema"] = self.schema.to_dict()
+        if self.extra_body is not None:
+            out["extra_body"] = self.extra_body
         return out | {"sampling": self.sampling.to_dict()}
 
     @classmethod
@@ -97,7 +105,25 @@ class CompletionRequest:
             messages=None if messages is None else tuple(messages),
             sampling=SamplingParams.from_dict(values["sampling"]),
             schema=None if schema is None else Schema(**schema),
+            extra_body=values.get("extra_body"),
         )
+
+
+def checked_extra(extra: Any) -> dict[str, Any]:
+    """What is to be sent beside the rest of a request, as JSON has it.
+
+    Raises
+    ------
+    InputError
+        It is no dict of names, or JSON cannot carry it.
+    """
+    looks = 'It looks like {"top_a": 0.2}.'
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise InputError(f"extra_body must be a dict with names as keys, not {type(extra).__name__}.", looks)
+    try:
+        return dict(json.loads(json.dumps(dict(extra), allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"extra_body cannot be written as JSON: {error}.", looks) from None
 
 
 def read_messages(values: Any) -> Any:

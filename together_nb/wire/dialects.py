@@ -87,7 +87,14 @@ class Dialect:
                     f"A schema cannot be sent to the {self.name} API.", "Add --api chat, or leave the schema out."
                 )
             body["response_format"] = request.schema.response_format
-        return body | sampling | {self.streaming: True}
+        body |= sampling | {self.streaming: True}
+        extra = request.extra_body or {}
+        if taken := [name for name in extra if name in body]:
+            raise InputError(
+                f"extra_body names what the request has already: {', '.join(taken)}.",
+                "Leave it out, or set it with its own option or keyword.",
+            )
+        return body | extra
 
     def chunks(self, payload: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of one payload, of a stream or of a reply that came in one piece.
