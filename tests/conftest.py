@@ -15,7 +15,7 @@ from together_nb.config import environment
 from together_nb.config.settings import settings
 from together_nb.magic import next_cell
 from together_nb.recording import control
-from together_nb.run import conversations, history, resolve
+from together_nb.run import chats, history, resolve
 from together_nb.run.ledger import ledger
 from together_nb.wire import endpoint
 
@@ -53,11 +53,11 @@ def forget():
     control.stop()
     history.history.clear()
     history.unanswered.clear()
-    endpoint._catalogs.clear()
+    endpoint._model_lists.clear()
     endpoint._visited.clear()
     resolve._asked_for_prices.clear()
     ledger.clear()
-    conversations.conversations.clear()
+    chats.conversations.clear()
     next_cell._offered.clear()
 
 

@@ -103,7 +103,7 @@ SAMPLING = "".join(map(entry, PARAMETERS.values()))
 
 def traits() -> Iterator[str]:
     """Of each setting what a docstring says of it."""
-    kinds = {"Unicode": "str", "_Number": "float", "_Whole": "int"}
+    kinds = {"Unicode": "str", "_NumberTrait": "float", "_WholeTrait": "int"}
     for name, trait in vars(settings.Settings).items():
         if isinstance(trait, TraitType):
             kind = kinds[type(trait).__name__] + " or None" * trait.allow_none

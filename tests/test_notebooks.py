@@ -11,7 +11,7 @@ from nbformat import v4
 
 from tests.kernels import WIDGET
 from tests.notebooks import MODEL_LINE, cleaned, lessons, ran, read, text_of, with_a_key
-from together_nb.config.servers import DEFAULT_BASE_URL
+from together_nb.config.addresses import DEFAULT_BASE_URL
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.local.server import LocalServer
 

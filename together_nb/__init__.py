@@ -82,13 +82,13 @@ if TYPE_CHECKING:
     from together_nb.panel import Panel
     from together_nb.recording import record, replay
     from together_nb.run.background import BackgroundRun
+    from together_nb.run.chats import conversations
     from together_nb.run.complete import complete, stream
     from together_nb.run.continuation import continue_from
-    from together_nb.run.conversations import conversations
     from together_nb.run.history import history
+    from together_nb.run.history_file import load, save
     from together_nb.run.ledger import ledger
     from together_nb.run.resolve import models
-    from together_nb.run.saved_history import load, save
     from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Choice, Chunk, Token, Usage
     from together_nb.values.completion import Completion
@@ -151,15 +151,15 @@ _HOME = {
     "compare": "batch.comparison",
     "complete": "run.complete",
     "continue_from": "run.continuation",
-    "conversations": "run.conversations",
+    "conversations": "run.chats",
     "history": "run.history",
     "ledger": "run.ledger",
-    "load": "run.saved_history",
+    "load": "run.history_file",
     "map_prompts": "batch.prompts",
     "models": "run.resolve",
     "record": "recording",
     "replay": "recording",
-    "save": "run.saved_history",
+    "save": "run.history_file",
     "settings": "config.settings",
     "stream": "run.complete",
 }
@@ -175,7 +175,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
 def _load_hooks() -> None:
     """Import what draws values and keeps them in files."""
-    from together_nb.render import answers, conversations  # noqa: F401
+    from together_nb.render import answers, turns  # noqa: F401
     from together_nb.storage import conversation_file  # noqa: F401
 
 

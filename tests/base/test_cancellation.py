@@ -4,8 +4,8 @@ import threading
 
 from tests.servers import PATIENCE, ScriptedServer, silent
 from together_nb import stream
-from together_nb.base.cancellation import Scope, joins
-from together_nb.wire.retry import Wait, told_to
+from together_nb.base.cancellation import CancelScope, cancel_with_scope
+from together_nb.wire.retry import Wait, listen_to_waits
 
 
 class Work:
@@ -16,36 +16,36 @@ class Work:
 
 
 def test_ending_a_scope_ends_all_that_joined_within_it_and_what_joins_later_at_once_and_nothing_around_it():
-    inner, outer = Scope(), Scope()
+    inner, outer = CancelScope(), CancelScope()
     alone, around, one, other, after, late = works = [Work() for _ in range(6)]
-    joins(alone)
+    cancel_with_scope(alone)
     with outer:
-        joins(around)
+        cancel_with_scope(around)
         with inner:
-            joins(one)
-            joins(other)
-        joins(after)
+            cancel_with_scope(one)
+            cancel_with_scope(other)
+        cancel_with_scope(after)
     assert not inner.cancelled
     inner.cancel()
     assert inner.cancelled
     with inner:
-        joins(late)
-    joins(alone)
+        cancel_with_scope(late)
+    cancel_with_scope(alone)
     assert [work.cancelled for work in works] == [0, 0, 1, 1, 0, 1]
     outer.cancel()
     assert [work.cancelled for work in works] == [0, 1, 2, 2, 1, 2]
 
 
 def test_a_wait_in_a_scope_that_was_ended_is_neither_told_nor_waited_for():
-    scope, notices = Scope(), []
+    scope, notices = CancelScope(), []
     scope.cancel()
-    with scope, told_to(notices.append):
+    with scope, listen_to_waits(notices.append):
         assert not Wait("busy", 60).sit_out()
     assert notices == []
 
 
 def test_a_stream_that_is_opened_within_ends_with_it():
-    with ScriptedServer(silent()) as server, Scope() as scope:
+    with ScriptedServer(silent()) as server, CancelScope() as scope:
         chunks = stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
         reader = threading.Thread(target=lambda: list(chunks))
         reader.start()

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from together_nb.base.cancellation import joins
-from together_nb.base.interrupts import interruptible, put_off, told
+from together_nb.base.cancellation import cancel_with_scope
+from together_nb.base.interrupts import call_interruptibly, defer_interrupts, interrupt_message
 
 
 def ctrl_c():
@@ -21,13 +21,13 @@ def in_a_thread(call):
 
 def test_a_ctrl_c_within_is_seen_by_inner_blocks_too_and_raised_once_at_the_end_of_each():
     seen, before = [], signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), put_off() as outer:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), defer_interrupts() as outer:  # noqa: PT012
         assert signal.getsignal(signal.SIGINT) is not before
         seen.append(bool(outer))
         ctrl_c()
         ctrl_c()
         seen.append(bool(outer))
-        with put_off() as inner:
+        with defer_interrupts() as inner:
             seen.append(bool(inner))
         seen.append("not reached")
     assert seen == [False, True, True]
@@ -35,7 +35,7 @@ def test_a_ctrl_c_within_is_seen_by_inner_blocks_too_and_raised_once_at_the_end_
 
 
 def test_an_error_of_the_block_is_not_hidden_by_a_ctrl_c():
-    with pytest.raises(ValueError, match="mine"), put_off():  # noqa: PT012
+    with pytest.raises(ValueError, match="mine"), defer_interrupts():  # noqa: PT012
         ctrl_c()
         raise ValueError("mine")
 
@@ -44,29 +44,29 @@ def test_another_thread_is_left_alone_and_ctrl_c_that_is_ignored_stays_so():
     usual = signal.getsignal(signal.SIGINT)
 
     def handler_within():
-        with put_off():
+        with defer_interrupts():
             return signal.getsignal(signal.SIGINT)
 
     assert in_a_thread(handler_within) is usual
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with put_off():
+        with defer_interrupts():
             ctrl_c()
     finally:
         signal.signal(signal.SIGINT, usual)
 
 
 def test_the_innermost_words_are_told():
-    with pytest.raises(KeyboardInterrupt) as caught, told("outer"), told("inner"):
+    with pytest.raises(KeyboardInterrupt) as caught, interrupt_message("outer"), interrupt_message("inner"):
         raise KeyboardInterrupt
     assert caught.value._render_traceback_() == ["KeyboardInterrupt: inner"]
 
 
 def test_what_is_asked_interruptibly_is_returned_and_its_error_raised():
-    assert interruptible(threading.current_thread) is not threading.main_thread()
-    assert in_a_thread(lambda: interruptible(threading.current_thread) is threading.current_thread())
+    assert call_interruptibly(threading.current_thread) is not threading.main_thread()
+    assert in_a_thread(lambda: call_interruptibly(threading.current_thread) is threading.current_thread())
     with pytest.raises(ValueError, match="mine"):
-        interruptible(lambda: int("mine"))
+        call_interruptibly(lambda: int("mine"))
 
 
 def test_ctrl_c_ends_what_was_begun_interruptibly():
@@ -76,13 +76,13 @@ def test_ctrl_c_ends_what_was_begun_interruptibly():
     work, threads = Work(), []
 
     def ask():
-        joins(work)
+        cancel_with_scope(work)
         threads.append(threading.current_thread())
         ctrl_c()
         work.wait(20)
 
     with pytest.raises(KeyboardInterrupt):
-        interruptible(ask)
+        call_interruptibly(ask)
     assert work.is_set()
     threads[0].join(20)
     assert not threads[0].is_alive()

@@ -12,8 +12,8 @@ from together_nb import history, settings
 from together_nb.batch.comparison import compare
 from together_nb.errors import APIStatusError, AuthenticationError, ConnectionLostError, InputError
 from together_nb.run import driver
-from together_nb.run.columns import run_side_by_side
 from together_nb.run.driver import SilentView
+from together_nb.run.parallel import run_side_by_side
 from together_nb.run.resolve import open_stream
 
 
@@ -48,7 +48,7 @@ class Column(SilentView):
         self.columns.most = max(self.columns.most, len(self.columns.begun - set(self.columns.ended)))
 
     def write(self, chunks):
-        self.columns.drawn = max(self.columns.drawn, len(driver.drawn))
+        self.columns.drawn = max(self.columns.drawn, len(driver.active))
         self.text += "".join(chunk.text for chunk in chunks)
 
     def finish(self, completion, error):
@@ -59,7 +59,7 @@ class Column(SilentView):
 @pytest.fixture
 def columns():
     yield Columns()
-    assert driver.drawn == set()
+    assert driver.active == set()
 
 
 def streams(server, number):

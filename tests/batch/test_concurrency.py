@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from together_nb.batch.concurrency import Pace
+from together_nb.batch.concurrency import Concurrency
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def refuse(pace, clock, seconds):
 
 
 def test_a_refusal_closes_the_gate_for_all_until_the_longest_wait_is_over(clock):
-    pace = Pace(8, clock)
+    pace = Concurrency(8, clock)
     assert [pace.has_room(under_way) for under_way in (0, 7, 8, 9)] == [True, True, False, False]
     begun = pace.begun()
     for seconds, closed in ((7, 7), (2, 7), (9, 9)):
@@ -34,7 +34,7 @@ def test_a_refusal_closes_the_gate_for_all_until_the_longest_wait_is_over(clock)
 
 
 def test_refusals_of_what_was_under_way_together_halve_once_however_late_they_come(clock):
-    pace = Pace(8, clock)
+    pace = Concurrency(8, clock)
     begun = [pace.begun() for _ in range(8)]
     clock.now += 1
     for one in begun[1:]:
@@ -45,7 +45,7 @@ def test_refusals_of_what_was_under_way_together_halve_once_however_late_they_co
 
 
 def test_each_further_refusal_halves_again_down_to_one(clock):
-    pace = Pace(8, clock)
+    pace = Concurrency(8, clock)
     for at_once in (4, 2, 1, 1, 1):
         refuse(pace, clock, 0.5)
         assert pace.at_once == at_once
@@ -54,7 +54,7 @@ def test_each_further_refusal_halves_again_down_to_one(clock):
 
 
 def test_it_grows_by_one_after_as_many_successes_as_are_at_once(clock):
-    pace = Pace(8, clock)
+    pace = Concurrency(8, clock)
     refuse(pace, clock, 1)
     clock.now += 1
     seen = []
@@ -65,7 +65,7 @@ def test_it_grows_by_one_after_as_many_successes_as_are_at_once(clock):
 
 
 def test_successes_of_before_a_refusal_count_for_nothing(clock):
-    pace = Pace(8, clock)
+    pace = Concurrency(8, clock)
     before = pace.begun()
     refuse(pace, clock, 0)
     for _ in range(5):

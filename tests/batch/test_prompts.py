@@ -17,7 +17,7 @@ import pytest
 from tests.kernels import WIDGET
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, eventually, replies, silent
 from together_nb import history
-from together_nb.batch.concurrency import Pace
+from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.prompts import map_prompts
 from together_nb.batch.results import NotRunError
 from together_nb.batch.scheduler import Threads
@@ -269,7 +269,7 @@ def test_a_refusal_slows_all_down_together(monkeypatch):
     """Eight at once are refused: that halves once, and none begins before the wait is over."""
     seen = []
 
-    class Watched(Pace):
+    class Watched(Concurrency):
         def refused(self, begun, seconds):
             super().refused(begun, seconds)
             seen.append(self.at_once)
@@ -278,7 +278,7 @@ def test_a_refusal_slows_all_down_together(monkeypatch):
             seen.append("begun while closed" if self.closed else "begun")
             return super().begun()
 
-    monkeypatch.setattr("together_nb.batch.scheduler.Pace", Watched)
+    monkeypatch.setattr("together_nb.batch.scheduler.Concurrency", Watched)
     settings.max_retries = 4
     refusals, together = iter(range(8)), threading.Barrier(8)
 

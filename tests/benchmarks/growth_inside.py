@@ -83,7 +83,7 @@ def turn_and_bare() -> dict[str, float]:
     import requests
 
     from together_nb import conversations, history, settings
-    from together_nb.run.conversations import next_turn
+    from together_nb.run.chats import next_turn
 
     body = next_turn(conversations[_TALK][:], _PROMPT)[0].payload
     ours = _asked(chat=conversations[_TALK][:])

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 from traitlets import TraitError
 
+from together_nb.config.addresses import server_root
 from together_nb.config.keys import Key
-from together_nb.config.servers import server_root
 from together_nb.config.settings import settings
 from together_nb.errors import InputError
 

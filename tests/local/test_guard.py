@@ -27,7 +27,7 @@ from together_nb.errors import InputError
 from together_nb.local import connection as wire
 from together_nb.local import server as server_module
 from together_nb.local.effort import Effort
-from together_nb.local.forms import Grammar
+from together_nb.local.grammar import Grammar
 from together_nb.local.handler import MAX_BODY
 from together_nb.local.ngram import NgramModel, default_model
 from together_nb.local.patterns import Matcher

@@ -14,7 +14,7 @@ from together_nb.local import ngram
 from together_nb.local.ngram import END_OF_TEXT, KAPPA, default_model, train
 from together_nb.local.sampler import Chooser
 from together_nb.local.stopping import StopFilter
-from together_nb.local.tokens import END_ID, UNKNOWN, Candidates, Generated, tokenize
+from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Generated, tokenize
 from together_nb.values.parameters import SamplingParams
 
 CATS = ["The cat sat. The cat ran. The dog sat.", "The cat sat on the mat."]

@@ -22,7 +22,7 @@ from tests.declared import bad, good
 from together_nb.local import server as server_module
 from together_nb.local.__main__ import main
 from together_nb.local.ngram import train
-from together_nb.local.request import _HONOURED
+from together_nb.local.request_body import _HONOURED
 from together_nb.local.server import LocalServer, running_server
 from together_nb.values.parameters import PARAMETERS
 

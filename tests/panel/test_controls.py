@@ -16,7 +16,7 @@ from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.panel.elements import within
 from together_nb.panel.key_filter import TOLD
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.values.parameters import PARAMETERS
 
 pytestmark = pytest.mark.timeout(120)

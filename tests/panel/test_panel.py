@@ -24,7 +24,7 @@ from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, si
 from together_nb import Panel, complete, history, settings
 from together_nb.panel import panel as panel_module
 from together_nb.panel.elements import within
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.run.background import BackgroundRun
 from together_nb.views import layouts
 

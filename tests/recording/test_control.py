@@ -26,7 +26,7 @@ from together_nb.recording.player import Replay
 from together_nb.recording.recorder import _decoded
 from together_nb.run.history import history
 from together_nb.run.ledger import ledger
-from together_nb.run.resolve import standing
+from together_nb.run.resolve import defaults
 from together_nb.storage.redact import without_key
 from together_nb.wire import retry, transport
 
@@ -297,7 +297,7 @@ def test_a_request_without_a_model_goes_to_that_of_the_recording_or_of_its_first
     write(tape, replace(YES, payload={**CHAT, "model": "a/b"}), YES, model=head)
     replay(tape)
     assert complete("Hi", api="chat").request.model == model
-    assert standing() == (model, f"a replay of 2026-11-26 at full speed, {tape}")
+    assert defaults() == (model, f"a replay of 2026-11-26 at full speed, {tape}")
 
 
 def test_the_list_and_its_prices_come_from_the_recording_and_cost_nothing_now(tape):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from together_nb.base.escape import visible
 from together_nb.render.token_html import LEAST_LISTED, LISTED, SHADED
-from together_nb.render.token_text import in_place_of
+from together_nb.render.token_text import token_line
 from together_nb.values.chunk import Choice, Chunk, Token
 from together_nb.values.completion import Completion
 from together_nb.values.likelihood import aligned, least_likely, mean_logprob, perplexity
@@ -73,8 +73,8 @@ def test_the_least_likely_are_first_and_say_what_else_there_was():
     tokens = [token(" ox", 0.9), token(" cat", 0.25), token(" elk", 0.01)]
     least = least_likely([*tokens, Token("?", None)], 2)
     told = ["“␣elk” 1.0 % instead of “␣dog” 50.0 %", "“␣cat” 25.0 % instead of “␣dog” 50.0 %"]
-    assert [in_place_of(one) for one in least] == told
-    assert in_place_of(token("x", 0.5, ())) == "“x” 50.0 %"
+    assert [token_line(one) for one in least] == told
+    assert token_line(token("x", 0.5, ())) == "“x” 50.0 %"
 
 
 @pytest.mark.parametrize(

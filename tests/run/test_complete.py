@@ -14,7 +14,7 @@ from together_nb.config.settings import DEFAULT_MODEL, settings
 from together_nb.errors import InputError, MissingKeyError
 from together_nb.local.server import LocalServer, running_server
 from together_nb.run.driver import SilentView, run
-from together_nb.run.resolve import LOCAL_NOTE, resolved, standing
+from together_nb.run.resolve import LOCAL_NOTE, defaults, resolve
 from together_nb.values.chunk import Usage
 from together_nb.values.request import CompletionRequest
 
@@ -113,10 +113,10 @@ def test_the_embedded_engine_answers_without_a_key_and_is_sent_its_own_alone():
     assert answer.usage.completion_tokens == 4
     assert (answer.api, answer.note) == ("completions", LOCAL_NOTE)
     settings.api_key = KEY
-    _, endpoint = resolved(CompletionRequest("Tell", model="local/ngram"))
+    _, endpoint = resolve(CompletionRequest("Tell", model="local/ngram"))
     assert endpoint.root.startswith("http://127.0.0.1:")
     assert endpoint.key.reveal() == running_server().api_key != KEY
-    request, endpoint = resolved(CompletionRequest("Tell", api="chat"))
+    request, endpoint = resolve(CompletionRequest("Tell", api="chat"))
     assert (request.model, endpoint.root) == (DEFAULT_MODEL, "https://api.together.xyz")
 
 
@@ -126,9 +126,9 @@ def test_the_embedded_model_answers_though_another_server_is_in_use_or_is_gone(s
     for _ in range(2):
         answer = complete("Once", model="local/ngram", max_tokens=2)
         assert (answer.model, answer.note) == ("local/ngram", LOCAL_NOTE)
-    assert standing(settings)[0] == ONLY_ONE
+    assert defaults(settings)[0] == ONLY_ONE
     settings.model = "local/ngram"
-    assert standing(settings) == EMBEDDED
+    assert defaults(settings) == EMBEDDED
     assert (len(server.requests), server.lists) == (0, 1)
     named = stream("Once", model="local/ngram", api="chat", base_url=server.base_url)  # then that one is meant
     assert named.endpoint.root == server.base_url
@@ -142,7 +142,7 @@ def test_a_server_that_has_the_embedded_model_is_asked_for_it():
         settings.base_url = server.base_url
         assert stream("Once", model="local/ngram").endpoint.root == server.base_url
         settings.model = "local/ngram"
-        assert standing(settings) == ("local/ngram", server.base_url)
+        assert defaults(settings) == ("local/ngram", server.base_url)
 
 
 def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_it(server):
@@ -189,13 +189,13 @@ def test_models_are_the_servers_that_match_and_it_is_asked_for_them_once(server)
 
 
 def test_standing_tells_where_a_request_would_go_and_asks_nobody(server, environ):
-    assert standing() == EMBEDDED
+    assert defaults() == EMBEDDED
     settings.api_key = KEY
-    assert standing() == (DEFAULT_MODEL, "https://api.together.xyz")
+    assert defaults() == (DEFAULT_MODEL, "https://api.together.xyz")
     environ(TOGETHER_BASE_URL=server.base_url)
-    assert standing() == (ONLY_ONE, server.base_url)
+    assert defaults() == (ONLY_ONE, server.base_url)
     environ(TOGETHER_MODEL="a/model")
-    assert standing() == ("a/model", server.base_url)
+    assert defaults() == ("a/model", server.base_url)
     assert server.connections == 0
 
 

@@ -11,7 +11,7 @@ from together_nb import complete, continue_from, conversations, history, stream
 from together_nb.config.settings import LOCAL_MODEL, settings
 from together_nb.errors import APIConnectionError, APIStatusError, ConnectionLostError, InputError
 from together_nb.run import driver
-from together_nb.run.continuation import can_go_on, continuation, joined
+from together_nb.run.continuation import can_continue, continuation_request, join_parts
 from together_nb.run.driver import SilentView
 from together_nb.values.chunk import Choice, Timings, Token, Usage
 from together_nb.values.completion import Completion
@@ -30,7 +30,7 @@ def part(text="Once upon", finish="length", *, api="chat", prompt="Tell me", sys
 
 
 def asked(completion):
-    return continuation(completion, DIALECTS[completion.api])
+    return continuation_request(completion, DIALECTS[completion.api])
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def asked(completion):
 )
 def test_an_answer_that_was_cut_can_go_on_and_one_that_ended_cannot(finish, facts, can):
     completion = replace(part(finish=finish), **facts)
-    assert can_go_on(completion) is can
+    assert can_continue(completion) is can
     completion.choices[0] = Choice(0, "", "Hmm", finish)  # thinking alone is no text to go on from
-    assert not can_go_on(completion)
+    assert not can_continue(completion)
 
 
 @pytest.mark.parametrize(("text", "can"), [("Tell", False), ("Tell me", False), ("Tell me, O", True)])
 def test_the_prompt_that_is_echoed_is_no_answer_to_go_on_from(text, can):
-    assert can_go_on(part(text, api="completions", echo=True)) is can
+    assert can_continue(part(text, api="completions", echo=True)) is can
 
 
 @pytest.mark.parametrize("api", ["completions", "inference"])
@@ -110,7 +110,7 @@ def parts():
 
 def test_both_parts_are_one_answer_to_the_first_request_and_what_one_lacks_is_of_the_other_or_unknown():
     before, after = parts()
-    whole = joined(before, after)
+    whole = join_parts(before, after)
     assert whole == replace(
         after,
         request=before.request,
@@ -122,8 +122,12 @@ def test_both_parts_are_one_answer_to_the_first_request_and_what_one_lacks_is_of
     )
     assert before.text == "Once"
     assert len(before.tokens) == len(after.tokens) == 1
-    assert joined(replace(before, usage=None), after).usage is joined(before, replace(after, usage=None)).usage is None
-    assert joined(replace(before, timings=Timings(None, 1.0)), after).timings == Timings(0.5, 3.0)
+    assert (
+        join_parts(replace(before, usage=None), after).usage
+        is join_parts(before, replace(after, usage=None)).usage
+        is None
+    )
+    assert join_parts(replace(before, timings=Timings(None, 1.0)), after).timings == Timings(0.5, 3.0)
 
 
 @pytest.mark.parametrize("facts", [{"cancelled": True}, {"error": "connection lost"}], ids=["stopped", "lost"])
@@ -131,14 +135,14 @@ def test_it_ends_as_the_second_part_did_and_can_go_on_again(facts):
     before, end = parts()
     before.cancelled, before.error = True, "connection lost"
     after = Completion(asked(before), timings=Timings(None, 0.5), **facts)
-    whole = joined(before, after)
+    whole = join_parts(before, after)
     assert (whole.text, whole.finish_reason, whole.ending) == ("Once", None, after.ending)
     assert (whole.model, whole.id) == ("test/m-1", "one")
-    assert can_go_on(whole)
+    assert can_continue(whole)
     assert asked(whole) == asked(before)
-    whole = joined(before, end)
+    whole = join_parts(before, end)
     assert whole.ending == ""
-    assert not can_go_on(whole)
+    assert not can_continue(whole)
 
 
 # In Python
@@ -208,5 +212,5 @@ def test_what_cannot_go_on_says_why_and_no_older_answer_is_taken_for_it():
         driver.run(stream("Tell", model="m", api="chat", base_url="http://127.0.0.1:9"), SilentView())
     with pytest.raises(InputError, match="Nothing came of the last request"):
         continue_from()
-    driver.run(stream("Tell", model=LOCAL_MODEL, max_tokens=3), SilentView())
+    driver.run(stream("Tell", model=LOCAL_MODEL, max_tokens=3, temperature=0), SilentView())
     assert continue_from() is history[-1]

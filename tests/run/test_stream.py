@@ -228,7 +228,7 @@ def test_an_error_has_what_had_come_and_how_it_ended(script, kind, ending, text)
 
 @pytest.mark.parametrize("then", ["cut", "await_close"])
 def test_an_answer_that_said_why_it_ended_is_whole_though_the_connection_breaks_or_is_held(then, monkeypatch):
-    monkeypatch.setattr("together_nb.run.reader._END_SECONDS", 0.05)
+    monkeypatch.setattr("together_nb.run.attempts._END_SECONDS", 0.05)
 
     def script(exchange):
         part(exchange)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from together_nb.run.stream_thread import Pump, merged
+from together_nb.run.stream_thread import StreamThread, merge
 from together_nb.values.chunk import Chunk, Token
 
 
@@ -11,7 +11,7 @@ def test_everything_comes_through_in_order_but_chunks_without_text_and_an_error_
         yield from (Chunk("a"), Chunk(""), Chunk("", reasoning="r"), Chunk("b"))
         raise LookupError
 
-    pump = Pump(chunks())
+    pump = StreamThread(chunks())
     pump.start()
     taken = []
     while not pump.ended:
@@ -24,7 +24,7 @@ def test_everything_comes_through_in_order_but_chunks_without_text_and_an_error_
 
 @pytest.mark.parametrize("started", [True, False])
 def test_waiting_for_the_end_is_harmless_whether_it_was_started_or_not(started):
-    pump = Pump([])
+    pump = StreamThread([])
     if started:
         pump.start()
     pump.join(20)
@@ -38,7 +38,7 @@ def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
             if number < 3000:
                 yield Chunk(reasoning="thinking ")
 
-    pump = Pump(chunks())
+    pump = StreamThread(chunks())
     pump.start()
     pump.join(60)
     assert len(pump._inbox) < 6000
@@ -52,7 +52,7 @@ def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
 
 def test_merged_chunks_keep_their_order_and_their_tokens():
     tokens = Token("a", -1.0), Token("b", -2.0)
-    mine, other = merged(
+    mine, other = merge(
         [
             Chunk("", reasoning="first "), Chunk("a", tokens=tokens[:1]), Chunk("other", index=1),
             Chunk("b", tokens=tokens[1:]), Chunk("no tokens"), Chunk("", reasoning="second "),

@@ -7,7 +7,7 @@ import pytest
 from tests.servers import ScriptedServer, answers
 from together_nb import complete, conversations, history
 from together_nb.errors import InputError
-from together_nb.run.conversations import reset
+from together_nb.run.chats import reset
 from together_nb.values.chunk import Choice
 from together_nb.values.completion import Completion
 from together_nb.values.conversation import Conversation, Turn

@@ -92,7 +92,7 @@ def test_a_value_that_does_not_fit_is_refused(parameter):
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("temperature", 10**400, "1" + "0" * 36 + "…"),
+        ("temperature", 10**400, "1" + "0" * 38 + "…"),
         ("seed", 10**5000, "one of 16,610 bits"),
         ("presence_penalty", b"1", "b'1'"),
         ("stop", ["a", 1], "['a', 1]"),

@@ -8,7 +8,7 @@ import pytest
 from together_nb import Conversation, complete, conversations
 from together_nb.values.completion import Completion
 from together_nb.values.request import CompletionRequest
-from together_nb.values.shared_messages import thinned, whole
+from together_nb.values.shared_messages import restore_messages, share_messages
 
 ASK = {"role": "user", "content": "Who was Alan Turing?"}
 ANSWER = {"role": "assistant", "content": "A mathematician."}
@@ -35,26 +35,26 @@ def answered(*messages, prompt=""):
 )
 def test_each_message_is_written_once_and_what_comes_back_is_what_was_written(completions, written):
     before = copy.deepcopy(completions)
-    rows = list(thinned(completions))
+    rows = list(share_messages(completions))
     assert sum(len(row["request"].get("messages", ())) for row in rows) == written
     for copied in (json.loads(json.dumps(rows)), copy.deepcopy(rows)):
         unread = copy.deepcopy(copied)
-        assert [Completion.from_dict(row) for row in whole(copied)] == completions
+        assert [Completion.from_dict(row) for row in restore_messages(copied)] == completions
         assert copied == unread
     assert completions == before
 
 
 def test_rows_of_answers_that_go_on_from_none_are_as_ever():
     completions = [answered(ASK), answered(MORE, ANSWER), answered(prompt="Once")]
-    assert list(thinned(completions)) == [completion.to_dict() for completion in completions]
+    assert list(share_messages(completions)) == [completion.to_dict() for completion in completions]
 
 
 @pytest.mark.parametrize("after", [0, 7, -1])
 def test_a_row_that_goes_on_from_none_that_is_there_is_refused(after):
-    (row,) = thinned([answered(ASK)])
+    (row,) = share_messages([answered(ASK)])
     row["request"]["after"] = after
     with pytest.raises(ValueError, match="comes before"):
-        list(whole([row]))
+        list(restore_messages([row]))
 
 
 def test_requests_of_a_conversation_share_their_messages_and_its_file_has_each_once(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.declared import EXAMPLES
 from together_nb.errors import InputError
-from together_nb.values.variations import KEYS, MOST, combined, listed, parsed, values_of
+from together_nb.values.variations import KEYS, MOST, combinations, parse, values_from_list, values_of
 
 
 @pytest.mark.parametrize(
@@ -30,22 +30,22 @@ from together_nb.values.variations import KEYS, MOST, combined, listed, parsed, 
     ],
 )
 def test_each_value_is_a_column_in_the_order_it_was_typed(text, key, columns):
-    found = parsed([text])
+    found = parse([text])
     assert found.titles == [f"{key} = {title}" for title, _ in columns]
     assert [one.values for one in found.columns] == [{key: value} for _, value in columns]
 
 
 def test_of_several_keys_all_combinations_are_made_the_first_key_changing_slowest():
-    found = parsed(["temperature=0,1", "model=a,b", "max-tokens=5"])
+    found = parse(["temperature=0,1", "model=a,b", "max-tokens=5"])
     assert found.titles == [f"temperature = {at} · model = {model} · max_tokens = 5" for at in "01" for model in "ab"]
     assert found.columns[1].values == {"temperature": 0.0, "model": "b", "max_tokens": 5}
     assert found.across == 1
-    assert parsed(["temperature=0,1", "seed=1,2,3"]).across == 3
-    assert len(parsed(["seed=1,2,3,4,5,6,7,8", "top_k=1,2,3,4,5,6,7,8"]).columns) == 64
+    assert parse(["temperature=0,1", "seed=1,2,3"]).across == 3
+    assert len(parse(["seed=1,2,3,4,5,6,7,8", "top_k=1,2,3,4,5,6,7,8"]).columns) == 64
 
 
 def test_where_only_the_model_differs_its_id_is_the_title():
-    assert parsed(["model=a/b, c"]).titles == ["a/b", "c"]
+    assert parse(["model=a/b, c"]).titles == ["a/b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_where_only_the_model_differs_its_id_is_the_title():
 )
 def test_what_cannot_be_compared_is_an_error_that_says_what_to_do(texts, telling, hint):
     with pytest.raises(InputError) as caught:
-        parsed(texts)
+        parse(texts)
     assert telling in caught.value.message
     assert hint in caught.value.hint
 
@@ -90,13 +90,13 @@ class Number:  # as numpy has them
     ],
 )
 def test_values_of_a_list_are_named_as_they_are(key, values, shown, found):
-    assert [(one.told, one.value) for one in listed(key, values)] == list(zip(shown, found, strict=True))
+    assert [(one.told, one.value) for one in values_from_list(key, values)] == list(zip(shown, found, strict=True))
 
 
 def test_values_of_a_list_that_do_not_fit_are_refused_in_short():
     for key, value in (("top_p", 2), ("seed", 10**5000), ("temperature", 10**5000), ("stop", [1])):
         with pytest.raises(InputError, match=key) as refused:
-            listed(key, [value])
+            values_from_list(key, [value])
         assert len(str(refused.value)) < 300
 
 
@@ -110,4 +110,4 @@ def test_any_texts_in_quotation_marks_are_values_as_they_are(texts):
 @given(st.text())
 def test_any_text_is_values_or_an_error_in_words(text):
     with contextlib.suppress(InputError):
-        assert combined({"system": values_of("system", text)}).columns
+        assert combinations({"system": values_of("system", text)}).columns

@@ -12,8 +12,8 @@ from tests.servers import ScriptedServer, answers, replies, silent_after
 from tests.whole.test_kernel import text_of
 from together_nb import settings
 from together_nb.errors import StreamError
-from together_nb.run.columns import run_side_by_side
 from together_nb.run.driver import REPAINTS_IN_ALL
+from together_nb.run.parallel import run_side_by_side
 from together_nb.run.resolve import open_stream
 from together_nb.values.chunk import Choice, Token
 from together_nb.values.completion import Completion

@@ -17,7 +17,7 @@ from together_nb.config.settings import MAX_RETRIES
 from together_nb.errors import TogetherError
 from together_nb.panel.elements import within
 from together_nb.run.accumulator import Accumulator
-from together_nb.values.model_list import Catalog
+from together_nb.values.model_list import ModelList
 from together_nb.wire import endpoint
 from together_nb.wire.retry import Wait
 
@@ -80,7 +80,7 @@ def through_the_magic(place, dialect, capsys):
 
 def through_the_panel(place, dialect, capsys):
     # The panel's own look at the list would be asked for, and waited for, too.
-    endpoint._catalogs[place.base_url, KEY[-4:]] = Catalog.from_json(MODELS)
+    endpoint._model_lists[place.base_url, KEY[-4:]] = ModelList.from_json(MODELS)
     with opened(place, api=dialect) as panel:
         ask(panel)
         kept = panel.completion

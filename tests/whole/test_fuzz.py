@@ -32,7 +32,7 @@ from together_nb.render.token_text import summary
 from together_nb.run.resolve import open_request
 from together_nb.values.chunk import Usage
 from together_nb.values.completion import Completion
-from together_nb.values.model_list import Catalog
+from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import SamplingParams
 from together_nb.values.request import CompletionRequest
 from together_nb.wire import endpoint
@@ -358,7 +358,7 @@ http_replies = st.builds(
 # The seams: the only places that know how an exchange gets its bytes
 
 ROOT = "http://127.0.0.1:9"  # where nothing listens
-PRICES = Catalog.from_json([{"id": "test/model", "type": "chat", "pricing": {"input": 0.5, "output": 2.0}}])
+PRICES = ModelList.from_json([{"id": "test/model", "type": "chat", "pricing": {"input": 0.5, "output": 2.0}}])
 TELL_ME = CompletionRequest("Tell me", "test/model", "chat")
 
 
@@ -383,7 +383,7 @@ def _unlogged():
 
 
 def stream_of(request, root):
-    endpoint._catalogs[root, None] = PRICES
+    endpoint._model_lists[root, None] = PRICES
     return open_request(request, base_url=root, timeout=20, filled=("name",))
 
 

@@ -23,7 +23,7 @@ from together_nb.render.token_html import tokens_html
 from together_nb.run.background import BackgroundRun
 from together_nb.values.chunk import Choice, Usage
 from together_nb.values.completion import Completion
-from together_nb.values.model_list import Catalog
+from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest
 from together_nb.wire.dialects import DIALECTS
@@ -134,7 +134,7 @@ def test_what_a_terminal_obeys_is_in_nothing_that_is_shown():
     runs[1].set_exception(ValueError(CONTROLS))
     for shown in (
         repr(chat), repr(chat.tokens), chat.footer(), *map(repr, runs), tokens_html(chat.tokens, "g"),
-        *tables.of_models(Catalog.from_json(MODELS).callable(), CONTROLS),
+        *tables.of_models(ModelList.from_json(MODELS).callable(), CONTROLS),
         str(error), repr(error), error.hint, *error.args, "".join(error._render_traceback_()),
     ):  # fmt: skip
         assert "x1b" in shown
@@ -147,7 +147,7 @@ def test_what_a_terminal_obeys_is_in_nothing_that_is_shown():
 
 def test_a_footer_and_a_row_are_one_line_whatever_is_in_them():
     assert "\n" not in hostile(model="a\n\n# b\n").footer()
-    markdown, plain = tables.of_models(Catalog.from_json(MODELS).callable())
+    markdown, plain = tables.of_models(ModelList.from_json(MODELS).callable())
     assert len(markdown.split("\n")) == 2 + len(plain.split("\n")) - 1 == 2 + len(MODELS) - 1
 
 

@@ -41,7 +41,7 @@ import contextlib, os, signal, sys, threading, time
 import IPython.display, together_nb
 from ipywidgets.widgets import widget
 from together_nb import views
-from together_nb.base.interrupts import put_off
+from together_nb.base.interrupts import defer_interrupts
 from together_nb.run import accumulator, driver, stream, stream_thread
 from together_nb.views import live, waits
 from together_nb.wire import endpoint, exchange
@@ -55,7 +55,7 @@ def left():
         "threads": [thread.name for thread in ours if thread.is_alive()],
         "widgets": len(getattr(widget, "_instances", None) or widget.Widget.widgets),
         "comms": len(get_ipython().kernel.comm_manager.comms),
-        "drawn": len(driver.drawn),
+        "drawn": len(driver.active),
         "Ctrl-C": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
         "history": len(together_nb.history),
         "text": last and last.text,
@@ -86,7 +86,7 @@ def hold(owner, name, calls, gate, after, deaf):
 
     def reached():
         print("reached", flush=True)
-        with put_off() if deaf else contextlib.nullcontext():
+        with defer_interrupts() if deaf else contextlib.nullcontext():
             while gate is not None and not os.path.exists(gate):
                 time.sleep(0.001)
 
@@ -126,7 +126,7 @@ class Desk:
     def ask(self, server, cell=ANSWER, **options):
         """Start a cell that asks a server, or an address."""
         address = getattr(server, "base_url", server)
-        self.kernel.run(f"together_nb.settings.base_url = {address!r}; endpoint._catalogs.clear()").wait()
+        self.kernel.run(f"together_nb.settings.base_url = {address!r}; endpoint._model_lists.clear()").wait()
         return self.kernel.run(cell, **options)
 
     def hold(self, name, *, calls=1, gate=True, after=False, deaf=False):
@@ -365,7 +365,7 @@ def test_during_the_last_repaint_of_an_answer_that_is_whole(desk, name):
     ("name", "cell", "text"),
     [
         ("stream.CompletionStream.cancel", ANSWER, "the part"),
-        ("stream_thread.Pump.join", ANSWER, "the part"),
+        ("stream_thread.StreamThread.join", ANSWER, "the part"),
         ("live.LiveView.finish", ANSWER, "the part"),
         ("IPython.display.DisplayHandle.update", ANSWER, "the part"),
         ("exchange.Exchange.cancel", LIST, None),

@@ -27,8 +27,8 @@ from tests.panel.test_browser import PanelPage
 from tests.panel.test_panel import ask, opened
 from tests.servers import HOST, MODELS, ScriptedServer, answers, replies, silent
 from together_nb import complete, errors, history, models, settings, stream
+from together_nb.config.addresses import server_root
 from together_nb.config.keys import Key
-from together_nb.config.servers import server_root
 from together_nb.errors import APIConnectionError, APIStatusError, InputError, TogetherError
 from together_nb.panel.key_filter import TOLD
 from together_nb.run.background import BackgroundRun
@@ -183,7 +183,7 @@ settings.api_key + 1
 """
 # What may go wrong within what we call, and under it.
 BUGS = [
-    "together_nb.values.model_list.Catalog.from_json", "together_nb.run.reader.Reader._received", "together_nb.wire.exchange._Bearer.__call__",
+    "together_nb.values.model_list.ModelList.from_json", "together_nb.run.attempts.Attempts._received", "together_nb.wire.exchange._Bearer.__call__",
     "urllib3.connection.HTTPConnection.getresponse", "urllib3.response.HTTPResponse.read1",
     "http.client.HTTPConnection.putheader", "http.client.HTTPConnection.send",
 ]  # fmt: skip
@@ -199,7 +199,7 @@ CELLS = [
     *((look, Exception) for look in REFUSED_LOOKS.strip().splitlines()),
     *((f"generate({prompt!r})", None) for prompt in ("Tell", "401", "error event", "redirect")),
     *(
-        (f"endpoint._catalogs.clear()\nwith patch({bug!r}, bug):\n    {call}", ZeroDivisionError)
+        (f"endpoint._model_lists.clear()\nwith patch({bug!r}, bug):\n    {call}", ZeroDivisionError)
         for bug in BUGS
         for call in CALLS
     ),
@@ -414,11 +414,11 @@ def test_no_variable_in_a_traceback_of_a_bug_while_one_logs_in_shows_the_key(ser
         raise ZeroDivisionError(CANARY)
 
     monkeypatch.setattr("getpass.getpass", lambda _: KEY)
-    monkeypatch.setattr("together_nb.values.model_list.Catalog.from_json", fails)
+    monkeypatch.setattr("together_nb.values.model_list.ModelList.from_json", fails)
     with ipython() as shell:
         error = shell.run_cell("%together login").error_in_exec
     assert isinstance(error, ZeroDivisionError)
-    assert "account.py" in variables(error)
+    assert "account_commands.py" in variables(error)
     assert clean(variables(error))
 
 

@@ -10,7 +10,7 @@ import pytest
 from together_nb.base.fences import fenced_blocks, one_block, open_fence
 from together_nb.errors import StreamError
 from together_nb.render.sanitize import harmless
-from together_nb.render.token_text import chances
+from together_nb.render.token_text import token_and_alternatives
 from together_nb.run.accumulator import Accumulator
 from together_nb.values.chunk import Chunk, Token
 from together_nb.values.likelihood import aligned
@@ -87,7 +87,7 @@ ROWS = {
         for text in ("](", "`", "``", "~", "$", "](  ", "<", "` `` ", "$a", "[x]: ", "{$", "```\n", "@@")
     },
     "tokens that are not in the text": lambda: list(aligned("a" * 4_000_000, [Token("b", -1.0)] * 300_000)),
-    "a token among many alternatives": lambda: chances(
+    "a token among many alternatives": lambda: token_and_alternatives(
         Token("a", -1.0, None, tuple((str(number), -2.0) for number in range(20_000)))
     ),
     "more answers than were asked for": lambda: ended_choices(60_000),

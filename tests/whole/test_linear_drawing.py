@@ -19,7 +19,7 @@ from together_nb.values.request import CompletionRequest
 from together_nb.views import layouts, live
 from together_nb.views import side_by_side as compare
 from together_nb.views.blocks import LONGEST
-from together_nb.views.growing import GrowingText
+from together_nb.views.growing_text import GrowingText
 from together_nb.views.layouts import close_all
 from together_nb.wire.dialects import DIALECTS
 
@@ -77,7 +77,7 @@ def side_by_side(text):
 def in_the_panel(text):
     tab = AnswerTab()
     tab.start()
-    tab.opened(stream_of_a_chat())
+    tab.follow(stream_of_a_chat())
     for chunk in pieces_of(text):
         tab.write([chunk])
     tab.clear()

@@ -7,8 +7,8 @@ import pytest
 from tests.servers import ScriptedServer, replies, silent
 from together_nb.config.keys import Key
 from together_nb.errors import APIResponseError, APITimeoutError, AuthenticationError
-from together_nb.values.model_list import Catalog, Model
-from together_nb.wire.endpoint import Endpoint, catalog, known_catalog
+from together_nb.values.model_list import Model, ModelList
+from together_nb.wire.endpoint import Endpoint, known_model_list, model_list
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -29,13 +29,13 @@ def endpoint_of(server, key=KEY, **options):
 def test_the_list_is_fetched_with_the_key_and_once_for_each_account_and_afresh_when_wanted_so():
     with ScriptedServer(silent()) as server:
         for key in (KEY, None, "sk-another-9876543210fedcba", KEY):
-            listed = catalog(endpoint_of(server, key))
+            listed = model_list(endpoint_of(server, key))
         assert [row.id for row in listed.models] == ["test/chat", "test/base"]
-        assert known_catalog(endpoint_of(server)) is listed
+        assert known_model_list(endpoint_of(server)) is listed
         sent = [request.headers.get("authorization") for request in server.list_requests]
         assert sent == [f"Bearer {KEY}", None, "Bearer sk-another-9876543210fedcba"]
         server.models = []
-        assert catalog(endpoint_of(server), fresh=True).models == ()
+        assert model_list(endpoint_of(server), fresh=True).models == ()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_list_that_cannot_be_had_is_an_error_and_is_not_kept(models, kind, wor
     with ScriptedServer(silent(), models=models) as server:
         endpoint = endpoint_of(server, timeout=0.3 if kind is APITimeoutError else 30)
         with pytest.raises(kind, match=words):
-            catalog(endpoint)
-        assert known_catalog(endpoint) is None
+            model_list(endpoint)
+        assert known_model_list(endpoint) is None
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_togethers_own_service_is_known_by_its_host(host, is_together):
 
 @pytest.mark.parametrize("body", [ROWS, {"object": "list", "data": ROWS}], ids=["bare array", "OpenAI's form"])
 def test_both_forms_of_the_list_are_read_and_the_noise_of_prices_rounded(body):
-    listed = Catalog.from_json(body)
+    listed = ModelList.from_json(body)
     assert [row.id for row in listed.models] == ["meta/chat", "meta/base", "meta/code", "flux"]
     assert listed.get("meta/chat") == Model("meta/chat", "chat", "Chat", "Meta", 8192, (0.14, 0.6))
     assert listed.get("meta/cha") is None
@@ -79,7 +79,7 @@ def test_both_forms_of_the_list_are_read_and_the_noise_of_prices_rounded(body):
 
 @pytest.mark.parametrize("body", [None, 1, "text", {}, {"data": None}, {"data": {}}, [], [None, 1, {}, {"id": 3}]])
 def test_what_is_no_list_of_models_has_none(body):
-    assert Catalog.from_json(body).models == ()
+    assert ModelList.from_json(body).models == ()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_no_list_of_models_has_none(body):
     ],
 )  # fmt: skip
 def test_what_a_row_does_not_tell_sensibly_is_unknown_and_costs_nothing_else(row):
-    listed = Catalog.from_json([{"id": "m"} | row, ROWS[1]])
+    listed = ModelList.from_json([{"id": "m"} | row, ROWS[1]])
     assert listed.models == (Model("m"), Model("meta/base", "language", price=(0.2, 0.0)))
 
 
@@ -107,8 +107,8 @@ def test_the_type_tells_the_dialect_and_whether_it_writes_text(kind, api, text):
 
 
 def test_callable_are_those_that_write_text_and_have_a_price_where_any_has_and_the_nearest_of_them_is_named():
-    assert [row.id for row in Catalog.from_json(ROWS).callable()] == ["meta/chat", "meta/base"]
+    assert [row.id for row in ModelList.from_json(ROWS).callable()] == ["meta/chat", "meta/base"]
     unpriced = [{"id": row["id"], "type": row["type"]} for row in ROWS]
-    assert [row.id for row in Catalog.from_json(unpriced).callable()] == ["meta/chat", "meta/base", "meta/code"]
-    assert Catalog.from_json(ROWS).nearest("meta/cat") == "Did you mean meta/chat?"
-    assert Catalog.from_json(ROWS[::3]).nearest("meta/chat") == Catalog.from_json(ROWS).nearest("flux") == ""
+    assert [row.id for row in ModelList.from_json(unpriced).callable()] == ["meta/chat", "meta/base", "meta/code"]
+    assert ModelList.from_json(ROWS).nearest("meta/cat") == "Did you mean meta/chat?"
+    assert ModelList.from_json(ROWS[::3]).nearest("meta/chat") == ModelList.from_json(ROWS).nearest("flux") == ""

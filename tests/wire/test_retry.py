@@ -14,9 +14,9 @@ from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, si
 from together_nb import complete, history, models, settings, stream
 from together_nb.errors import NotFoundError, TogetherError
 from together_nb.magic.completer import model_names
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.wire import retry
-from together_nb.wire.retry import Retries, Wait, asked_for, may_pass, told_to
+from together_nb.wire.retry import Retries, Wait, listen_to_waits, may_pass, retry_after
 from together_nb.wire.wiretap import Wiretap
 
 # What is left of a wait of a second, and of a minute: a slow machine says it late.
@@ -58,7 +58,7 @@ def waits():
         said.append(str(wait))
         wait._until = 0
 
-    with told_to(listen):
+    with listen_to_waits(listen):
         yield said
 
 
@@ -106,8 +106,8 @@ def test_the_last_error_says_how_often_it_was_tried(words):
     ],
 )
 def test_retry_after_is_read_in_seconds_and_as_a_date(after, date, seconds):
-    assert asked_for({"Retry-After": after, **({"Date": date} if date else {})}) == seconds
-    assert asked_for({}) is None
+    assert retry_after({"Retry-After": after, **({"Date": date} if date else {})}) == seconds
+    assert retry_after({}) is None
 
 
 def test_the_statuses_that_may_pass():
@@ -137,7 +137,7 @@ def test_a_wait_is_logged_unless_somebody_listens_then_the_innermost_is_told(mon
     monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
     outer, inner = [], []
     with ScriptedServer(limited("soon")) as server:
-        with told_to(outer.append), told_to(inner.append):
+        with listen_to_waits(outer.append), listen_to_waits(inner.append):
             complete("hello", base_url=server.base_url, **OPTIONS)
         assert (len(outer), len(inner), caplog.records) == (0, 1, [])
         server.script = limited("soon")
@@ -198,7 +198,7 @@ def test_cancel_ends_a_wait_that_can_be_seen_at_once_and_nothing_more_is_sent(sc
             wait._until += 60
             waiting.set()
 
-        with told_to(listen):
+        with listen_to_waits(listen):
             assert not any(chunk.text for chunk in answer)
         assert (seen, answer.wait, answer.cancelled) == ([True], None, True)
         assert answer.completion.ending == "stopped by you"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.servers import ScriptedServer
 from together_nb import stream
 from together_nb.errors import ConnectionLostError
-from together_nb.wire.wiretap import KEPT, LONGEST, Line, Wiretap
+from together_nb.wire.wiretap import KEPT, LONGEST, WireLine, Wiretap
 
 
 def tapped(*pieces, kept=KEPT):
@@ -49,16 +49,16 @@ def test_the_lines_are_the_same_however_the_bytes_are_cut(data, places):
 def test_a_line_has_the_moment_of_its_end_and_a_return_ends_it_at_once():
     wiretap = Wiretap()
     wiretap.add(b"a\r", 1)
-    assert wiretap.since(0) == [Line(1, 1, "a")]
+    assert wiretap.since(0) == [WireLine(1, 1, "a")]
     for seconds, piece in enumerate((b"", b"\nb", b"b\r", b"\n", b"\n"), 2):
         wiretap.add(piece, seconds)
-    assert wiretap.since(1) == [Line(2, 4, "bb"), Line(3, 6, "")]
+    assert wiretap.since(1) == [WireLine(2, 4, "bb"), WireLine(3, 6, "")]
 
 
 def test_only_the_last_lines_are_kept_and_all_are_counted():
     wiretap = tapped(b"".join(b"%d\n" % number for number in range(1, 8)), kept=3)
-    assert wiretap.since(0) == [Line(number, 1, str(number)) for number in (5, 6, 7)]
-    assert (wiretap.count, wiretap.since(6)) == (7, [Line(7, 1, "7")])
+    assert wiretap.since(0) == [WireLine(number, 1, str(number)) for number in (5, 6, 7)]
+    assert (wiretap.count, wiretap.since(6)) == (7, [WireLine(7, 1, "7")])
     assert wiretap.since(7) == wiretap.since(9) == []
 
 
@@ -68,7 +68,7 @@ def test_a_last_line_without_an_end_is_a_line_once_no_more_bytes_come():
     assert texts(wiretap) == ["a"]
     wiretap.end(2)
     wiretap.end(3)
-    assert wiretap.since(0) == [Line(1, 1, "a"), Line(2, 2, "[DONE]")]
+    assert wiretap.since(0) == [WireLine(1, 1, "a"), WireLine(2, 2, "[DONE]")]
 
 
 @pytest.mark.parametrize("size", [1, 7, LONGEST, 3 * LONGEST])

@@ -11,7 +11,7 @@ from together_nb.base.fork import after_fork
 if TYPE_CHECKING:
     from typing import Self
 
-_current: ContextVar[Scope | None] = ContextVar("together_nb scope", default=None)
+_current: ContextVar[CancelScope | None] = ContextVar("together_nb scope", default=None)
 after_fork(lambda: _current.set(None))  # what the parent began, a child neither joins nor ends
 
 
@@ -22,8 +22,8 @@ class Cancellable(Protocol):
         """End it."""
 
 
-class Scope:
-    """A ``with`` block; what `joins` within it, in whatever depth, `cancel` ends from any thread.
+class CancelScope:
+    """A ``with`` block; what `cancel_with_scope` within it, in whatever depth, `cancel` ends from any thread.
 
     Asking for an answer may mean to ask for the list of models first, in a function that only
     returns a list. Scopes nest: ending one ends those within.
@@ -38,10 +38,10 @@ class Scope:
         self._lock = threading.Lock()
         self._members: list[Cancellable] = []
         self.cancelled = False
-        self._token: Token[Scope | None] | None = None
+        self._token: Token[CancelScope | None] | None = None
 
     def __enter__(self) -> Self:
-        joins(self)
+        cancel_with_scope(self)
         self._token = _current.set(self)
         return self
 
@@ -65,7 +65,7 @@ class Scope:
             member.cancel()
 
 
-def joins(member: Cancellable) -> None:
+def cancel_with_scope(member: Cancellable) -> None:
     """Let the scope in which this is called end `member`; without one, nothing."""
     scope = _current.get()
     if scope is not None:

@@ -25,8 +25,8 @@ def one_block(text: str) -> tuple[str, str] | None:
 
 def _opening(line: str) -> tuple[str, str]:
     """The fence and the language of a line that opens a block; "" twice where it opens none."""
-    opened = _OPENING.match(line)
-    return ("", "") if opened is None or "`" in line[opened.end() :] else (opened[1], opened[2])
+    opening = _OPENING.match(line)
+    return ("", "") if opening is None or "`" in line[opening.end() :] else (opening[1], opening[2])
 
 
 def fenced_blocks(text: str) -> list[tuple[str, str]]:
@@ -61,29 +61,29 @@ def fenced(text: str, language: str = "") -> str:
 
 def open_fence(markdown: str) -> str:
     """The line that opens the code block or ``$$`` in which `markdown` ends, or ""."""
-    opened = ""
-    for opened in open_fences(markdown.split("\n")):  # noqa: B007  (the last one is wanted)
+    opening = ""
+    for opening in open_fences(markdown.split("\n")):  # noqa: B007  (the last one is wanted)
         pass
-    return opened
+    return opening
 
 
 def open_fences(lines: Iterable[str]) -> Iterator[str]:
     """After each line, the line that opened the code block or ``$$`` that goes on, or ""."""
-    opened = mark = ""
+    opening = mark = ""
     in_list = False
     for line in lines:
         match = _FENCE.match(line)
         if mark:
             if match and _closes(match, mark, in_list=in_list):
-                opened = mark = ""
-        elif opened:
+                opening = mark = ""
+        elif opening:
             if line.rstrip().endswith("$$"):
-                opened = ""
+                opening = ""
         elif _opens_code(match):
-            opened, mark, in_list = line, match["fence"], match["before"] != ""
+            opening, mark, in_list = line, match["fence"], match["before"] != ""
         elif line.lstrip().startswith("$$") and "$$" not in line.lstrip()[2:]:
-            opened = line
-        yield opened
+            opening = line
+        yield opening
 
 
 def _opens_code(match: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
@@ -97,16 +97,16 @@ def _closes(match: re.Match[str], mark: str, *, in_list: bool) -> bool:
     return len(match["before"]) < 4 or in_list  # noqa: PLR2004
 
 
-def closing(opened: str) -> str:
-    """The line that closes what the line `opened` opened, as far indented: it may stand in a list's item."""
-    match = _FENCE.match(opened)
+def closing(opening: str) -> str:
+    """The line that closes what the line `opening` opened, as far indented: it may stand in a list's item."""
+    match = _FENCE.match(opening)
     return re.sub(r"\S", " ", match["before"]) + match["fence"] if match else "$$"
 
 
 def balanced(markdown: str) -> str:
     """`markdown` with what it leaves open closed, so that text after it stands on its own."""
-    opened = open_fence(markdown)
-    if opened:
+    opening = open_fence(markdown)
+    if opening:
         newline = "" if markdown.endswith("\n") else "\n"
-        return f"{markdown}{newline}{closing(opened)}"
+        return f"{markdown}{newline}{closing(opening)}"
     return markdown

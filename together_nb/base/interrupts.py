@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from together_nb.base.cancellation import Scope
+from together_nb.base.cancellation import CancelScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ _STOP_SECONDS = 0.15  # a look-up of names cannot be ended, and is not waited fo
 Result = TypeVar("Result")
 
 
-class _Remembers:
+class _Memory:
     """A handler of signals that only remembers them."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Remembers:
 
 
 @contextmanager
-def put_off() -> Iterator[list[int]]:
+def defer_interrupts() -> Iterator[list[int]]:
     """Let a Ctrl-C that falls into the block be raised at its end; what it gives is not empty once there was one.
 
     Only the main thread is interrupted by Ctrl-C; in another one, and where Ctrl-C is ignored or
@@ -51,7 +51,7 @@ def put_off() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield []
         return
-    handler = usual if isinstance(usual, _Remembers) else _Remembers()
+    handler = usual if isinstance(usual, _Memory) else _Memory()
     signal.signal(signal.SIGINT, handler)
     try:
         yield handler.came
@@ -61,7 +61,7 @@ def put_off() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
 
-def interruptible(ask: Callable[[], Result]) -> Result:
+def call_interruptibly(ask: Callable[[], Result]) -> Result:
     """What `ask` returns. In the main thread another one asks, so that Ctrl-C need not wait for it, nor tear it.
 
     Raises
@@ -71,28 +71,28 @@ def interruptible(ask: Callable[[], Result]) -> Result:
     """
     if threading.current_thread() is not threading.main_thread():
         return ask()
-    asked: Future[Result] = Future()
-    with put_off() as came, Scope() as scope:
+    future: Future[Result] = Future()
+    with defer_interrupts() as interrupts, CancelScope() as scope:
         context = copy_context()
 
         def work() -> None:
             try:
-                asked.set_result(context.run(ask))
+                future.set_result(context.run(ask))
             except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
-                asked.set_exception(error)
+                future.set_exception(error)
 
         thread = threading.Thread(target=work, name="together_nb request", daemon=True)
         thread.start()
-        while thread.is_alive() and not came:
+        while thread.is_alive() and not interrupts:
             thread.join(_TICK)
-        if came:
+        if interrupts:
             scope.cancel()
             thread.join(_STOP_SECONDS)
-    return asked.result()
+    return future.result()
 
 
 @contextmanager
-def told(words: str) -> Iterator[None]:
+def interrupt_message(words: str) -> Iterator[None]:
     """Have a Ctrl-C in the block shown as one line and no traceback; the innermost block's words count.
 
     The cell fails as interrupted all the same, so that Run All stops.

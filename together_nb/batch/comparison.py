@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.interrupts import put_off, told
-from together_nb.config.keys import hidden
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
+from together_nb.config.keys import hide
 from together_nb.errors import InputError
 from together_nb.render.formats import format_for
 from together_nb.run.resolve import open_stream
 from together_nb.values.parameters import AUTO
-from together_nb.values.variations import combined, known, listed
+from together_nb.values.variations import check_key, combinations, values_from_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from together_nb.values.completion import Completion
     from together_nb.values.keywords import SamplingLists
-from together_nb.run.columns import AT_ONCE, run_side_by_side
+from together_nb.run.parallel import AT_ONCE, run_side_by_side
 
 
 def compare(
@@ -142,25 +142,25 @@ def compare(
     >>> cold.request.sampling.temperature, warm.request.sampling.temperature
     (0.0, 1.0)
     """
-    api_key = hidden(api_key)
+    api_key = hide(api_key)
     from IPython import get_ipython
 
     from together_nb.views import side_by_side_view_for
-    from together_nb.views.waits import waits_written
+    from together_nb.views.waits import print_waits
 
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
         raise InputError(f"at_once must be a whole number of at least 1, not {at_once!r}.", "Leave it out for four.")
     given: dict[str, Any] = {"model": model, "api": api, "system": system, **sampling}
-    varied = {name: listed(known(name), value) for name, value in given.items() if _is_list(name, value)}
-    columns = combined(varied)
+    varied = {name: values_from_list(check_key(name), value) for name, value in given.items() if _is_list(name, value)}
+    columns = combinations(varied)
     fixed = {name: value for name, value in given.items() if name not in varied}
     turns = None if messages is None else list(messages)
     format_for(show, chat=True)  # a name that is none is told before anything is asked
     shell = get_ipython()
-    with told("stopped by you; nothing was sent."), put_off(), ExitStack() as waits:
+    with interrupt_message("stopped by you; nothing was sent."), defer_interrupts(), ExitStack() as waits:
         if shell is not None:
-            waits.enter_context(waits_written(shell))
-        opened = [
+            waits.enter_context(print_waits(shell))
+        streams = [
             open_stream(
                 prompt,
                 messages=turns,
@@ -173,9 +173,9 @@ def compare(
             )
             for one in columns.columns
         ]
-    with put_off():  # from before there are widgets until there are none
+    with defer_interrupts():  # from before there are widgets until there are none
         view = side_by_side_view_for(shell, "none" if shell is None else show, columns.titles, columns.across)
-        return run_side_by_side(opened, view, at_once=at_once)
+        return run_side_by_side(streams, view, at_once=at_once)
 
 
 def _is_list(name: str, value: Any) -> bool:

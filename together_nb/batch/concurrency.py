@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Pace:
+class Concurrency:
     """One for a batch, asked and told by the thread that drives it.
 
     Parameters

@@ -7,13 +7,13 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.base.wording import count
 from together_nb.batch.items import is_conversation, items_of, names_of
 from together_nb.batch.results import BatchResults
-from together_nb.batch.scheduler import Drive, check_recording
+from together_nb.batch.scheduler import Scheduler, check_executor
 from together_nb.batch.worker import Task
-from together_nb.config.keys import CarriedKey, Hidden, Key, hidden
+from together_nb.config.keys import CarriedKey, Hidden, Key, hide
 from together_nb.config.settings import settings
 from together_nb.errors import InputError, MissingKeyError, TogetherError
 from together_nb.run import history
@@ -175,9 +175,9 @@ def map_prompts(
     >>> told.to_frame()["completion_tokens"].tolist()
     [8, 8]
     """
-    api_key = hidden(api_key)
+    api_key = hide(api_key)
     _check(template, max_workers, executor)
-    asked: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "timeout": timeout}
+    server: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "timeout": timeout}
     chosen: dict[str, Any] = {
         "model": model,
         "api": api,
@@ -186,7 +186,7 @@ def map_prompts(
         "extra_body": extra_body,
         **sampling,
     }
-    batch = _Batch(items_of(prompts), template, names or {}, asked, chosen, max_workers, executor)
+    batch = _Batch(items_of(prompts), template, names or {}, server, chosen, max_workers, executor)
     results = BatchResults(batch.items, batch.run)
     if batch.items.rows:
         batch.run(results, range(len(results)), progress)
@@ -240,7 +240,7 @@ class _Batch:
         items: Items,
         template: str | None,
         names: Mapping[str, Any],
-        asked: dict[str, Any],
+        server: dict[str, Any],
         chosen: dict[str, Any],
         max_workers: int,
         executor: Executor | None,
@@ -248,7 +248,7 @@ class _Batch:
         self.items = items
         self._template = template
         self._names = names
-        self._asked = asked
+        self._asked = server
         self._chosen = chosen
         self._max_workers = max_workers
         self._executor = executor
@@ -256,8 +256,8 @@ class _Batch:
 
     def run(self, results: BatchResults, numbers: Sequence[int], progress: bool) -> None:
         """Run the items of those numbers, and put into `results` what comes of them."""
-        check_recording(self._executor)
-        with told("stopped by you; nothing was sent."):
+        check_executor(self._executor)
+        with interrupt_message("stopped by you; nothing was sent."):
             tasks, refused = self._tasks(numbers)
         for number, error in refused.items():
             results.put(number, error)
@@ -265,22 +265,22 @@ class _Batch:
             results.put_request(number, self._made[number][0])
         shown = progress_for(_shell(), len(numbers), wanted=progress)
 
-        def land(number: int, came: Completion | TogetherError) -> None:
-            results.put(number, came)
-            part = came if isinstance(came, Completion) else came.completion
+        def land(number: int, interrupts: Completion | TogetherError) -> None:
+            results.put(number, interrupts)
+            part = interrupts if isinstance(interrupts, Completion) else interrupts.completion
             if part is not None and not part.came_to_nothing:
                 history.history.append(part)
 
-        drive = Drive(
+        drive = Scheduler(
             tasks, land, most=self._max_workers, max_retries=settings.max_retries, executor=self._executor,
             progress=shown,
         )  # fmt: skip
         drive.done = drive.failed = len(refused)
         began = monotonic()
         try:
-            with put_off() as came:
+            with defer_interrupts() as interrupts:
                 try:
-                    drive.run(came)
+                    drive.run(interrupts)
                 finally:
                     results.seconds += monotonic() - began
                     _bind(results)
@@ -326,10 +326,10 @@ class _Batch:
         if self._template is not None and isinstance(chosen["system"], str):
             chosen["system"], more = filler.fill(chosen["system"])
             filled = tuple(dict.fromkeys((*filled, *more)))
-        opened = open_stream(**what, filled=filled, **self._asked, **chosen)
-        openers[conversation] = {"model": opened.request.model, "api": opened.request.api}
-        self._made[number] = (opened.request, filled)
-        return opened
+        stream = open_stream(**what, filled=filled, **self._asked, **chosen)
+        openers[conversation] = {"model": stream.request.model, "api": stream.request.api}
+        self._made[number] = (stream.request, filled)
+        return stream
 
     def _content(self, item: Any, filler: Filler) -> tuple[Any, tuple[str, ...]]:
         """The prompt or the messages of an item, and what was filled in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from together_nb.base.wording import count, timestamp
+from together_nb.base.wording import count, shorten, timestamp
 from together_nb.batch.items import ITEM, fields_of, shown
 from together_nb.errors import InputError, TogetherError
 from together_nb.render.tables import table
@@ -100,17 +100,17 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._came: list[Completion | TogetherError] = [NotRunError() for _ in items.rows]
         self._created = timestamp()
 
-    def put(self, number: int, came: Completion | TogetherError) -> None:
+    def put(self, number: int, result: Completion | TogetherError) -> None:
         """Take what came of an item.
 
         Parameters
         ----------
         number : int
             Which item, from 0.
-        came : Completion or TogetherError
+        result : Completion or TogetherError
             Its answer, or what it failed with.
         """
-        self._came[number] = came
+        self._came[number] = result
 
     def put_request(self, number: int, request: CompletionRequest) -> None:
         """Take what is asked for an item.
@@ -229,17 +229,17 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return frame.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(["cost", "seconds"], "float64"))
 
     def _row(self, number: int) -> dict[str, Any]:
-        item, request, came = self.items[number], self._requests[number], self._came[number]
+        item, request, result = self.items[number], self._requests[number], self._came[number]
         fields = {str(name): value for name, value in (fields_of(item) or {ITEM: item}).items()}
         row = {(f"item_{name}" if name in _COLUMNS else name): value for name, value in fields.items()}
-        part = _part(came)
+        part = _part(result)
         usage = None if part is None else part.usage
         prompt = None if request is None else shown(request.messages) if request.messages else request.prompt
         return row | {
             "prompt": prompt,
-            "text": _text(came),
+            "text": _text(result),
             "finish_reason": None if part is None else part.finish_reason,
-            "error": _wrong(came) or None,
+            "error": _wrong(result) or None,
             "model": None if part is None else part.model or part.request.model,
             "prompt_tokens": None if usage is None else usage.prompt_tokens,
             "completion_tokens": None if usage is None else usage.completion_tokens,
@@ -307,8 +307,8 @@ class BatchResults(Sequence["Completion | TogetherError"]):
             ``text/markdown`` and ``text/plain``.
         """
         rows = [
-            (str(number), _cut(shown(item), _WIDE_ITEM), _cell(came))
-            for number, (item, came) in enumerate(zip(self.items[:_ROWS], self._came, strict=False))
+            (str(number), shorten(shown(item), _WIDE_ITEM), _cell(result))
+            for number, (item, result) in enumerate(zip(self.items[:_ROWS], self._came, strict=False))
         ]
         if len(self) > _ROWS:
             rows.append(("…", f"{len(self) - _ROWS:,} more", ""))
@@ -336,35 +336,29 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return spent
 
 
-def _is_whole(came: Completion | TogetherError) -> bool:
-    return isinstance(came, Completion) and not came.cut_short
+def _is_whole(result: Completion | TogetherError) -> bool:
+    return isinstance(result, Completion) and not result.cut_short
 
 
-def _text(came: Completion | TogetherError) -> str | None:
-    return came.text if isinstance(came, Completion) and not came.cut_short else None
+def _text(result: Completion | TogetherError) -> str | None:
+    return result.text if isinstance(result, Completion) and not result.cut_short else None
 
 
-def _part(came: Completion | TogetherError) -> Completion | None:
-    return came if isinstance(came, Completion) else came.completion
+def _part(result: Completion | TogetherError) -> Completion | None:
+    return result if isinstance(result, Completion) else result.completion
 
 
-def _wrong(came: Completion | TogetherError) -> str:
+def _wrong(result: Completion | TogetherError) -> str:
     """What became of it in words, where it did not come to its end."""
-    if isinstance(came, Completion):
-        return came.ending if came.cut_short else ""
-    return "not run" if isinstance(came, NotRunError) else f"{type(came).__name__}: {came.message}"
+    if isinstance(result, Completion):
+        return result.ending if result.cut_short else ""
+    return "not run" if isinstance(result, NotRunError) else f"{type(result).__name__}: {result.message}"
 
 
-def _cell(came: Completion | TogetherError) -> str:
+def _cell(result: Completion | TogetherError) -> str:
     """What came of an item in a line."""
-    wrong = _wrong(came)
-    if isinstance(came, Completion):
-        text = _cut(came.text, _WIDE_ANSWER)
+    wrong = _wrong(result)
+    if isinstance(result, Completion):
+        text = shorten(result.text, _WIDE_ANSWER)
         return f"{text} ({wrong})" if wrong else text
-    return f"✗ {_cut(wrong, _WIDE_ANSWER)}"
-
-
-def _cut(text: str, most: int) -> str:
-    """The beginning of `text` in one line."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1].rstrip() + "…"
+    return f"✗ {shorten(wrong, _WIDE_ANSWER)}"

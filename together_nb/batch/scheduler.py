@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.cancellation import Scope, joins
-from together_nb.batch.concurrency import Pace
+from together_nb.base.cancellation import CancelScope, cancel_with_scope
+from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.worker import HERE, answer, answer_within
 from together_nb.config.settings import settings
 from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
@@ -86,7 +86,7 @@ class Threads(Executor):
             del call  # or what it holds would live until the next one
 
 
-def check_recording(executor: Executor | None) -> None:
+def check_executor(executor: Executor | None) -> None:
     """Refuse an executor of other processes while a recording is made or played back: they know nothing of it.
 
     Raises
@@ -110,11 +110,11 @@ class _Flight:
     number: int
     task: Task
     begun: float
-    scope: Scope = field(default_factory=Scope)
+    scope: CancelScope = field(default_factory=CancelScope)
     future: Future[Outcome] | None = None
 
 
-class Drive:
+class Scheduler:
     """One run of a batch.
 
     Parameters
@@ -156,7 +156,7 @@ class Drive:
         self._flying: set[_Flight] = set()
         self._landed: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
         self._retries = {number: Retries(max_retries) for number in tasks}
-        self._pace = Pace(most)
+        self._pace = Concurrency(most)
         self._own = executor is None
         self._executor: Executor = Threads() if executor is None else executor
         # In another process a stream cannot be ended; it is left to itself there.
@@ -170,7 +170,7 @@ class Drive:
 
     def run(self, interrupts: list[int]) -> None:
         """Until all items have come to an end, or it is cancelled, or `interrupts` is not empty."""
-        joins(self)
+        cancel_with_scope(self)
         try:
             while (self._ready or self._later or self._flying) and not interrupts and not self._cancelled.is_set():
                 self._begin_what_may()
@@ -265,10 +265,10 @@ class Drive:
         self._ready.clear()
         self._later.clear()
 
-    def _end(self, number: int, came: Completion | TogetherError) -> None:
+    def _end(self, number: int, result: Completion | TogetherError) -> None:
         self.done += 1
-        self.failed += isinstance(came, TogetherError)
-        self._land(number, came)
+        self.failed += isinstance(result, TogetherError)
+        self._land(number, result)
 
     def _stop(self) -> None:
         """End what is under way, and take what came of it."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from together_nb.config.keys import CarriedKey
 from together_nb.config.settings import settings
 from together_nb.errors import TogetherError
-from together_nb.run.resolve import embedded, is_embedded
+from together_nb.run.resolve import embedded_endpoint, is_embedded
 from together_nb.run.stream import CompletionStream
 from together_nb.wire.endpoint import Endpoint
-from together_nb.wire.retry import nobody, told_to
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
-    from together_nb.base.cancellation import Scope
+    from together_nb.base.cancellation import CancelScope
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
 
@@ -61,19 +61,19 @@ class Task:
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, opened: CompletionStream) -> Task:
+    def of(cls, stream: CompletionStream) -> Task:
         """The task of a stream that is not going to be read."""
-        came, endpoint = opened.completion, opened.endpoint
-        own_engine = is_embedded(opened)
+        completion, endpoint = stream.completion, stream.endpoint
+        own_engine = is_embedded(stream)
         return cls(
-            opened.request,
+            stream.request,
             None if own_engine else endpoint.root,
             None if own_engine or endpoint.key is None else CarriedKey(endpoint.key),
             endpoint.connect_timeout,
             endpoint.timeout,
             endpoint.silence_timeout,
             settings.local_tokens_per_second or None,
-            {"price": came.price, "note": came.note, "filled": came.filled},
+            {"price": completion.price, "note": completion.note, "filled": completion.filled},
         )
 
     def again(self) -> Task:
@@ -87,7 +87,7 @@ class Task:
             return self
         return replace(self, request=replace(self.request, schema=replace(schema, model=None)))
 
-    def opened(self) -> CompletionStream:
+    def stream(self) -> CompletionStream:
         """The stream that answers it; a failure is not tried again there, since all of a batch wait together."""
         endpoint = Endpoint(
             self.root or "",
@@ -98,7 +98,7 @@ class Task:
             max_retries=0,
         )
         if self.root is None:
-            endpoint = embedded(endpoint, self.pace)
+            endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks)
 
     def without_key(self, text: str) -> str:
@@ -131,19 +131,19 @@ class Outcome:
 
 def answer(task: Task) -> Outcome:
     """What comes of a task, in whatever process; an error of together_nb is part of it."""
-    opened = task.opened()
-    opened.watched = False
+    stream = task.stream()
+    stream.watched = False
     error: TogetherError | None = None
-    with told_to(nobody), opened:
+    with listen_to_waits(ignore_wait), stream:
         try:
-            for _ in opened:
+            for _ in stream:
                 pass
         except TogetherError as failure:
             error = failure.with_traceback(None)
-    return Outcome(opened.completion, error, opened.begun)
+    return Outcome(stream.completion, error, stream.begun)
 
 
-def answer_within(scope: Scope, task: Task) -> Outcome:
+def answer_within(scope: CancelScope, task: Task) -> Outcome:
     """The same, such that `scope` can end it from another thread."""
     with scope:
         return answer(task)

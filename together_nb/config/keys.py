@@ -23,7 +23,7 @@ class Hidden(str):
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
-def hidden(value: str | None) -> str | None:
+def hide(value: str | None) -> str | None:
     """`value` as a `Hidden`; what is no text stays what it is."""
     return Hidden(value) if isinstance(value, str) else value
 

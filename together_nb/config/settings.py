@@ -24,8 +24,8 @@ from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 if TYPE_CHECKING:
     from traitlets.config import Configurable
 
+from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
 from together_nb.config.keys import Key
-from together_nb.config.servers import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
 
 LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
@@ -49,14 +49,14 @@ class _ParameterTrait(TraitType[Any, Any]):
         return self._parameter.validate(value)
 
 
-class _Number(Float):  # type: ignore[type-arg]
+class _NumberTrait(Float):  # type: ignore[type-arg]
     """A number that may be typed by anyone: one that no float holds is refused in a few words."""
 
     def validate(self, obj: Any, value: Any) -> Any:
         return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
 
 
-class _Whole(Int):  # type: ignore[type-arg]
+class _WholeTrait(Int):  # type: ignore[type-arg]
     """The same for a whole number."""
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -182,17 +182,19 @@ class Settings(HasTraits):
         allow_none=True,
         help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
     )
-    connect_timeout = _Number(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
-    timeout = _Number(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
-    silence_timeout = _Number(SILENCE_TIMEOUT, min=0.001, help="Seconds of silence to wait in the middle of an answer")
-    max_retries = _Whole(
+    connect_timeout = _NumberTrait(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
+    timeout = _NumberTrait(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
+    silence_timeout = _NumberTrait(
+        SILENCE_TIMEOUT, min=0.001, help="Seconds of silence to wait in the middle of an answer"
+    )
+    max_retries = _WholeTrait(
         MAX_RETRIES, min=0, max=10, help="How often a failed request is sent again, before its first token"
     )
-    budget = _Number(
+    budget = _NumberTrait(
         None, allow_none=True, min=0, help="US dollars that the session may spend before requests are refused"
     )
-    fill_limit = _Whole(100_000, min=1, help="The most characters that variables may add to a prompt")
-    local_tokens_per_second = _Number(
+    fill_limit = _WholeTrait(100_000, min=1, help="The most characters that variables may add to a prompt")
+    local_tokens_per_second = _NumberTrait(
         40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
     )
 

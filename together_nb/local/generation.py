@@ -20,18 +20,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from together_nb.errors import InputError
-from together_nb.local import structured
-from together_nb.local.schemas import is_number
+from together_nb.local import writer
+from together_nb.local.flat_schema import is_number
 from together_nb.local.stopping import StopFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from together_nb.local.forms import Grammar
-    from together_nb.local.tokens import LanguageModel
+    from together_nb.local.grammar import Grammar
+    from together_nb.local.vocabulary import LanguageModel
     from together_nb.values.parameters import SamplingParams
 from together_nb.local.sampler import Chooser, with_biased
-from together_nb.local.tokens import EOS, LENGTH, STOP, Generated
+from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # half an object is none
@@ -56,7 +56,7 @@ def generate(
     sampling
         Unset, ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
     form
-        What the answer is to be: JSON that is written as `together_nb.local.structured` says, and
+        What the answer is to be: JSON that is written as `together_nb.local.writer` says, and
         whose ``max_tokens``, unset, is 8192.
 
     Raises
@@ -126,7 +126,7 @@ def _drawn(
 ) -> Iterator[Generated]:
     """The tokens up to the end or to `most`, and a last piece that says which."""
     if form is not None:
-        written = structured.write(form, model, tokens, chooser, sampling.logprobs)
+        written = writer.write(form, model, tokens, chooser, sampling.logprobs)
         yield from islice(written, most)
         # Whole is whole, though it is just as long as it may be.
         yield Generated("", finish_reason=EOS if next(written, None) is None else LENGTH)

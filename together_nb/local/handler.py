@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import unquote
 
 from together_nb.local import MODEL_ID, origin, responses
-from together_nb.local import request as asked
 from together_nb.local.connection import MAX_HEAD, HeadTooLongError
-from together_nb.local.request import RequestError
+from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from together_nb.local.connection import Wire
     from together_nb.local.ngram import NgramModel
-    from together_nb.local.request import Asked
-    from together_nb.local.tokens import Generated
+    from together_nb.local.request_body import ParsedRequest
+    from together_nb.local.vocabulary import Generated
 
 MAX_BODY = 4_000_000
 """The most bytes of a request's body."""
 
 _DIALECTS = {
-    "/inference": asked.INFERENCE,
-    "/completions": asked.COMPLETIONS,
-    "/chat/completions": asked.CHAT,
+    "/inference": INFERENCE,
+    "/completions": COMPLETIONS,
+    "/chat/completions": CHAT,
 }
 # Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
 _MOST_HELD = 50_000
@@ -209,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(405, f"{self.path:.200} takes GET.")
         if path not in _DIALECTS:
             raise self._unknown_path()
-        request = asked.read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
+        request = read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
         del body  # a long one is not held while the answer is written
         answers = request.generate(self.owner.model)
         if request.stream:
@@ -239,10 +238,10 @@ class Handler(BaseHTTPRequestHandler):
         """
         if "Transfer-Encoding" in self.headers:
             raise RequestError(411, "The body must come whole, with a Content-Length.")
-        told = self.headers.get_all("Content-Length", ["0"])
-        if len(told) > 1 or not (told[0].isascii() and told[0].isdigit()):
-            raise RequestError(400, f"Content-Length must be one number of bytes, not {', '.join(told)!r:.80}.")
-        digits = told[0].lstrip("0") or "0"
+        text = self.headers.get_all("Content-Length", ["0"])
+        if len(text) > 1 or not (text[0].isascii() and text[0].isdigit()):
+            raise RequestError(400, f"Content-Length must be one number of bytes, not {', '.join(text)!r:.80}.")
+        digits = text[0].lstrip("0") or "0"
         if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
             raise RequestError(413, f"The body has {digits:.80} bytes; the most is {MAX_BODY}.")
         return int(digits)
@@ -275,7 +274,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _send_whole(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
+    def _send_whole(self, request: ParsedRequest, answers: list[Iterator[Generated]]) -> None:
         pieces: list[list[Generated]] = [[] for _ in answers]
         weight = held = 0
         for batch in self._paced(request, answers):
@@ -292,7 +291,7 @@ class Handler(BaseHTTPRequestHandler):
                 )
         self._send_json(200, responses.Reply(request).whole(pieces))
 
-    def _send_events(self, request: Asked, answers: list[Iterator[Generated]]) -> None:
+    def _send_events(self, request: ParsedRequest, answers: list[Iterator[Generated]]) -> None:
         reply = responses.Reply(request)
         self._begun = True
         self._chunked = self.request_version >= "HTTP/1.1"  # older clients know no chunks
@@ -317,7 +316,9 @@ class Handler(BaseHTTPRequestHandler):
         if self._chunked:
             self.wfile.write(b"0\r\n\r\n")
 
-    def _paced(self, request: Asked, answers: list[Iterator[Generated]]) -> Iterator[list[tuple[int, Generated]]]:
+    def _paced(
+        self, request: ParsedRequest, answers: list[Iterator[Generated]]
+    ) -> Iterator[list[tuple[int, Generated]]]:
         """The rounds of `answers`, each when it is due; the prompt and the ends do not wait."""
         pace = self.owner.pace(self.wire.look)
         for number, batch in enumerate(_rounds(answers, self.wire.look)):

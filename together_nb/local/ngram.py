@@ -26,14 +26,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from together_nb.base.fork import after_fork
-from together_nb.local import generation, tokens
+from together_nb.local import generation, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from together_nb.local.forms import Grammar
+    from together_nb.local.grammar import Grammar
     from together_nb.values.parameters import SamplingParams
-from together_nb.local.tokens import END_ID, UNKNOWN, Candidates, Context, tokenize
+from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Context, tokenize
 
 ORDER = 5
 KAPPA = 0.7
@@ -283,7 +283,7 @@ class NgramModel:
 
     def generate(
         self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
-    ) -> Iterator[tokens.Generated]:
+    ) -> Iterator[vocabulary.Generated]:
         """The tokens that continue a prompt, one by one.
 
         Parameters

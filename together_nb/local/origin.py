@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from together_nb.config.servers import is_loopback
-from together_nb.local.request import RequestError
+from together_nb.config.addresses import is_loopback
+from together_nb.local.request_body import RequestError
 
 if TYPE_CHECKING:
     from email.message import Message

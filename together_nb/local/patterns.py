@@ -170,7 +170,7 @@ class Matcher:
 
     def __init__(self, source: str, effort: Effort) -> None:
         compiled(source)
-        self.whole = _Parser(source).parsed()
+        self.whole = _PatternReader(source).parsed()
         if self.whole.longest > _LONGEST_TEXT:
             raise InputError(f"The pattern {source!r} asks for more than {_LONGEST_TEXT} characters.")
         self._source, self._effort = source, effort
@@ -288,7 +288,7 @@ class Pattern:
         return None
 
 
-class _Parser:
+class _PatternReader:
     """Reads an expression from left to right."""
 
     def __init__(self, source: str) -> None:

@@ -14,7 +14,7 @@ from together_nb.local.validity import is_multiple
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from together_nb.local.schemas import Flat
+    from together_nb.local.flat_schema import Flat
 
 _SPAN = 100  # from the least number to the greatest, where the schema does not say
 _FINEST = Fraction(1, 10**15)

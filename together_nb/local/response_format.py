@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
-from together_nb.local.forms import Grammar
+from together_nb.local.grammar import Grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

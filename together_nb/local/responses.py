@@ -13,13 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from together_nb.local import MODEL_ID
-from together_nb.local.request import CHAT, CONTEXT_LENGTH, INFERENCE
+from together_nb.local.request_body import CHAT, CONTEXT_LENGTH, INFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from together_nb.local.request import Asked, RequestError
-    from together_nb.local.tokens import Generated
+    from together_nb.local.request_body import ParsedRequest, RequestError
+    from together_nb.local.vocabulary import Generated
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would make one each time
 _CREATED = 1_690_329_600  # any fixed date: the model is made anew in every process
@@ -48,8 +48,8 @@ def model_row() -> dict[str, Any]:
 
 def error_body(error: RequestError) -> dict[str, Any]:
     """Together's body of an error reply."""
-    told = {"message": error.message, "type": "invalid_request_error", "param": error.param, "code": error.code}
-    return {"id": _new_id(), "error": told}
+    text = {"message": error.message, "type": "invalid_request_error", "param": error.param, "code": error.code}
+    return {"id": _new_id(), "error": text}
 
 
 def _new_id() -> str:
@@ -61,32 +61,32 @@ class Reply:
 
     Parameters
     ----------
-    asked
+    request
         The request.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
+    def __init__(self, request: ParsedRequest) -> None:
+        self._request = request
         self._counted = 0
-        self._running = asked.choices
-        self._emitted = [0] * asked.choices
-        self._id = secrets.token_hex(32) if asked.dialect == INFERENCE else _new_id()
+        self._running = request.choices
+        self._emitted = [0] * request.choices
+        self._id = secrets.token_hex(32) if request.dialect == INFERENCE else _new_id()
         self._created = int(time.time())
 
     def opening(self) -> Iterator[dict[str, Any]]:
         """The chunks before the first token: of a chat, the role of each answer."""
-        if self._asked.dialect == CHAT:
-            for index in range(self._asked.choices):
+        if self._request.dialect == CHAT:
+            for index in range(self._request.choices):
                 yield self._chunk(self._choice(index, "", None, None))
 
     def chunk(self, index: int, piece: Generated) -> dict[str, Any]:
         """The chunk that brings `piece` of answer `index`."""
         self._count(index, piece)
         reason = self._reason(piece)
-        if self._asked.dialect == INFERENCE:
+        if self._request.dialect == INFERENCE:
             return self._inference_event(index, piece, reason)
         chunk = self._chunk(self._choice(index, piece.text, piece.id, reason, self._logprobs([piece])))
-        if self._asked.dialect != CHAT:
+        if self._request.dialect != CHAT:
             chunk["token"] = _token(piece)
             chunk["finish_reason"] = reason
             if not self._running:
@@ -95,7 +95,7 @@ class Reply:
 
     def closing(self) -> Iterator[dict[str, Any]]:
         """The chunks after the last token: of a chat, the count of tokens."""
-        if self._asked.dialect == CHAT:
+        if self._request.dialect == CHAT:
             yield {**self._chunk(), "usage": self._usage()}
 
     def whole(self, answers: Sequence[Sequence[Generated]]) -> dict[str, Any]:
@@ -104,22 +104,22 @@ class Reply:
             for piece in pieces:
                 self._count(index, piece)
         choices = [self._whole_choice(index, pieces) for index, pieces in enumerate(answers)]
-        if self._asked.dialect == INFERENCE:
+        if self._request.dialect == INFERENCE:
             return {
                 "status": "finished",
                 "id": self._id,
                 "model": MODEL_ID,
-                "prompt": [self._asked.prompt],
-                "num_returns": self._asked.choices,
-                "args": self._asked.sampling.to_dict(),
+                "prompt": [self._request.prompt],
+                "num_returns": self._request.choices,
+                "args": self._request.sampling.to_dict(),
                 "output": {"choices": choices, "result_type": "language-model-inference", "usage": self._usage()},
             }
         return {
             "id": self._id,
-            "object": "chat.completion" if self._asked.dialect == CHAT else "text.completion",
+            "object": "chat.completion" if self._request.dialect == CHAT else "text.completion",
             "created": self._created,
             "model": MODEL_ID,
-            "prompt": [{"text": self._asked.prompt}] if self._asked.sampling.echo else [],
+            "prompt": [{"text": self._request.prompt}] if self._request.sampling.echo else [],
             "choices": choices,
             "usage": self._usage(),
         }
@@ -127,16 +127,16 @@ class Reply:
     def _whole_choice(self, index: int, pieces: Sequence[Generated]) -> dict[str, Any]:
         text = "".join(piece.text for piece in pieces)
         choice: dict[str, Any] = {"index": index, "finish_reason": self._reason(pieces[-1])}
-        choice["seed"] = (self._asked.sampling.seed or 0) + index
+        choice["seed"] = (self._request.sampling.seed or 0) + index
         choice["logprobs"] = self._logprobs(pieces)
-        if self._asked.dialect == CHAT:
+        if self._request.dialect == CHAT:
             return {**choice, "message": {"role": "assistant", "content": text, "tool_calls": []}}
         return {"text": text, **choice}
 
     def _chunk(self, *choices: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": self._id,
-            "object": "chat.completion.chunk" if self._asked.dialect == CHAT else "completion.chunk",
+            "object": "chat.completion.chunk" if self._request.dialect == CHAT else "completion.chunk",
             "created": self._created,
             "choices": list(choices),
             "model": MODEL_ID,
@@ -156,9 +156,9 @@ class Reply:
 
     def _inference_event(self, index: int, piece: Generated, reason: str | None) -> dict[str, Any]:
         choice: dict[str, Any] = {"text": piece.text}
-        if self._asked.choices > 1:
+        if self._request.choices > 1:
             choice["index"] = index
-        if self._asked.sampling.logprobs is not None:
+        if self._request.sampling.logprobs is not None:
             choice["logprobs"] = self._logprobs([piece])
         if reason:
             choice["finish_reason"] = reason
@@ -167,7 +167,7 @@ class Reply:
 
     def _reason(self, piece: Generated) -> str | None:
         reason = piece.finish_reason
-        if reason and self._asked.dialect == INFERENCE:
+        if reason and self._request.dialect == INFERENCE:
             return _INFERENCE_REASONS.get(reason, reason)
         return reason
 
@@ -176,30 +176,30 @@ class Reply:
             self._running -= 1
             return
         self._emitted[index] += 1
-        if self._emitted[index] > self._asked.echoed:
+        if self._emitted[index] > self._request.echoed:
             self._counted += 1
 
     def _usage(self) -> dict[str, int]:
-        prompt, completion = self._asked.prompt_tokens, self._counted
+        prompt, completion = self._request.prompt_tokens, self._counted
         return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
 
     def _logprobs(self, pieces: Sequence[Generated]) -> dict[str, Any] | None:
         """Together's arrays; OpenAI's list beside them where asked for in OpenAI's way."""
         tokens = [piece for piece in pieces if piece.id is not None]
-        if self._asked.sampling.logprobs is None or not tokens:
+        if self._request.sampling.logprobs is None or not tokens:
             return None
-        told: dict[str, Any] = {
+        rows: dict[str, Any] = {
             "tokens": [piece.text for piece in tokens],
             "token_logprobs": [piece.logprob for piece in tokens],
             "token_ids": [piece.id for piece in tokens],
             "top_logprobs": [[{"token": text, "logprob": lp} for text, lp in piece.top] for piece in tokens],
         }
-        if self._asked.openai_logprobs:
-            told["content"] = [
+        if self._request.openai_logprobs:
+            rows["content"] = [
                 {**_openai(piece.text, piece.logprob), "top_logprobs": [_openai(*other) for other in piece.top]}
                 for piece in tokens
             ]
-        return told
+        return rows
 
 
 def _token(piece: Generated) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from together_nb.local.tokens import Candidates, Context, LanguageModel
+    from together_nb.local.vocabulary import Candidates, Context, LanguageModel
     from together_nb.values.parameters import SamplingParams
 
 DEFAULT_TEMPERATURE = 0.8

@@ -5,7 +5,7 @@
     with LocalServer(tokens_per_second=20) as server:
         requests.post(server.base_url + "/v1/completions", json={"model": "local/ngram", "prompt": "Once"})
 
-`asked` reads requests, `bodies` writes replies, `handler` is the HTTP between them.
+`request` reads requests, `responses` writes replies, `handler` is the HTTP between them.
 """
 
 from __future__ import annotations

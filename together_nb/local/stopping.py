@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from together_nb.local.tokens import Generated
+    from together_nb.local.vocabulary import Generated
 
 
 class StopFilter:

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from together_nb.errors import InputError
-from together_nb.local.schemas import DEEPEST, TYPES, Flat, Schemas, common, is_number, property_of
+from together_nb.local.flat_schema import DEEPEST, TYPES, Flat, SchemaResolver, common, is_number, property_of
 
 
-def holds(schemas: Schemas, value: Any, schema: Any, depth: int = 0) -> bool:
+def holds(schemas: SchemaResolver, value: Any, schema: Any, depth: int = 0) -> bool:
     """Whether `value` is valid by `schema`, which is one of `schemas`; a `format` is a note."""
     if depth > DEEPEST:
         raise InputError("The schema refers to itself without an end, or nests too deep.")
@@ -39,7 +39,7 @@ def _within(value: Any, flat: Flat) -> list[tuple[Any, Any]]:
     return []
 
 
-def _within_bounds(schemas: Schemas, value: Any, flat: Flat) -> bool:
+def _within_bounds(schemas: SchemaResolver, value: Any, flat: Flat) -> bool:
     if isinstance(value, str):
         return _counts(value, flat, "Length") and ("pattern" not in flat or schemas.matches(flat["pattern"], value))
     if is_number(value):
@@ -75,7 +75,7 @@ def is_multiple(value: float, of: float) -> bool:
     return value % of == 0
 
 
-def excludes(schemas: Schemas, one: Any, other: Any, depth: int = 0) -> bool:
+def excludes(schemas: SchemaResolver, one: Any, other: Any, depth: int = 0) -> bool:
     """Whether it is plain that no value that is written for `one` is valid by `other`."""
     if depth > DEEPEST:
         return False
@@ -92,7 +92,7 @@ def excludes(schemas: Schemas, one: Any, other: Any, depth: int = 0) -> bool:
     )
 
 
-def _objects_exclude(schemas: Schemas, a: Flat, b: Flat, depth: int) -> bool:
+def _objects_exclude(schemas: SchemaResolver, a: Flat, b: Flat, depth: int) -> bool:
     """Whether one lacks what the other requires, or has something that the other has not like that."""
     names = a.get("properties", {})
     return bool(set(b.get("required", ())) - set(names)) or any(
@@ -101,7 +101,7 @@ def _objects_exclude(schemas: Schemas, a: Flat, b: Flat, depth: int) -> bool:
     )
 
 
-def _branches(schemas: Schemas, flat: Flat) -> list[list[Flat]]:
+def _branches(schemas: SchemaResolver, flat: Flat) -> list[list[Flat]]:
     """The alternatives of each `anyOf` and `oneOf`, each with what stands beside them."""
     found = []
     for branch in ("anyOf", "oneOf"):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from together_nb import views
 from together_nb.base.escape import literal, visible
 from together_nb.base.fences import fenced
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.base.suggest import suggestion
+from together_nb.base.wording import shorten
 from together_nb.config.settings import settings
 from together_nb.errors import InputError
 from together_nb.magic import next_cell
@@ -17,11 +18,11 @@ from together_nb.render.formats import CODE, JSON, format_for
 from together_nb.render.token_text import ALTERNATIVES
 from together_nb.run import driver, history, resolve
 from together_nb.run.background import BackgroundRun
-from together_nb.run.conversations import next_turn
+from together_nb.run.chats import next_turn
 from together_nb.values.parameters import AUTO
 from together_nb.values.schema import ANY_JSON, schema_of
 from together_nb.views import frontend
-from together_nb.views.waits import waits_shown
+from together_nb.views.waits import show_waits
 from together_nb.wire.dialects import dialect_for
 
 if TYPE_CHECKING:
@@ -55,15 +56,15 @@ class Cells:
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
         filler = self.filler(given)
-        asked = {**self.keywords(given), **filled(filler, prompt, given.system)}
+        keywords = {**self.keywords(given), **fill_in(filler, prompt, given.system)}
         keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
-        with put_off(), waits_shown(self.shell):
+        with defer_interrupts(), show_waits(self.shell):
             if given.chat is None:
-                opened = resolve.open_stream(**asked)
+                stream = resolve.open_stream(**keywords)
             else:
-                opened, keep_turn = next_turn(given.chat, cell=frontend.cell_id(self.shell), **asked)
+                stream, keep_turn = next_turn(given.chat, cell=frontend.cell_id(self.shell), **keywords)
         if given.dry_run:
-            self.show_requests([opened], [filler])
+            self.show_requests([stream], [filler])
             return
 
         def keep(completion: Completion) -> None:
@@ -74,19 +75,19 @@ class Cells:
             self.bind(completion, None if given.background else given.out)
 
         # From before there are widgets until there are none, or a thread has them.
-        with told("stopped by you; what came is kept."), put_off() as came:
+        with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
             if given.background:
-                self._run_in_background(given, opened, keep)
+                self._run_in_background(given, stream, keep)
             else:
-                answer = driver.run(opened, self.view(given, opened), keep)
+                answer = driver.run(stream, self.view(given, stream), keep)
                 if given.show == CODE:
                     next_cell.offer(self.shell, answer.text)
-            if came:
-                opened.cancel()
+            if interrupts:
+                stream.cancel()
 
-    def view(self, given: Options, opened: CompletionStream, stop: Callable[[], Any] | None = None) -> driver.View:
+    def view(self, given: Options, stream: CompletionStream, stop: Callable[[], Any] | None = None) -> driver.View:
         """What draws the answer here."""
-        return views.view_for(self.shell, shown_as(given), chat=opened.dialect.chat, stop=stop)
+        return views.view_for(self.shell, format_name(given), chat=stream.dialect.chat, stop=stop)
 
     def bind(self, value: Any, name: str | None) -> None:
         """Give the last answer, or answers, their names."""
@@ -146,16 +147,16 @@ class Cells:
 
         return filler_for({} if given.raw else self.shell.user_ns)
 
-    def _run_in_background(self, given: Options, opened: CompletionStream, keep: Callable[[Completion], None]) -> None:
+    def _run_in_background(self, given: Options, stream: CompletionStream, keep: Callable[[Completion], None]) -> None:
         """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
         watched = frontend.has_kernel(self.shell) and frontend.someone_watches(self.shell)
         returns = watched and frontend.draws_from_threads()
-        view = self.view(given, opened, stop=opened.cancel if returns else None)
-        run = BackgroundRun(lambda: opened, view, keep)
+        view = self.view(given, stream, stop=stream.cancel if returns else None)
+        run = BackgroundRun(lambda: stream, view, keep)
         if given.out is not None:
             self.shell.push({given.out: run})
         if returns:
-            view.start(opened)  # here, where it is this cell that displays
+            view.start(stream)  # here, where it is this cell that displays
             self._runs[frontend.cell(self.shell)] = run.start()
         else:
             run.run()
@@ -176,26 +177,26 @@ class Cells:
         first, _, body = frontend.code_as_sent(self.shell).lstrip("\n").partition("\n")
         return body if first.startswith("%%together") else cell.rstrip("\n")
 
-    def show_requests(self, opened: list[CompletionStream], fillers: list[Filler], more: int = 0) -> None:
+    def show_requests(self, streams: list[CompletionStream], fillers: list[Filler], more: int = 0) -> None:
         """Show what was filled in, and what would be sent; of `more` than there are, or of many, the first."""
         import json
 
-        names = [(name, filler) for one, filler in zip(opened, fillers, strict=True) for name in one.completion.filled]
+        names = [(name, filler) for one, filler in zip(streams, fillers, strict=True) for name in one.completion.filled]
         markdown, plain = [], []
         if names:
             lines = dict.fromkeys(f"{{{name}}} = {_start(filler.values[name] or '')}" for name, filler in names)
             values = "\n".join(("Filled in:", *lines))
             markdown.append(literal(values))
             plain.append(visible(values))
-        for one in opened[:SHOWN_UNSENT]:
+        for one in streams[:SHOWN_UNSENT]:
             embedded = one.endpoint.root == resolve.EMBEDDED
             server = " to the embedded engine: " if embedded else f" {one.endpoint.root}"
             where = f"POST{server}{one.dialect.path}"
             body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
-        left = max(len(opened), more) - SHOWN_UNSENT
-        unknown = "; ".join(dict.fromkeys(what for one in opened for what in one.unknown))
+        left = max(len(streams), more) - SHOWN_UNSENT
+        unknown = "; ".join(dict.fromkeys(what for one in streams for what in one.unknown))
         words = f"not sent{f', nor are {left} more' if left > 0 else ''}"
         words += f". Unknown until the server is asked: {unknown}." if unknown else ""
         markdown.append(f"<sub>{literal(words)}</sub>")
@@ -203,7 +204,7 @@ class Cells:
         self.display("\n\n".join(markdown), "\n".join(plain))
 
 
-def filled(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
+def fill_in(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
     """The prompt and the system prompt with the names filled in, and which, as keywords of `resolve.open_stream`."""
     prompt, names = filler.fill(prompt)
     others: tuple[str, ...] = ()
@@ -214,10 +215,10 @@ def filled(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
 
 def _start(value: str) -> str:
     """A value in a line: its beginning, and how long it is where that is not all."""
-    line = " ".join(value[:_LONGEST_START].split())
-    return f"{line}… ({len(value):,} characters)" if len(value) > _LONGEST_START else line or "(empty)"
+    more = f" ({len(value):,} characters)" if len(value) > _LONGEST_START else ""
+    return f"{shorten(value, _LONGEST_START) or '(empty)'}{more}"
 
 
-def shown_as(given: Options) -> str:
+def format_name(given: Options) -> str:
     """How the answer is shown: a schema's is JSON where nothing else is said."""
     return JSON if given.schema is not None and given.show == AUTO else given.show

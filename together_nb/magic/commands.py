@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
-from together_nb.magic import account, follow_up, history, options
+from together_nb.magic import account_commands, follow_up_commands, options, session_commands
 
 if TYPE_CHECKING:
     from argparse import Action
@@ -115,47 +115,49 @@ _FORCE = argument("--force", action="store_true")
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("", account.status, "show the server, the model, the key's ending and the defaults"),
-        Command("login", account.login, "ask for a key; it is neither shown nor saved", verbatim=True),
-        Command("logout", account.logout, "forget the key"),
+        Command("", account_commands.status, "show the server, the model, the key's ending and the defaults"),
+        Command("login", account_commands.login, "ask for a key; it is neither shown nor saved", verbatim=True),
+        Command("logout", account_commands.logout, "forget the key"),
         Command(
             "models",
-            account.models,
+            account_commands.models,
             "list the models of the server and their prices",
             (argument("text", metavar="TEXT", nargs="*"),),
         ),
         Command("panel", _open_panel, "open the panel: sliders, a live answer, its tokens and events"),
         Command(
             "continue",
-            follow_up.go_on,
+            follow_up_commands.continue_answer,
             "continue the last answer where it ended, in its place",
             cell_options=("show", "out", "sampling"),
         ),
         Command(
             "explain",
-            follow_up.explain,
+            follow_up_commands.explain,
             "ask the model about the error of the cell that failed last",
             cell_options=("model", "api", "system", "extra", "show", "out", "dry_run", "sampling"),
         ),
         Command(
             "history",
-            history.show,
+            session_commands.show,
             "list the answers and the conversations, or all turns of one",
             (argument("name", metavar="NAME", nargs="*"),),
         ),
-        Command("reset", history.reset, "forget a conversation", (argument("name", metavar="NAME", nargs="*"),)),
-        Command("usage", history.usage, "show requests, tokens and cost by model"),
-        Command("save", history.save, "write the answers and conversations to a file", (_FILE, _FORCE)),
-        Command("load", history.load, "add the answers and conversations of a file", (_FILE,)),
+        Command(
+            "reset", session_commands.reset, "forget a conversation", (argument("name", metavar="NAME", nargs="*"),)
+        ),
+        Command("usage", session_commands.usage, "show requests, tokens and cost by model"),
+        Command("save", session_commands.save, "write the answers and conversations to a file", (_FILE, _FORCE)),
+        Command("load", session_commands.load, "add the answers and conversations of a file", (_FILE,)),
         Command(
             "record",
-            history.record,
+            session_commands.record,
             "write every request and answer to a file from now on; off ends it",
             (_FILE_OR_OFF, _FORCE),
         ),
         Command(
             "replay",
-            history.replay,
+            session_commands.replay,
             "answer from a recording, with no key and no network; off ends it",
             (_FILE_OR_OFF, argument("--speed", metavar="X", type=float, default=1.0)),
         ),

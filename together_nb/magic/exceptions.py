@@ -40,7 +40,7 @@ def last_exception() -> BaseException:
 
 
 @contextmanager
-def keep_in_mind(error: BaseException) -> Iterator[None]:
+def remember(error: BaseException) -> Iterator[None]:
     """Mark what ends the block, so that the next `last_exception` is still the one that is explained."""
     try:
         yield
@@ -54,11 +54,11 @@ def prompt_about(error: BaseException) -> str:
     trace = _from_the_cell(error.__traceback__)
     place = getattr(error, "filename", None) if trace is None else trace.tb_frame.f_code.co_filename
     cell = "".join(linecache.getlines(place)).strip("\n") if isinstance(place, str) and _is_a_cell(place) else ""
-    told = "".join(traceback.TracebackException(type(error), error, trace).format())
+    trace_text = "".join(traceback.TracebackException(type(error), error, trace).format())
     parts = ["A cell of a Jupyter notebook failed."]
     if cell:
         parts.append(f"The code:\n\n{fenced(_middle_out(visible(cell), _LONGEST_CELL), 'python')}")
-    parts += [f"The traceback:\n\n{fenced(_middle_out(visible(told).strip(), _LONGEST_TRACEBACK))}", _QUESTION]
+    parts += [f"The traceback:\n\n{fenced(_middle_out(visible(trace_text).strip(), _LONGEST_TRACEBACK))}", _QUESTION]
     return settings.without_keys("\n\n".join(parts))
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.interrupts import put_off
+from together_nb.base.interrupts import defer_interrupts
 from together_nb.batch.items import items_of
 from together_nb.batch.prompts import filler_for, map_prompts
 from together_nb.errors import InputError, TogetherError
-from together_nb.magic.cell import SHOWN_UNSENT, filled
+from together_nb.magic.cell import SHOWN_UNSENT, fill_in
 from together_nb.render.formats import JSON
 from together_nb.run import history, resolve
 from together_nb.values.parameters import AUTO
-from together_nb.views.waits import waits_shown
+from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
@@ -32,19 +32,19 @@ def ask(cells: Cells, given: Options, prompt: str) -> None:
         )
     if not prompt.strip():
         raise InputError("The prompt is empty.", "Write it below the line, with {item} where each item is to stand.")
-    asked = cells.keywords(given)
+    keywords = cells.keywords(given)
     items = _evaluated(cells.shell, str(given.items))
     names = cells.shell.user_ns
     if given.dry_run:
-        _show_unsent(cells, given, prompt, items, asked)
+        _show_unsent(cells, given, prompt, items, keywords)
         return
     before = names.get(history.LAST)
     try:
-        results = map_prompts(items, template=prompt, names=names, system=given.system, **asked)
+        results = map_prompts(items, template=prompt, names=names, system=given.system, **keywords)
     except BaseException:
-        came = names.get(history.LAST)
-        if came is not before:
-            _show(cells, given, came)
+        partial = names.get(history.LAST)
+        if partial is not before:
+            _show(cells, given, partial)
         raise
     _show(cells, given, results)
     errors = [one for one in results if isinstance(one, TogetherError)]
@@ -71,7 +71,7 @@ def _evaluated(shell: Any, expression: str) -> Any:
         ) from error
 
 
-def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: dict[str, Any]) -> None:
+def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, keywords: dict[str, Any]) -> None:
     """Show the first requests that would be sent."""
     if isinstance(items, Iterator):
         raise InputError(
@@ -83,7 +83,7 @@ def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, asked: d
         print(_NO_ITEMS.format(given.items))  # noqa: T201
         return
     fillers = [filler_for(cells.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
-    each = [filled(filler, prompt, given.system) for filler in fillers]
-    with put_off(), waits_shown(cells.shell):
-        opened = [resolve.open_stream(**one, **asked) for one in each]
-    cells.show_requests(opened, fillers, more=len(rows))
+    each = [fill_in(filler, prompt, given.system) for filler in fillers]
+    with defer_interrupts(), show_waits(cells.shell):
+        streams = [resolve.open_stream(**one, **keywords) for one in each]
+    cells.show_requests(streams, fillers, more=len(rows))

@@ -69,10 +69,10 @@ class TogetherMagics(Magics):
         KeyboardInterrupt
             Ctrl-C or the notebook's ■; what came is kept.
         """
-        from together_nb.base.interrupts import told
+        from together_nb.base.interrupts import interrupt_message
         from together_nb.magic.run_cell import run
 
-        with told("stopped by you; nothing was sent."):
+        with interrupt_message("stopped by you; nothing was sent."):
             run(self._cells, line, cell)
 
     @no_var_expand
@@ -94,11 +94,11 @@ class TogetherMagics(Magics):
         KeyboardInterrupt
             Ctrl-C or the notebook's ■.
         """
-        from together_nb.base.interrupts import told
+        from together_nb.base.interrupts import interrupt_message
         from together_nb.magic.commands import run
-        from together_nb.views.waits import waits_written
+        from together_nb.views.waits import print_waits
 
-        with told("stopped by you."), waits_written(self._shell):
+        with interrupt_message("stopped by you."), print_waits(self._shell):
             run(self._cells, line)
 
     def _complete_cell(self, _: Any, event: Any) -> list[str]:

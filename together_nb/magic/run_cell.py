@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.magic import for_each, options
-from together_nb.magic.cell import filled, shown_as
+from together_nb.magic.cell import fill_in, format_name
 from together_nb.run import resolve
-from together_nb.views.waits import waits_shown
+from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
@@ -42,25 +42,25 @@ def run(cells: Cells, line: str, cell: str) -> None:
 
 def _compare(cells: Cells, given: Options, prompt: str) -> None:
     """Send one prompt in several ways, and draw the answers side by side."""
-    from together_nb.run.columns import run_side_by_side
+    from together_nb.run.parallel import run_side_by_side
     from together_nb.values import variations
     from together_nb.views import side_by_side_view_for
 
-    columns = variations.parsed(given.compare)
-    filler, asked = cells.filler(given), cells.keywords(given)
+    columns = variations.parse(given.compare)
+    filler, keywords = cells.filler(given), cells.keywords(given)
     each = [
-        {**asked, **one.values, **filled(filler, prompt, one.values.get("system", given.system))}
+        {**keywords, **one.values, **fill_in(filler, prompt, one.values.get("system", given.system))}
         for one in columns.columns
     ]
-    with put_off(), waits_shown(cells.shell):
-        opened = [resolve.open_stream(**one) for one in each]
+    with defer_interrupts(), show_waits(cells.shell):
+        streams = [resolve.open_stream(**one) for one in each]
     if given.dry_run:
-        cells.show_requests(opened, [filler] * len(opened))
+        cells.show_requests(streams, [filler] * len(streams))
         return
 
     def keep_all(completions: list[Completion]) -> None:
         cells.bind(completions, given.out)
 
-    with told("stopped by you; what came is kept."), put_off():
-        view = side_by_side_view_for(cells.shell, shown_as(given), columns.titles, columns.across)
-        run_side_by_side(opened, view, keep_all=keep_all)
+    with interrupt_message("stopped by you; what came is kept."), defer_interrupts():
+        view = side_by_side_view_for(cells.shell, format_name(given), columns.titles, columns.across)
+        run_side_by_side(streams, view, keep_all=keep_all)

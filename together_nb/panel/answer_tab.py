@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from together_nb.panel.elements import Page
 from together_nb.render.formats import format_for
 from together_nb.values.parameters import AUTO
-from together_nb.views.growing import GrowingAnswers
-from together_nb.views.parts import Shown, box, note, said, sentences
+from together_nb.views.growing_text import GrowingAnswers
+from together_nb.views.parts import DrawnValue, box, escaped, note, sentences
 
 if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
@@ -24,7 +24,7 @@ class AnswerTab(Page):
 
     def __init__(self) -> None:
         self._empty = note("empty", EMPTY)
-        self._error = Shown(note("error"))
+        self._error = DrawnValue(note("error"))
         self._growing: GrowingAnswers | None = None
         self._behind: list[Chunk] = []
         self.seen = True
@@ -35,7 +35,7 @@ class AnswerTab(Page):
         """Make room for a new answer."""
         self.clear("")
 
-    def opened(self, stream: CompletionStream) -> None:
+    def follow(self, stream: CompletionStream) -> None:
         """A stream that was asked for is open; it goes on with what is shown, if anything is."""
         if self._growing is None:
             self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), stream)
@@ -55,7 +55,7 @@ class AnswerTab(Page):
     def fail(self, error: BaseException) -> None:
         """Say what went wrong, and what to do."""
         message, hint = sentences(error)
-        self._error.set(f"<b>{said(message)}</b>{f'<br>{said(hint)}' if hint else ''}")
+        self._error.set(f"<b>{escaped(message)}</b>{f'<br>{escaped(hint)}' if hint else ''}")
 
     def forgive(self) -> None:
         """Take the error away."""
@@ -65,7 +65,7 @@ class AnswerTab(Page):
         """Take the answer away."""
         self.forgive()
         self._behind = []
-        self._empty.value = said(empty)
+        self._empty.value = escaped(empty)
         self._inner.children = (self._empty,)
         if self._growing is not None:
             self._growing.close()

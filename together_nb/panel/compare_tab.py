@@ -10,16 +10,16 @@ from ipywidgets import Button, Dropdown, Text
 
 from together_nb.errors import InputError
 from together_nb.panel.elements import Page, explained, icon_button
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.run.background import BackgroundRun
-from together_nb.run.columns import keep_what_came
+from together_nb.run.parallel import keep_partial
 from together_nb.values.parameters import PARAMETERS
-from together_nb.values.variations import MODEL, combined, values_of
+from together_nb.values.variations import MODEL, combinations, values_of
 from together_nb.views import column as columns
 from together_nb.views.frontend import draws_from_threads
 from together_nb.views.layouts import close_all
-from together_nb.views.parts import Shown, box, note, row, said
-from together_nb.wire.retry import telling
+from together_nb.views.parts import DrawnValue, box, escaped, note, row
+from together_nb.wire.retry import with_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class CompareTab(Page):
     ) -> None:
         self._opener = opener
         self._changed = changed
-        self.columns: list[Column] = []
+        self.columns: list[StoppableColumn] = []
         self._telling = RLock()
         names = [name for name, parameter in PARAMETERS.items() if parameter.type is not dict]
         self.vary = explained(
@@ -65,7 +65,7 @@ class CompareTab(Page):
         )
         self.go = Button(description="Compare", icon="columns", tooltip="Ask once for each value")
         self.stop_all = Button(description="Stop all", icon="stop", disabled=True, tooltip="End all; what came is kept")
-        self._wrong = Shown(note("wrong"))
+        self._wrong = DrawnValue(note("wrong"))
         self._empty = note("empty", _EMPTY)
         self._row = row("columns-scroll", self._empty)
         self.box = box(
@@ -87,9 +87,9 @@ class CompareTab(Page):
         try:
             wanted = self._wanted()
         except InputError as error:
-            self._wrong.set(said(f"{error.message} {error.hint}"))
+            self._wrong.set(escaped(f"{error.message} {error.hint}"))
             return
-        self.columns = [Column(title, opened, self._ended) for title, opened in wanted]
+        self.columns = [StoppableColumn(title, open_stream, self._ended) for title, open_stream in wanted]
         self._row.children = tuple(column.box for column in self.columns)
         self._tell_buttons()
         begun = list(self.columns)
@@ -123,7 +123,7 @@ class CompareTab(Page):
     def _wanted(self) -> list[tuple[str, Callable[[], CompletionStream]]]:
         """The title of each column, and what gives its stream."""
         name = self.vary.value
-        found = combined({name: values_of(name, self.values.value)}).columns
+        found = combinations({name: values_of(name, self.values.value)}).columns
         if len(found) > MOST:
             raise InputError(f"{len(found)} columns are more than fit side by side.", f"Take at most {MOST}.")
         return [(one.title, self._opener(one.values)) for one in found]
@@ -153,28 +153,28 @@ class CompareTab(Page):
             self.stop_all.disabled = not self.running
 
 
-class Column:
+class StoppableColumn:
     """One answer among several, with a Stop of its own.
 
     Parameters
     ----------
     title
         What is different here.
-    opened
+    open_stream
         Gives its stream.
     ended
         Called, in its thread, when it has ended, with the completion if one came.
     """
 
     def __init__(
-        self, title: str, opened: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
+        self, title: str, open_stream: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
     ) -> None:
         self._ended = ended
         self._stop = icon_button("stop-button", f"Stop {title}")
         self._stop.on_click(lambda _: self.stop())
         self._drawn = columns.Column(title, State.WAITING.value, beside=(self._stop,))
         self.box = self._drawn.box
-        self.run = BackgroundRun(telling(self._waits, opened), self._drawn, keep_what_came)
+        self.run = BackgroundRun(with_listener(self._waits, open_stream), self._drawn, keep_partial)
         self.run.add_done_callback(self._done)
 
     def begin(self) -> bool:

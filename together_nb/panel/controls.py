@@ -9,7 +9,7 @@ from ipywidgets import Dropdown, FloatSlider, IntSlider, Text, Textarea
 from together_nb.errors import InputError
 from together_nb.panel.elements import explained, hide, icon_button
 from together_nb.values.parameters import PARAMETERS, UNSET, Parameter
-from together_nb.views.parts import box, note, row, said
+from together_nb.views.parts import box, escaped, note, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class ParameterControl:
         try:
             self._set(value())
         except InputError as error:
-            self._wrong.value = said(error.message)
+            self._wrong.value = escaped(error.message)
 
     def _set(self, value: Any) -> None:
         setattr(self._settings, self.parameter.name, value)

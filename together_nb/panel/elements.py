@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import Button, ToggleButton
 
 from together_nb.views.layouts import button_style, close_all
-from together_nb.views.parts import box, dressed
+from together_nb.views.parts import box, styled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
 
     An icon of the front end's would be read out in the place of the name.
     """
-    return Button(description=name, tooltip=help or name, style=button_style(), **dressed("icon", kind))
+    return Button(description=name, tooltip=help or name, style=button_style(), **styled("icon", kind))
 
 
 class Fold:
@@ -51,13 +51,13 @@ class Fold:
         What stands on the button.
     inner
         What is folded.
-    opened
+    unfolded
         Whether it is open at first.
     """
 
-    def __init__(self, name: str, inner: Widget, *, opened: bool = False) -> None:
+    def __init__(self, name: str, inner: Widget, *, unfolded: bool = False) -> None:
         self._inner = inner
-        self.button = ToggleButton(opened, description=name, tooltip=f"Show or hide: {name}")
+        self.button = ToggleButton(unfolded, description=name, tooltip=f"Show or hide: {name}")
         self.button.add_class("tnb-fold-button")
         self.button.observe(lambda _: self._draw(), names="value")
         self.box = box("fold", self.button, inner)

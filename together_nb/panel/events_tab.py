@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.wording import count
 from together_nb.panel.elements import Page
-from together_nb.views.parts import Shown, box, note, row, said
+from together_nb.views.parts import DrawnValue, box, escaped, note, row
 from together_nb.views.pieces import Pieces
-from together_nb.wire.wiretap import KEPT, Line, Wiretap
+from together_nb.wire.wiretap import KEPT, WireLine, Wiretap
 
 if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
@@ -27,7 +27,7 @@ class EventsTab(Page):
         self._wiretap: Wiretap | None = None
         self._drawn = 0
         self._pieces = Pieces("lines", _PER, KEPT // _PER + 1)  # the last of them is rarely full
-        self._head = Shown(note("help", _EMPTY))
+        self._head = DrawnValue(note("help", _EMPTY))
         self.box = box("page", self._head.widget, row("end", self._pieces.box))
 
     def start(self) -> None:
@@ -35,9 +35,9 @@ class EventsTab(Page):
         self._stream = self._wiretap = None
         self._drawn = 0
         self._pieces.clear()
-        self._head.set(said(_EMPTY))
+        self._head.set(escaped(_EMPTY))
 
-    def opened(self, stream: CompletionStream) -> None:
+    def follow(self, stream: CompletionStream) -> None:
         """Listen to a stream, which has not begun."""
         self.start()
         self._stream, self._wiretap = stream, Wiretap()
@@ -51,7 +51,7 @@ class EventsTab(Page):
         if lines:
             self._drawn = lines[-1].number
             self._pieces.add([self._row(line, self._stream) for line in lines])
-            self._head.set(said(self._words()))
+            self._head.set(escaped(self._words()))
 
     def catch_up(self) -> None:
         """Draw what came meanwhile."""
@@ -62,9 +62,9 @@ class EventsTab(Page):
         last = f", the last {shown} shown" if self._drawn > shown else ""
         return f"{count(self._drawn, 'line')}{last}; seconds since the request was sent. A blank line ends an event."
 
-    def _row(self, line: Line, stream: CompletionStream) -> str:
+    def _row(self, line: WireLine, stream: CompletionStream) -> str:
         # A server may repeat what it was sent.
         text = stream.endpoint.without_key(line.text)
         field, colon, value = text.partition(":")
-        named = f"<b>{said(field)}</b>{colon}{said(value)}" if colon and field == "data" else said(text)
+        named = f"<b>{escaped(field)}</b>{colon}{escaped(value)}" if colon and field == "data" else escaped(text)
         return f"<p><time>{line.seconds:.3f}</time><code>{named or '&nbsp;'}</code></p>"

@@ -8,7 +8,7 @@ from ipywidgets import HTML
 
 from together_nb.panel.elements import Page
 from together_nb.run import history
-from together_nb.views.parts import Shown, box, said
+from together_nb.views.parts import DrawnValue, box, escaped
 
 if TYPE_CHECKING:
     from together_nb.values.completion import Completion
@@ -25,7 +25,7 @@ class HistoryTab(Page):
     title = "History"
 
     def __init__(self) -> None:
-        self._shown = Shown(HTML(_EMPTY))
+        self._shown = DrawnValue(HTML(_EMPTY))
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
@@ -50,10 +50,10 @@ def _html(history: list[Completion]) -> str:
 def _row(number: int, completion: Completion) -> str:
     prompt = _prompt(completion.request)
     return (
-        f'<details class="tnb-past"><summary><b>history[{number}]</b> {said(_cut(" ".join(prompt.split()), 90))}'
-        f"<small>{said(completion.footer())}</small></summary>"
-        f"<h4>Prompt</h4><pre>{said(_cut(prompt, _LONGEST))}</pre>"
-        f"<h4>Answer</h4><pre>{said(_cut(completion.text, _LONGEST))}</pre></details>"
+        f'<details class="tnb-past"><summary><b>history[{number}]</b> {escaped(_cut(" ".join(prompt.split()), 90))}'
+        f"<small>{escaped(completion.footer())}</small></summary>"
+        f"<h4>Prompt</h4><pre>{escaped(_cut(prompt, _LONGEST))}</pre>"
+        f"<h4>Answer</h4><pre>{escaped(_cut(completion.text, _LONGEST))}</pre></details>"
     )
 
 

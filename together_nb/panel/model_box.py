@@ -11,15 +11,15 @@ from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import TogetherError
 from together_nb.panel.elements import explained, icon_button
 from together_nb.run import resolve
-from together_nb.values.model_list import Catalog, Model
-from together_nb.views.parts import Shown, box, note, row, said, sentences
-from together_nb.wire.retry import nobody, told_to
+from together_nb.values.model_list import Model, ModelList
+from together_nb.views.parts import DrawnValue, box, escaped, note, row, sentences
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.config.settings import Settings
-    from together_nb.panel.latest import Latest
+    from together_nb.panel.lookup import Latest
 
 
 class ModelBox:
@@ -39,13 +39,13 @@ class ModelBox:
         self._settings = settings
         self._worker = worker
         self._listed = listed
-        self._catalog: Catalog | None = None
+        self._catalog: ModelList | None = None
         self._box = explained(
             Combobox(description="model", ensure_option=False, continuous_update=False),
             "Type any model's id, or a part of it to choose from the list",
         )
         self._clear = icon_button("unset-button", "Unset model", "Take the default model, and show the whole list")
-        self._about = Shown(note("help"))
+        self._about = DrawnValue(note("help"))
         self.box = box("model", row("parameter-head", self._box, self._clear), self._about.widget)
         self._box.observe(self._typed, names="value")
         self._clear.on_click(lambda _: setattr(settings, "model", None))
@@ -68,12 +68,12 @@ class ModelBox:
 
     def _load(self) -> None:
         try:
-            with told_to(nobody):  # that it is being read stands below the box
-                self._catalog = Catalog(tuple(resolve.models(chosen=self._settings)))
+            with listen_to_waits(ignore_wait):  # that it is being read stands below the box
+                self._catalog = ModelList(tuple(resolve.models(chosen=self._settings)))
         except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
             self._box.options = ()
-            self._about.set(said(f"No list of models: {sentences(error)[0]} Any id can be typed."))
+            self._about.set(escaped(f"No list of models: {sentences(error)[0]} Any id can be typed."))
         else:
             self._box.options = tuple(sorted((row.id for row in self._catalog.callable()), key=str.lower))
             self._draw()
@@ -89,17 +89,17 @@ class ModelBox:
         if self._box.value != chosen:
             self._box.value = chosen
         try:
-            standing, server = resolve.standing(self._settings)
+            standing, server = resolve.defaults(self._settings)
         except TogetherError as error:  # the environment names a server that is none
-            self._about.set(said(str(error)))
+            self._about.set(escaped(str(error)))
             return
         placeholder = standing if chosen == "" else ""
         if self._box.placeholder != placeholder:
             self._box.placeholder = placeholder
         if self._catalog is not None:
-            self._about.set(said(self._words(standing, server, self._catalog)))
+            self._about.set(escaped(self._words(standing, server, self._catalog)))
 
-    def _words(self, model: str, server: str, catalog: Catalog) -> str:
+    def _words(self, model: str, server: str, catalog: ModelList) -> str:
         """What is known of a model, in a line."""
         known = catalog.get(model)
         offered = len(catalog.callable())

@@ -20,15 +20,15 @@ from together_nb.panel.elements import Fold, Page, close_tree, explained
 from together_nb.panel.events_tab import EventsTab
 from together_nb.panel.history_tab import HistoryTab
 from together_nb.panel.key_filter import KeyGuard
-from together_nb.panel.latest import Latest
+from together_nb.panel.lookup import Latest
 from together_nb.panel.model_box import ModelBox
 from together_nb.panel.request_tab import RequestTab
 from together_nb.panel.runs import Runs
-from together_nb.panel.status import StatusLine
-from together_nb.panel.style import LOST, PLACE, STYLE
+from together_nb.panel.status_line import StatusLine
+from together_nb.panel.style_sheet import LOST, PLACE, STYLE
 from together_nb.panel.tokens_tab import TokensTab
 from together_nb.run import resolve
-from together_nb.run.continuation import can_go_on, continuation
+from together_nb.run.continuation import can_continue, continuation_request
 from together_nb.values.parameters import AUTO, PARAMETERS, SamplingParams
 from together_nb.values.variations import MODEL
 from together_nb.views import frontend
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Unpack
 
-    from together_nb.panel.status import State
+    from together_nb.panel.status_line import State
     from together_nb.run.stream import CompletionStream
     from together_nb.values.completion import Completion
     from together_nb.values.keywords import PanelDefaults
@@ -174,7 +174,7 @@ class Panel:
         self._events = EventsTab()
         self._runs = Runs(self._status, self._answer, self._tokens, self._events, self)
         self.compare = CompareTab(self._opener, self.kept)
-        self._request = RequestTab(self._worker, self._opened)
+        self._request = RequestTab(self._worker, self._open_stream)
         self._history = HistoryTab()
         self._tabs: tuple[Page, ...] = (
             self._answer,
@@ -201,7 +201,7 @@ class Panel:
         common = [control.box for control in self._controls if not control.parameter.rare]
         rare = [control.box for control in self._controls if control.parameter.rare]
         more = Fold("More parameters", box("parameters", *rare))
-        chat = Fold("System prompt", self.system, opened=bool(self.system.value))
+        chat = Fold("System prompt", self.system, unfolded=bool(self.system.value))
         root = box(
             "panel",
             HTML(f"<style>{STYLE}</style>"),
@@ -252,7 +252,7 @@ class Panel:
         chosen = self.settings.copy()
         # How to choose may have been changed on purpose: a higher limit for an answer that was cut at it.
         sampling = chosen.sampling.updated({"n": None, "echo": None})
-        request = replace(continuation(last, dialect_for(last.api)), sampling=sampling)
+        request = replace(continuation_request(last, dialect_for(last.api)), sampling=sampling)
         self._runs.begin(lambda: resolve.open_request(request, chosen=chosen), last)
 
     def stop(self) -> None:
@@ -313,12 +313,12 @@ class Panel:
         prompt, chosen = self.prompt.value, self.settings.copy()
         return lambda: resolve.open_stream(prompt, chosen=chosen, **given)
 
-    def _opened(self) -> CompletionStream:
+    def _open_stream(self) -> CompletionStream:
         return self._opener()()
 
     def _can_go_on(self) -> bool:
         last = self._runs.last
-        return not self.state.running and last is not None and can_go_on(last)
+        return not self.state.running and last is not None and can_continue(last)
 
     # What is seen
 

@@ -36,21 +36,21 @@ _PORT = 8000
 _SERVE = "# In another terminal: python -m together_nb.local --port {}"
 
 
-def recipes(opened: CompletionStream, standing: SamplingParams) -> dict[str, str]:
+def recipes(stream: CompletionStream, standing: SamplingParams) -> dict[str, str]:
     """Every recipe by its name: ``cell``, ``python``, ``curl``.
 
     Parameters
     ----------
-    opened
+    stream
         The call, sent or not.
     standing
         The sampling parameters that hold where the recipe is pasted (`settings.sampling`): what
         the call has not of them is unset.
     """
-    return {"cell": as_cell(opened, standing), "python": as_python(opened, standing), "curl": as_curl(opened)}
+    return {"cell": as_cell(stream, standing), "python": as_python(stream, standing), "curl": as_curl(stream)}
 
 
-def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
+def as_cell(stream: CompletionStream, standing: SamplingParams) -> str:
     """The call as a ``%%together`` cell.
 
     What a cell does not carry to the letter is given a name in the cell before it, and is filled
@@ -58,14 +58,14 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
 
     Parameters
     ----------
-    opened, standing
+    stream, standing
         As for `recipes`.
     """
-    request = opened.request
+    request = stream.request
     if request.messages is not None:
-        return f"# A cell holds one prompt, and this is a conversation.\n{as_python(opened, standing)}"
+        return f"# A cell holds one prompt, and this is a conversation.\n{as_python(stream, standing)}"
     if request.schema is not None and request.schema != ANY_JSON:
-        return f"# A cell names its schema, and this one has no name.\n{as_python(opened, standing)}"
+        return f"# A cell names its schema, and this one has no name.\n{as_python(stream, standing)}"
     texts = {"system_text": request.system, "prompt_text": request.prompt}
     plain = not (
         _FRAGILE.search(request.prompt) or _CHANGED.search(request.prompt) or _beyond_a_line(request.system or "")
@@ -79,12 +79,12 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
         system,
         raw=plain and "{" in f"{system}{prompt}",
         show=JSON if request.schema == ANY_JSON else AUTO,
-        sampling=_sampling(opened, standing),
+        sampling=_sampling(stream, standing),
         extra=request.extra_body,
     )
     line = _line(meant)
     if not _is_read_as(line, meant):
-        return f"# The line of a cell cannot say all of this.\n{as_python(opened, standing)}"
+        return f"# The line of a cell cannot say all of this.\n{as_python(stream, standing)}"
     cell = f"%%together {line}\n{prompt}"
     if plain:
         return cell
@@ -92,15 +92,15 @@ def as_cell(opened: CompletionStream, standing: SamplingParams) -> str:
     return f"{named}\n{NEXT_CELL}\n{cell}"
 
 
-def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
+def as_python(stream: CompletionStream, standing: SamplingParams) -> str:
     """The call as Python.
 
     Parameters
     ----------
-    opened, standing
+    stream, standing
         As for `recipes`.
     """
-    request, endpoint = opened.request, opened.endpoint
+    request, endpoint = stream.request, stream.endpoint
     keywords: dict[str, Any] = {"model": request.model, "api": request.api}
     if request.system is not None:
         keywords["system"] = request.system
@@ -108,11 +108,11 @@ def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
         keywords["messages"] = list(request.messages)
     if request.schema is not None:
         keywords["schema"] = "json" if request.schema == ANY_JSON else request.schema.definition
-    if not endpoint.is_together and not is_embedded(opened):
+    if not endpoint.is_together and not is_embedded(stream):
         keywords["base_url"] = endpoint.root
     if request.extra_body is not None:
         keywords["extra_body"] = request.extra_body
-    keywords |= _sampling(opened, standing)
+    keywords |= _sampling(stream, standing)
     arguments = [f"{name}={_python(value)}" for name, value in keywords.items()]
     if request.messages is None:
         arguments.insert(0, _python(request.prompt))
@@ -120,33 +120,33 @@ def as_python(opened: CompletionStream, standing: SamplingParams) -> str:
     return f"from together_nb import complete\n\nanswer = complete(\n{lines})\nprint(answer.text)"
 
 
-def as_curl(opened: CompletionStream) -> str:
+def as_curl(stream: CompletionStream) -> str:
     """The call as a command of a POSIX shell, which takes the key from its environment.
 
     The engine that a session starts for itself lets nobody else in: the command is for one that is started on purpose.
 
     Parameters
     ----------
-    opened
+    stream
         As for `recipes`.
     """
-    body = json.dumps(opened.payload, indent=2, ensure_ascii=False)
+    body = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
-    key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if opened.endpoint.key is not None else []
-    root, first = opened.endpoint.root, ""
-    if is_embedded(opened):
+    key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if stream.endpoint.key is not None else []
+    root, first = stream.endpoint.root, ""
+    if is_embedded(stream):
         root, first, key = f"http://127.0.0.1:{_PORT}", f"{_SERVE.format(_PORT)}\n", []
     return first + " \\\n  ".join([
-        f"curl --no-buffer {shlex.quote(root + opened.dialect.path)}",
+        f"curl --no-buffer {shlex.quote(root + stream.dialect.path)}",
         "-H 'Content-Type: application/json'",
         *key,
         f"-d {shlex.quote(body)}",
     ])  # fmt: skip
 
 
-def _sampling(opened: CompletionStream, standing: SamplingParams) -> dict[str, Any]:
+def _sampling(stream: CompletionStream, standing: SamplingParams) -> dict[str, Any]:
     """What is set, and None for what has to be unset."""
-    return dict.fromkeys(standing.to_dict()) | opened.request.sampling.to_dict()
+    return dict.fromkeys(standing.to_dict()) | stream.request.sampling.to_dict()
 
 
 def _line(meant: options.Options) -> str:

@@ -11,12 +11,12 @@ from together_nb.config import settings
 from together_nb.errors import TogetherError
 from together_nb.panel import recipes
 from together_nb.panel.elements import Page
-from together_nb.views.parts import Shown, box, said
+from together_nb.views.parts import DrawnValue, box, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.panel.latest import Latest
+    from together_nb.panel.lookup import Latest
     from together_nb.run.stream import CompletionStream
 
 _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
@@ -29,16 +29,16 @@ class RequestTab(Page):
     ----------
     worker
         Works it out: the server may have to be asked for its models first.
-    opened
+    open_stream
         Gives the stream that Generate would begin.
     """
 
     title = "Request"
 
-    def __init__(self, worker: Latest, opened: Callable[[], CompletionStream]) -> None:
+    def __init__(self, worker: Latest, open_stream: Callable[[], CompletionStream]) -> None:
         self._worker = worker
-        self._opened = opened
-        self._shown = Shown(HTML())
+        self._open_stream = open_stream
+        self._shown = DrawnValue(HTML())
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
@@ -52,19 +52,19 @@ class RequestTab(Page):
 
     def _draw(self) -> None:
         try:
-            self._shown.set(_html(self._opened()))
+            self._shown.set(_html(self._open_stream()))
         except TogetherError as error:
-            self._shown.set(f'<div class="tnb-empty">{said(error.message)} {said(error.hint)}</div>')
+            self._shown.set(f'<div class="tnb-empty">{escaped(error.message)} {escaped(error.hint)}</div>')
 
 
-def _html(opened: CompletionStream) -> str:
-    url = f"POST {opened.endpoint.root}{opened.dialect.path}"
-    payload = json.dumps(opened.payload, indent=2, ensure_ascii=False)
+def _html(stream: CompletionStream) -> str:
+    url = f"POST {stream.endpoint.root}{stream.dialect.path}"
+    payload = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
-    texts |= {_TITLES[name]: text for name, text in recipes.recipes(opened, settings.settings.sampling).items()}
+    texts |= {_TITLES[name]: text for name, text in recipes.recipes(stream, settings.settings.sampling).items()}
     # Tabbing to a text and Ctrl+A would take the whole page: a click takes the text whole.
     return "".join(
-        f"<section><h4>{said(title)}</h4>"
-        f'<pre tabindex="0" role="group" aria-label="{said(title)}">{said(opened.endpoint.without_key(text))}</pre></section>'
+        f"<section><h4>{escaped(title)}</h4>"
+        f'<pre tabindex="0" role="group" aria-label="{escaped(title)}">{escaped(stream.endpoint.without_key(text))}</pre></section>'
         for title, text in texts.items()
     )

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.getipython import get_ipython
 
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.run import history
 from together_nb.run.background import BackgroundRun
-from together_nb.run.continuation import joined
+from together_nb.run.continuation import join_parts
 from together_nb.views import frontend
-from together_nb.wire.retry import telling
+from together_nb.wire.retry import with_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.panel.answer_tab import AnswerTab
     from together_nb.panel.events_tab import EventsTab
-    from together_nb.panel.status import StatusLine
+    from together_nb.panel.status_line import StatusLine
     from together_nb.panel.tokens_tab import TokensTab
     from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
@@ -75,7 +75,7 @@ class Runs:
         self.status, self.answer, self.tokens, self.events = status, answer, tokens, events
         self.observer = observer
         self._run: BackgroundRun | None = None
-        self._view: _View | None = None
+        self._view: _TabsView | None = None
 
     @property
     def state(self) -> State:
@@ -86,10 +86,10 @@ class Runs:
     def completion(self) -> Completion | None:
         """The answer that is shown, as far as it has come."""
         run, view = self._run, self._view
-        came = None if run is None else run.completion
-        if came is None or view is None:
+        interrupts = None if run is None else run.completion
+        if interrupts is None or view is None:
             return self.last
-        return came if view.before is None else joined(view.before, came)
+        return interrupts if view.before is None else join_parts(view.before, interrupts)
 
     def begin(self, open_stream: Callable[[], CompletionStream], before: Completion | None = None) -> None:
         """Stream an answer in place of what there is, or on from `before`, which is shown.
@@ -101,8 +101,8 @@ class Runs:
         before
             The part that it goes on from.
         """
-        view = _View(self, before)
-        run = BackgroundRun(telling(view.waits, open_stream), view, view.keep)
+        view = _TabsView(self, before)
+        run = BackgroundRun(with_listener(view.waits, open_stream), view, view.keep)
         with self.lock:
             self._abandon()
             if before is None:
@@ -164,11 +164,11 @@ class Runs:
             run.cancel()
         return run
 
-    def shows(self, view: _View) -> bool:
+    def shows(self, view: _TabsView) -> bool:
         """Whether `view` is that of the run under way: a late token of an older one is drawn nowhere."""
         return self._view is view
 
-    def _ended(self, run: BackgroundRun, view: _View) -> None:
+    def _ended(self, run: BackgroundRun, view: _TabsView) -> None:
         error, whole = run.exception(), view.whole
         with self.lock:
             if not self.shows(view):
@@ -184,8 +184,8 @@ class Runs:
                 self.status.ended(view.before)
             else:
                 self.observer.ended(None)
-            if view.came is not None:
-                state = State.after(view.came)
+            if view.completion is not None:
+                state = State.after(view.completion)
             if run.stopped or isinstance(error, KeyboardInterrupt):
                 state = State.STOPPED  # by whatever error it told so
             elif error is not None:
@@ -194,12 +194,12 @@ class Runs:
             self.to(state)
 
 
-class _View:
+class _TabsView:
     """Draws one run, as long as it is the one that is shown.
 
     Attributes
     ----------
-    came : Completion or None
+    completion : Completion or None
         What this run brought, once it has ended.
     whole : Completion or None
         The same with what was before it, where anything came.
@@ -207,7 +207,7 @@ class _View:
 
     def __init__(self, runs: Runs, before: Completion | None) -> None:
         self.before = before
-        self.came: Completion | None = None
+        self.completion: Completion | None = None
         self.whole: Completion | None = None
         self._runs = runs
         self._stream: CompletionStream | None = None
@@ -219,8 +219,8 @@ class _View:
         runs = self._runs
         with runs.lock:
             if runs.shows(self):
-                runs.answer.opened(stream)
-                runs.events.opened(stream)
+                runs.answer.follow(stream)
+                runs.events.follow(stream)
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw what has come."""
@@ -250,11 +250,11 @@ class _View:
 
     def keep(self, completion: Completion) -> None:
         """Keep what came in the history; what goes on from a part takes its place."""
-        self.came = completion
+        self.completion = completion
         if completion.came_to_nothing:
             return
-        whole = self.whole = completion if self.before is None else joined(self.before, completion)
-        history.keep_in_place(whole, self.before)
+        whole = self.whole = completion if self.before is None else join_parts(self.before, completion)
+        history.keep(whole, self.before)
         self._runs.observer.kept()
         shell = get_ipython()
         if shell is not None:

@@ -9,8 +9,8 @@ from ipywidgets import Button
 
 from together_nb.panel.elements import Page, hide
 from together_nb.render.token_html import new_group, tokens_html
-from together_nb.render.token_text import ALTERNATIVES, in_sum
-from together_nb.views.parts import Shown, box, note, row, said
+from together_nb.render.token_text import ALTERNATIVES, summary_of
+from together_nb.views.parts import DrawnValue, box, escaped, note, row
 from together_nb.views.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class TokensTab(Page):
         self._drawn_at = 0.0
         # Never drawn anew, or the arrow keys would lose their token while others come.
         self._pieces = Pieces("tokens-text", _PER, _PIECES, extended=False)
-        self._head = Shown(note("help"))
+        self._head = DrawnValue(note("help"))
         self._ask = Button(description=f"Ask for {ALTERNATIVES} alternatives", icon="check")
         self._ask.on_click(lambda _: setattr(settings, "logprobs", ALTERNATIVES))
-        self._empty = Shown(note("empty"))
+        self._empty = DrawnValue(note("empty"))
         self._none = box("none", self._empty.widget, self._ask)
         self._strip = box("tokens", row("tokens-scroll", self._pieces.box))
         self.box = box("page", self._none, self._head.widget, self._strip)
@@ -84,17 +84,17 @@ class TokensTab(Page):
         self._known, self._sum = self._known + len(known), self._sum + sum(known)
         shown = self._pieces.count
         left_out = f" · the last {shown:,} are shown" if self._drawn > shown else ""
-        self._head.set(f"{said(in_sum(self._known, self._sum))}{left_out}<br>{_LEGEND}" if self._tokens else "")
+        self._head.set(f"{escaped(summary_of(self._known, self._sum))}{left_out}<br>{_LEGEND}" if self._tokens else "")
         self._draw_empty()
 
     def _draw_empty(self, _: object = None) -> None:
         """Say how there come to be tokens here."""
-        asked = self._settings.sampling.logprobs is not None
+        wanted = self._settings.sampling.logprobs is not None
         words = (
             "The next answer's tokens appear here, where the server tells their probabilities."
-            if asked
+            if wanted
             else "With logprobs set, the server tells how likely each token was, and what else it might have been."
         )
-        self._empty.set(said(words))
-        for widget, hidden in ((self._none, bool(self._tokens)), (self._ask, asked), (self._strip, not self._tokens)):
+        self._empty.set(escaped(words))
+        for widget, hidden in ((self._none, bool(self._tokens)), (self._ask, wanted), (self._strip, not self._tokens)):
             hide(widget, hidden=hidden)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from together_nb.base.fork import after_fork
 from together_nb.base.wording import count
-from together_nb.config.servers import DEFAULT_BASE_URL, TOGETHER_HOSTS
+from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL, settings
 from together_nb.errors import InputError
 from together_nb.recording.entry import RECORDING
@@ -198,7 +198,7 @@ def _host(url: str) -> str:
 
 
 def _file(path: str | Path, command: str) -> Path:
-    named = files.place(path, f"%together {command} lesson.jsonl")
+    named = files.checked_path(path, f"%together {command} lesson.jsonl")
     try:
         return named.absolute()
     except OSError:

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
+from together_nb.base.wording import shorten
 from together_nb.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _WORD = re.compile(r"\w+")
 _LOOKED_AT = 20  # requests whose prompts are compared: each may take 20 ms
 
 
-def differences(entries: Iterable[Entry], path: str, asked: dict[str, Any]) -> str:
+def differences(entries: Iterable[Entry], path: str, payload: dict[str, Any]) -> str:
     """A sentence that tells what was otherwise in the nearest of `entries`; "" where there is none to compare.
 
     Parameters
@@ -34,9 +35,9 @@ def differences(entries: Iterable[Entry], path: str, asked: dict[str, Any]) -> s
     others = [one for one in entries if isinstance(one.payload, dict)]
     if not others:
         return ""
-    likely = nlargest(_LOOKED_AT, others, key=lambda one: _likeness(one, path, asked))
-    nearest = max(likely, key=lambda one: _nearness(one, path, asked))
-    return f"In the nearest one that is, {'; '.join(_differences(nearest, path, asked))}."
+    likely = nlargest(_LOOKED_AT, others, key=lambda one: _likeness(one, path, payload))
+    nearest = max(likely, key=lambda one: _nearness(one, path, payload))
+    return f"In the nearest one that is, {'; '.join(_differences(nearest, path, payload))}."
 
 
 def _prompt(payload: dict[str, Any]) -> str:
@@ -48,41 +49,36 @@ def _prompt(payload: dict[str, Any]) -> str:
     return str(last.get("content", "")) if isinstance(last, dict) else str(last)
 
 
-def _likeness(entry: Entry, path: str, asked: dict[str, Any]) -> float:
+def _likeness(entry: Entry, path: str, payload: dict[str, Any]) -> float:
     """How near a request is, from what is told quickly."""
-    mine, others = (set(_WORD.findall(_prompt(one)[:_COMPARED])) for one in (asked, entry.payload))
-    return _sameness(entry, path, asked) + 2 * len(mine & others) / max(len(mine | others), 1)
+    mine, others = (set(_WORD.findall(_prompt(one)[:_COMPARED])) for one in (payload, entry.payload))
+    return _sameness(entry, path, payload) + 2 * len(mine & others) / max(len(mine | others), 1)
 
 
-def _nearness(entry: Entry, path: str, asked: dict[str, Any]) -> tuple[float, bool]:
-    prompts = (_prompt(entry.payload)[:_COMPARED], _prompt(asked)[:_COMPARED])
+def _nearness(entry: Entry, path: str, payload: dict[str, Any]) -> tuple[float, bool]:
+    prompts = (_prompt(entry.payload)[:_COMPARED], _prompt(payload)[:_COMPARED])
     alike = SequenceMatcher(None, *prompts, autojunk=False).ratio()
-    return _sameness(entry, path, asked) + 2 * alike, entry.is_whole
+    return _sameness(entry, path, payload) + 2 * alike, entry.is_whole
 
 
-def _sameness(entry: Entry, path: str, asked: dict[str, Any]) -> float:
-    same: int = sum(entry.payload.get(name) == value for name, value in asked.items())
-    return (entry.path == path) + same / max(len(asked), 1)
+def _sameness(entry: Entry, path: str, payload: dict[str, Any]) -> float:
+    same: int = sum(entry.payload.get(name) == value for name, value in payload.items())
+    return (entry.path == path) + same / max(len(payload), 1)
 
 
-def _differences(entry: Entry, path: str, asked: dict[str, Any]) -> Iterator[str]:
+def _differences(entry: Entry, path: str, payload: dict[str, Any]) -> Iterator[str]:
     """What was otherwise in `entry`, in words."""
     was = entry.payload
     if entry.path != path:
         names = {dialect.path: name for name, dialect in DIALECTS.items()}
         yield f"the API was {names.get(entry.path, entry.path)}"
-    if _prompt(was) != _prompt(asked):
-        yield f"the prompt was “{_shortened(_prompt(was))}”"
-    elif "messages" in was and "messages" in asked and was["messages"] != asked["messages"]:
+    if _prompt(was) != _prompt(payload):
+        yield f"the prompt was “{shorten(_prompt(was), _LONGEST)}”"
+    elif "messages" in was and "messages" in payload and was["messages"] != payload["messages"]:
         yield "the messages before the prompt were others"
-    for name in dict.fromkeys((*asked, *was)):
-        if name in ("prompt", "messages") or was.get(name) == asked.get(name):
+    for name in dict.fromkeys((*payload, *was)):
+        if name in ("prompt", "messages") or was.get(name) == payload.get(name):
             continue
         value = was.get(name)
-        told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield f"{name} was {_shortened(told)}" if name in was else f"{name} was not set"
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield f"{name} was {shorten(text, _LONGEST)}" if name in was else f"{name} was not set"

@@ -9,11 +9,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from together_nb.config.servers import is_loopback
+from together_nb.config.addresses import is_loopback
 from together_nb.errors import InputError, NotRecordedError
 from together_nb.recording.differences import differences
 from together_nb.recording.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, question
-from together_nb.storage.files import Lines
+from together_nb.storage.files import JsonLines
 from together_nb.storage.redact import without_keys
 from together_nb.values.reading import UnfitError
 from together_nb.wire.exchange import Exchange
@@ -67,8 +67,8 @@ class Replay:
 
     def __post_init__(self) -> None:
         for entry in self.entries:
-            asked = question(entry.method, entry.path, entry.payload)
-            self._by_question.setdefault(asked, []).append(entry)
+            request = question(entry.method, entry.path, entry.payload)
+            self._by_question.setdefault(request, []).append(entry)
 
     @classmethod
     def read(cls, path: Path) -> Replay:
@@ -79,7 +79,7 @@ class Replay:
         InputError
             It cannot be read, or is no recording that is understood here.
         """
-        lines = Lines(path)
+        lines = JsonLines(path)
         rows = iter(lines)
         _, head = next(rows, (1, None))
         if not isinstance(head, dict) or head.get(KIND) != RECORDING:
@@ -117,17 +117,17 @@ class Replay:
         return f"a replay of {self.recorded}{self.pace}"
 
     @property
-    def place(self) -> str:
+    def source(self) -> str:
         """Where answers come from, in words."""
         return f"{self.note}, {self.path}"
 
     def exchange(
         self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **_timeouts: float
-    ) -> Replayed:
+    ) -> ReplayedExchange:
         """As `wire.transport.Transport.exchange`."""
         url = root + path
         loopback = is_loopback(urlsplit(url).hostname or "")
-        return Replayed(self, (method, path, without_keys(payload, key)), url, loopback=loopback)
+        return ReplayedExchange(self, (method, path, without_keys(payload, key)), url, loopback=loopback)
 
     def take(self, method: str, path: str, payload: Any, *, loopback: bool) -> Entry:
         """The exchange that answers a request: of several the next one, and after the last the first again.
@@ -137,8 +137,8 @@ class Replay:
         NotRecordedError
             There is none.
         """
-        asked = question(method, path, payload)
-        found = self._by_question.get(asked, [])
+        request = question(method, path, payload)
+        found = self._by_question.get(request, [])
         if payload is None:  # the embedded engine's list and a service's are asked for in the same words
             found = [one for one in found if one.loopback == loopback] or found
         if any(one.is_whole for one in found):
@@ -151,8 +151,8 @@ class Replay:
                 f"{differences(self.entries, path, payload)} {_ENDS}".strip(),
             )
         with self._lock:
-            number = self._played.get((*asked, loopback), 0)
-            self._played[(*asked, loopback)] = number + 1
+            number = self._played.get((*request, loopback), 0)
+            self._played[(*request, loopback)] = number + 1
         return found[number % len(found)]
 
 
@@ -176,7 +176,7 @@ def _nothing(method: str, path: str) -> Entry:
     return Entry(method, path, None, False, _NO_LIST, headers, 0.0, [(0.0, body)], End(WHOLE, 0.0))
 
 
-class Replayed(Exchange):
+class ReplayedExchange(Exchange):
     """An exchange as `transport.Exchange`, whose reply comes from a recording.
 
     Parameters
@@ -189,11 +189,11 @@ class Replayed(Exchange):
         Where it would have gone.
     """
 
-    def __init__(self, replay: Replay, asked: tuple[str, str, Any], url: str, *, loopback: bool) -> None:
+    def __init__(self, replay: Replay, request: tuple[str, str, Any], url: str, *, loopback: bool) -> None:
         self._ended_by_us = threading.Event()  # before the base, whose scope may cancel it at once
-        super().__init__(asked[0], url, key=None, body=None, connect_timeout=1, timeout=1)
+        super().__init__(request[0], url, key=None, body=None, connect_timeout=1, timeout=1)
         self._replay = replay
-        self._asked = asked
+        self._asked = request
         self._loopback = loopback
         self._entry: Entry | None = None
         self._shown: Entry | None = None  # once the headers have come

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from together_nb.base.fork import after_fork
 from together_nb.base.wording import count, timestamp
-from together_nb.config.servers import is_loopback
+from together_nb.config.addresses import is_loopback
 from together_nb.errors import APIConnectionError
 from together_nb.recording.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.storage import files
@@ -61,7 +61,7 @@ class Recorder:
     """
 
     live = True
-    model = note = place = ""
+    model = note = source = ""
 
     def __init__(self, path: Path, model: str, *, force: bool = False) -> None:
         self.path = path
@@ -83,9 +83,9 @@ class Recorder:
 
     def exchange(
         self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
-    ) -> Recorded:
+    ) -> RecordedExchange:
         """As `wire.transport.Transport.exchange`."""
-        return Recorded(self, (method, path, payload), root + path, key=key, body=encoded(payload), **timeouts)
+        return RecordedExchange(self, (method, path, payload), root + path, key=key, body=encoded(payload), **timeouts)
 
     def write(self, entry: Entry, sent: Key | None) -> None:
         """Add one exchange, without the key that was sent with it and the one that is set.
@@ -163,7 +163,7 @@ def _line(entry: Entry, sent: Key | None) -> str:
     return line
 
 
-class Recorded(Exchange):
+class RecordedExchange(Exchange):
     """An exchange over the network that is written to a recording when it has ended.
 
     Parameters
@@ -176,10 +176,10 @@ class Recorded(Exchange):
         As `transport.Exchange`.
     """
 
-    def __init__(self, recorder: Recorder, asked: tuple[str, str, Any], url: str, **options: Any) -> None:
-        super().__init__(asked[0], url, **options)
+    def __init__(self, recorder: Recorder, request: tuple[str, str, Any], url: str, **options: Any) -> None:
+        super().__init__(request[0], url, **options)
         self._recorder = recorder
-        self._asked = asked
+        self._asked = request
         self._began: float | None = None
         self._opening = False
         self._finishing = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from together_nb.base.escape import literal, visible
 from together_nb.base.wording import count
 from together_nb.render.formats import format_for
-from together_nb.render.token_text import summary, untold
+from together_nb.render.token_text import reason_for_none, summary
 from together_nb.values import hooks
 from together_nb.values.completion import Completion, parse_answer
 from together_nb.values.parameters import AUTO
@@ -55,10 +55,10 @@ def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> d
             as_it_came = shown.name == "json" and read.reason
             markdown.append((shown.partial if as_it_came else shown.final)(choice.text))
             plain.append(visible(choice.text))
-        told = _told_of_tokens(completion, choice) if shown.of_tokens else ""
-        if told:
-            markdown.append(literal(told))
-            plain.append(told)
+        line = _told_of_tokens(completion, choice) if shown.of_tokens else ""
+        if line:
+            markdown.append(literal(line))
+            plain.append(line)
     notes = list(filter(None, (read.reason, read.note)))
     for words in notes:
         markdown.append(f"*{literal(words)}*")
@@ -76,7 +76,7 @@ def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> d
 
 def _told_of_tokens(completion: Completion, choice: Choice) -> str:
     """What is said below an answer's tokens: the summary, or why there is none."""
-    return untold(completion, choice) or summary(choice.tokens)
+    return reason_for_none(completion, choice) or summary(choice.tokens)
 
 
 def thinking(reasoning: str) -> str:

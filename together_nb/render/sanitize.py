@@ -77,16 +77,16 @@ def harmless(markdown: str) -> str:
     text: list[str] = []
     lines = iter(markdown.split("\n"))
     for line in lines:
-        opened = _FENCE.match(line)
-        if opened is None:
+        opening = _FENCE.match(line)
+        if opening is None:
             text.append(line)
             continue
         if text:
             out.append(_text("\n".join(text)))
             text = []
-        block, closed = _block(opened, lines)
+        block, closed = _block(opening, lines)
         whole = "\n".join((line, *block, *closed))
-        out.append(_preformatted(opened, block) if _suspect(whole) else whole)
+        out.append(_preformatted(opening, block) if _suspect(whole) else whole)
     if text:
         out.append(_text("\n".join(text)))
     return "\n".join(out)
@@ -97,9 +97,9 @@ def _suspect(code: str) -> bool:
     return _SIGN.search(code) is not None or any(_UNSAFE.search(link[1]) for link in _LINK.finditer(code))
 
 
-def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
+def _block(opening: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
     """The lines of a fenced block and the line that closes it, if any."""
-    fence = opened["fence"] or opened["tildes"]
+    fence = opening["fence"] or opening["tildes"]
     closing = re.compile(rf"[ \t>]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*")
     block: list[str] = []
     for line in lines:  # type: ignore[attr-defined]
@@ -109,8 +109,8 @@ def _block(opened: re.Match[str], lines: object) -> tuple[list[str], list[str]]:
     return block, []
 
 
-def _preformatted(opened: re.Match[str], block: list[str]) -> str:
-    before = opened["before"]
+def _preformatted(opening: re.Match[str], block: list[str]) -> str:
+    before = opening["before"]
     # Of a list's item, which began before the fence.
     indent = re.sub(r"[^\s>]", " ", before) if len(before) <= _DEEPEST_CODE else ""
     code = [line.removeprefix(indent) for line in block]
@@ -136,17 +136,17 @@ def _text(markdown: str) -> str:
 def _kept(markdown: str) -> list[re.Match[str]]:
     """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
     kept: dict[int, re.Match[str]] = {}  # by where they begin
-    opened: list[tuple[str, re.Match[str]]] = []
+    opening: list[tuple[str, re.Match[str]]] = []
     for piece in _PIECE.finditer(markdown):
         name = (piece["name"] or "").lower()
         if piece["code"] is not None or name in _ALONE:
             kept[piece.start()] = piece
         elif piece["end"]:
-            opened = []
+            opening = []
         elif name and not piece["slash"]:
-            opened.append((name, piece))
-        elif name and opened and opened[-1][0] == name:
-            for one in (opened.pop()[1], piece):
+            opening.append((name, piece))
+        elif name and opening and opening[-1][0] == name:
+            for one in (opening.pop()[1], piece):
                 kept[one.start()] = one
     return [piece for _, piece in sorted(kept.items())]
 

@@ -15,8 +15,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from together_nb.base.escape import entity, visible
-from together_nb.render.token_text import chances, percent, quoted, signed, summary, untold
-from together_nb.values.likelihood import aligned, least_likely, place
+from together_nb.render.token_text import percent, quoted, reason_for_none, signed, summary, token_and_alternatives
+from together_nb.values.likelihood import aligned, index_in_top, least_likely
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -160,8 +160,8 @@ def _answer_html(completion: Completion, choice: Choice, most: int, *, titled: b
         parts.append(thinking_html(choice.reasoning))
     pieces = text_html(choice.text, choice.tokens[:most], new_group())
     parts.append(f'<div class="tnb-tokens" role="radiogroup" aria-label="Tokens">{"".join(pieces)}</div>')
-    if untold(completion, choice):
-        parts.append(f"<p><em>{untold(completion, choice)}</em></p>")
+    if reason_for_none(completion, choice):
+        parts.append(f"<p><em>{reason_for_none(completion, choice)}</em></p>")
     elif choice.tokens:
         parts.append(f"<p>{summary(choice.tokens)}</p>")
         if len(choice.tokens) > most:
@@ -183,7 +183,7 @@ def _table(tokens: Sequence[Token]) -> str:
 
 
 def _table_row(token: Token) -> str:
-    cells = (quoted(token.text), percent(token.logprob), ", ".join(chances(token)[1:]))
+    cells = (quoted(token.text), percent(token.logprob), ", ".join(token_and_alternatives(token)[1:]))
     return f"<tr>{''.join(f'<td>{literal_html(cell)}</td>' for cell in cells)}</tr>"
 
 
@@ -204,14 +204,14 @@ def _label(piece: str, token: Token, group: str, said: str, tip: str = "") -> st
 
 def _told(token: Token) -> str:
     """For who hears it, and for who reads it in the strip, where each alternative has its line."""
-    head, *others = chances(token)
+    head, *others = token_and_alternatives(token)
     return f"{head}; instead:\n" + ";\n".join(others) if others else head
 
 
 def _tip(token: Token) -> str:
-    told = f"{percent(token.logprob)}, log-probability {signed(token.logprob)}" if token.logprob is not None else ""
-    head = f"<code>{html.escape(quoted(token.text))}</code> {told or 'no probability given'}"
-    taken = place(token)
+    chance = f"{percent(token.logprob)}, log-probability {signed(token.logprob)}" if token.logprob is not None else ""
+    head = f"<code>{html.escape(quoted(token.text))}</code> {chance or 'no probability given'}"
+    taken = index_in_top(token)
     rows = [_row(text, logprob, taken=number == taken) for number, (text, logprob) in enumerate(token.top)]
     if token.top and token.logprob is not None and taken is None:
         rows.append(_row(token.text, token.logprob, taken=True))

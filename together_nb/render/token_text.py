@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from together_nb.values.chunk import Choice, Token
     from together_nb.values.completion import Completion
-from together_nb.values.likelihood import _perplexity, place
+from together_nb.values.likelihood import _perplexity, index_in_top
 
 ALTERNATIVES = 5
 """How many alternatives `--show tokens` and the panel ask for where nothing is said."""
@@ -22,19 +22,19 @@ ALTERNATIVES = 5
 def summary(tokens: Sequence[Token]) -> str:
     """How many tokens, their mean log-probability, and the perplexity that it makes; "" without any."""
     known = [token.logprob for token in tokens if token.logprob is not None]
-    return in_sum(len(known), sum(known))
+    return summary_of(len(known), sum(known))
 
 
-def in_sum(known: int, total: float) -> str:
+def summary_of(known: int, total: float) -> str:
     """The same of so many tokens whose log-probabilities have that sum."""
     if not known:
         return ""
     perplexed = _perplexity(total / known)
-    told = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
-    return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {told}"
+    text = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
+    return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {text}"
 
 
-def untold(completion: Completion, choice: Choice) -> str:
+def reason_for_none(completion: Completion, choice: Choice) -> str:
     """Why there are no probabilities of an answer, in a sentence; "" where there are, or there is no answer."""
     if not choice.text or any(token.logprob is not None for token in choice.tokens):
         return ""
@@ -43,17 +43,17 @@ def untold(completion: Completion, choice: Choice) -> str:
     return "The server told no probabilities of this answer."
 
 
-def in_place_of(token: Token) -> str:
+def token_line(token: Token) -> str:
     """A token with its probability and the likeliest other one, as a line: “a” 3.0 % instead of “b” 61.0 %."""
     others = _others(token)
-    told = f"{quoted(token.text)} {percent(token.logprob)}"
+    words = f"{quoted(token.text)} {percent(token.logprob)}"
     if not others:
-        return told
+        return words
     text, logprob = max(others, key=lambda one: one[1])
-    return f"{told} instead of {quoted(text)} {percent(logprob)}"
+    return f"{words} instead of {quoted(text)} {percent(logprob)}"
 
 
-def chances(token: Token) -> list[str]:
+def token_and_alternatives(token: Token) -> list[str]:
     """A token with its probability, and each of the others with its own."""
     if token.logprob is None:
         return [f"{quoted(token.text)}, no probability given"]
@@ -65,7 +65,7 @@ def chances(token: Token) -> list[str]:
 
 def _others(token: Token) -> list[tuple[str, float]]:
     """The alternatives but the token itself."""
-    taken = place(token)
+    taken = index_in_top(token)
     return [other for number, other in enumerate(token.top) if number != taken]
 
 

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from together_nb.base.cancellation import Scope, joins
+from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.escape import visible
 from together_nb.base.wording import count
 from together_nb.run import driver, history
@@ -57,7 +57,7 @@ class BackgroundRun(Future[Completion]):
         self._open = open_stream
         self._view = view
         self._keep = keep
-        self._scope = Scope()
+        self._scope = CancelScope()
         self._thread: threading.Thread | None = None
         self.set_running_or_notify_cancel()
 
@@ -78,7 +78,7 @@ class BackgroundRun(Future[Completion]):
         try:
             with self._scope:
                 self.stream = self._open()
-                joins(self.stream)  # it may have been opened elsewhere
+                cancel_with_scope(self.stream)  # it may have been opened elsewhere
                 completion = driver.run(self.stream, self._view, self._keep)
         except BaseException as error:
             self.set_exception(error)
@@ -123,8 +123,8 @@ class BackgroundRun(Future[Completion]):
 
     def __repr__(self) -> str:
         if not self.done():
-            came = "nothing yet" if self.stream is None else count(self.stream.chunks, "chunk")
-            return f"<BackgroundRun: running, {came}; result() waits>"
+            arrived = "nothing yet" if self.stream is None else count(self.stream.chunks, "chunk")
+            return f"<BackgroundRun: running, {arrived}; result() waits>"
         error = self.exception()
         if error is None:
             return f"<BackgroundRun: {self.result()!r}>"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.cancellation import joins
-from together_nb.base.interrupts import interruptible, told
-from together_nb.config.keys import hidden
+from together_nb.base.cancellation import cancel_with_scope
+from together_nb.base.interrupts import call_interruptibly, interrupt_message
+from together_nb.config.keys import hide
 from together_nb.errors import InputError
 from together_nb.run.resolve import open_stream
 from together_nb.values.parameters import AUTO
@@ -144,7 +144,7 @@ def stream(
     >>> chunks.completion.usage.completion_tokens
     20
     """
-    api_key = hidden(api_key)
+    api_key = hide(api_key)
     return open_stream(
         prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
         timeout=timeout, schema=schema, extra_body=extra_body, **sampling,
@@ -278,7 +278,7 @@ def complete(
     >>> complete("Write of him.", chat="lesson", max_tokens=12).api
     'chat'
     """
-    api_key = hidden(api_key)
+    api_key = hide(api_key)
     options = {
         "model": model,
         "api": api,
@@ -288,27 +288,27 @@ def complete(
         "extra_body": extra_body,
         **sampling,
     }
-    opened, keep_turn = _opened(prompt, messages, system, chat, api_key, options)
-    with told("stopped by you; what came is kept."), opened:
+    stream, keep_turn = _open(prompt, messages, system, chat, api_key, options)
+    with interrupt_message("stopped by you; what came is kept."), stream:
 
         def read() -> None:
-            joins(opened)
-            for _ in opened:
+            cancel_with_scope(stream)
+            for _ in stream:
                 pass
 
         try:
-            interruptible(read)
+            call_interruptibly(read)
         except BaseException:
-            opened.cancel()
+            stream.cancel()
             raise
         finally:
-            completion = opened.completion
+            completion = stream.completion
             keep_turn(completion)
             history.append(completion)
     return completion
 
 
-def _opened(
+def _open(
     prompt: str,
     messages: Iterable[dict[str, Any]] | None,
     system: str | None,
@@ -323,6 +323,6 @@ def _opened(
         raise InputError(
             "A conversation and messages were given.", "Leave the messages out: the conversation has them."
         )
-    from together_nb.run.conversations import next_turn
+    from together_nb.run.chats import next_turn
 
     return next_turn(chat, prompt, system=system, api_key=api_key, **options)

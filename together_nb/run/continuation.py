@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
 from together_nb.run import driver, history
-from together_nb.run.conversations import conversations
+from together_nb.run.chats import conversations
 from together_nb.run.resolve import open_request
 from together_nb.values.chunk import Choice, Chunk, Timings
 from together_nb.values.completion import Completion
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from together_nb.wire.dialects import Dialect
 
 
-def last() -> Completion:
+def last_answer() -> Completion:
     """The answer that can be gone on from: the last one of the history.
 
     Raises
@@ -43,7 +43,7 @@ def last() -> Completion:
     return history.history[-1]
 
 
-def opened(before: Completion, **sampling: Any) -> CompletionStream:
+def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
     """The stream of what comes after `before`.
 
     Parameters
@@ -58,7 +58,7 @@ def opened(before: Completion, **sampling: Any) -> CompletionStream:
     InputError
         It ended by itself, it is one of several, or nothing of it came.
     """
-    if not can_go_on(before):
+    if not can_continue(before):
         if len(before.choices) > 1:
             why = "There are several answers, and none can be told to be the one that goes on."
         elif not before.text:
@@ -66,13 +66,13 @@ def opened(before: Completion, **sampling: Any) -> CompletionStream:
         else:
             why = "The last answer ended by itself: there is nothing to go on from."
         raise InputError(why, "Ask anew with %%together; `--chat` keeps a conversation.")
-    request = continuation(before, dialect_for(before.api))
+    request = continuation_request(before, dialect_for(before.api))
     return open_request(replace(request, sampling=request.sampling.updated(sampling)), filled=before.filled)
 
 
-def put_in_place(before: Completion, whole: Completion) -> None:
+def replace_answer(before: Completion, whole: Completion) -> None:
     """Put `whole` where its first part stands, in the history and in its conversation."""
-    history.keep_in_place(whole, before)
+    history.keep(whole, before)
     for conversation in conversations.values():
         conversation.put_in_place(before, whole)
 
@@ -85,7 +85,7 @@ def run(
     Parameters
     ----------
     stream
-        What `opened` gave.
+        What `open_continuation` gave.
     before
         The first part.
     view
@@ -96,11 +96,11 @@ def run(
 
     def keep_whole(after: Completion) -> None:
         if not after.came_to_nothing:
-            seen.whole = joined(before, after)
-            put_in_place(before, seen.whole)
+            seen.whole = join_parts(before, after)
+            replace_answer(before, seen.whole)
             keep(seen.whole)
 
-    seen = _Whole(view, before)
+    seen = _JoinedView(view, before)
     try:
         driver.run(stream, seen, keep_whole)
     finally:
@@ -108,7 +108,7 @@ def run(
     return seen.whole
 
 
-class _Whole:
+class _JoinedView:
     """A view of both parts: the first is there at once."""
 
     def __init__(self, view: View, before: Completion) -> None:
@@ -126,7 +126,7 @@ class _Whole:
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
         if self.whole is self._before:  # nothing came: as the first part was, and how this ended
-            self.whole = joined(self._before, completion)
+            self.whole = join_parts(self._before, completion)
         self._view.finish(self.whole, error)
 
 
@@ -210,17 +210,17 @@ def continue_from(completion: Completion | None = None, **sampling: Unpack[Sampl
     """
     from together_nb.run.driver import SilentView
 
-    before = last() if completion is None else completion
-    return run(opened(before, **sampling), before, SilentView())
+    before = last_answer() if completion is None else completion
+    return run(open_continuation(before, **sampling), before, SilentView())
 
 
-def can_go_on(completion: Completion) -> bool:
+def can_continue(completion: Completion) -> bool:
     """Whether the answer ended before its end (at its limit, stopped, lost), and there is a text to go on from."""
     cut = completion.truncated or completion.cancelled or bool(completion.error)
     return cut and len(completion.choices) == 1 and bool(_answered(completion))
 
 
-def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
+def continuation_request(completion: Completion, dialect: Dialect) -> CompletionRequest:
     """The request for what comes after `completion`.
 
     A text is continued as a prompt. In a chat the answer so far is the last message, the
@@ -229,7 +229,7 @@ def continuation(completion: Completion, dialect: Dialect) -> CompletionRequest:
     Parameters
     ----------
     completion
-        The part that is there, of one choice (`can_go_on`).
+        The part that is there, of one choice (`can_continue`).
     dialect
         The one that its request was spoken in.
     """
@@ -255,7 +255,7 @@ def _answered(completion: Completion) -> str:
     return "" if prompt.startswith(text) else text.removeprefix(prompt)
 
 
-def joined(before: Completion, after: Completion) -> Completion:
+def join_parts(before: Completion, after: Completion) -> Completion:
     """Both parts as the one answer to the first part's request.
 
     Counts are added, since both parts are billed; the seconds of the pause between are not counted.

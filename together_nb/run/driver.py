@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from together_nb.base.cancellation import Scope
+from together_nb.base.cancellation import CancelScope
 from together_nb.base.fork import after_fork
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.errors import TogetherError
-from together_nb.run.stream_thread import Pump
-from together_nb.wire.retry import nobody, told_to
+from together_nb.run.stream_thread import StreamThread
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub i
 TICK_SECONDS = 0.05  # a waiting view is told that time passes; also bounds Ctrl-C
 _STOP_SECONDS = 2.0
 _UNANSWERED_SECONDS = 0.15
-drawn: set[Pump] = set()  # the streams that are being drawn, by whatever threads
-after_fork(drawn.clear)  # those threads are the parent's
+active: set[StreamThread] = set()  # the streams that are being drawn, by whatever threads
+after_fork(active.clear)  # those threads are the parent's
 
 
 class View(Protocol):
@@ -54,12 +54,12 @@ class SilentView:
         """Nothing to do."""
 
 
-def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:
+def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:
     """Stream into a view until the end, an error or Ctrl-C; what came is drawn and kept in each case.
 
     Parameters
     ----------
-    opened
+    stream
         The stream; it is read in a thread of its own, so that the view can be drawn when nothing
         comes and Ctrl-C is never waited for.
     view
@@ -75,24 +75,29 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
         Ctrl-C or the notebook's ■.
     """
     # Of a wait the view tells, which sees it at the stream.
-    with told("stopped by you; what came is kept."), put_off() as came, Scope() as scope, told_to(nobody):
-        pump = Pump(opened)
-        drawn.add(pump)
+    with (
+        interrupt_message("stopped by you; what came is kept."),
+        defer_interrupts() as interrupts,
+        CancelScope() as scope,
+        listen_to_waits(ignore_wait),
+    ):
+        pump = StreamThread(stream)
+        active.add(pump)
         try:
-            view.start(opened)
-            if not came:
+            view.start(stream)
+            if not interrupts:
                 pump.start()
-            _draw(opened, pump, view, came)
-            if came:
-                opened.cancel()
+            _draw(stream, pump, view, interrupts)
+            if interrupts:
+                stream.cancel()
                 scope.cancel()
         except BaseException:
-            opened.cancel()
+            stream.cancel()
             scope.cancel()
             raise
         finally:
-            drawn.discard(pump)
-            completion = brought_to_an_end(opened, pump, view, keep)
+            active.discard(pump)
+            completion = finish(stream, pump, view, keep)
     if pump.error is not None:
         if isinstance(pump.error, TogetherError):
             pump.error.completion = completion
@@ -100,7 +105,7 @@ def run(opened: CompletionStream, view: View, keep: Callable[[Completion], None]
     return completion
 
 
-def _draw(stream: CompletionStream, pump: Pump, view: View, interrupts: list[int]) -> None:
+def _draw(stream: CompletionStream, pump: StreamThread, view: View, interrupts: list[int]) -> None:
     """Draw what comes, until the end or until it is stopped."""
     while not interrupts:
         pump.wait(TICK_SECONDS)
@@ -108,16 +113,14 @@ def _draw(stream: CompletionStream, pump: Pump, view: View, interrupts: list[int
         view.write(pump.take())
         if ended or stream.cancelled:
             return
-        pump.pause(max(REPAINT_SECONDS, len(drawn) / REPAINTS_IN_ALL))
+        pump.pause(max(REPAINT_SECONDS, len(active) / REPAINTS_IN_ALL))
 
 
-def brought_to_an_end(
-    opened: CompletionStream, pump: Pump, view: View, keep: Callable[[Completion], None]
-) -> Completion:
+def finish(stream: CompletionStream, pump: StreamThread, view: View, keep: Callable[[Completion], None]) -> Completion:
     """What came of a stream that has ended or was cancelled: kept, then drawn to its end."""
     # A look-up of names cannot be ended; then there is nothing to wait for.
-    pump.join(_STOP_SECONDS if opened.answered or not opened.cancelled else _UNANSWERED_SECONDS)
-    completion = opened.completion
+    pump.join(_STOP_SECONDS if stream.answered or not stream.cancelled else _UNANSWERED_SECONDS)
+    completion = stream.completion
     unanswered[:] = [completion] if completion.came_to_nothing else []
     keep(completion)  # first, so that a view that fails loses nothing
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from together_nb.errors import ContextLengthError, NotFoundError, TogetherError
-from together_nb.values.model_list import Catalog
-from together_nb.wire.endpoint import catalog
+from together_nb.values.model_list import ModelList
+from together_nb.wire.endpoint import model_list
 
 if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LETTERS_A_TOKEN = 4  # of English, roughly; only ever told as "about"
 
 
-def advise(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
+def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
     """Give `error` a better hint, if there is one."""
     if isinstance(error, NotFoundError):
         error.hint = _list(endpoint).nearest(request.model) or error.hint
@@ -23,20 +23,20 @@ def advise(error: TogetherError, request: CompletionRequest, endpoint: Endpoint)
         error.hint = f"{_lengths(request, _list(endpoint))} {error.hint}"
 
 
-def _list(endpoint: Endpoint) -> Catalog:
+def _list(endpoint: Endpoint) -> ModelList:
     """The list of models, empty where it cannot be had."""
     try:
-        return catalog(endpoint)
+        return model_list(endpoint)
     except TogetherError:
-        return Catalog()
+        return ModelList()
 
 
-def _lengths(request: CompletionRequest, listed: Catalog) -> str:
+def _lengths(request: CompletionRequest, listed: ModelList) -> str:
     """How long the prompt and `max_tokens` are, and the model's context. Nobody here counts tokens."""
     turns = request.messages or ()
     text = request.prompt + (request.system or "") + "".join(str(turn.get("content") or "") for turn in turns)
-    asked = request.sampling.max_tokens
-    more = f" and max_tokens asks for {asked:,} more" if asked else ""
+    max_tokens = request.sampling.max_tokens
+    more = f" and max_tokens asks for {max_tokens:,} more" if max_tokens else ""
     row = listed.get(request.model)
     context = f"; the context of {request.model} is {row.context_length:,}" if row and row.context_length else ""
     about = max(round(len(text) / _LETTERS_A_TOKEN), 1)

@@ -14,7 +14,7 @@ unanswered: list[Completion] = []
 """The last request, where nothing came of it: it is not in the history, and what is there is older."""
 
 
-def keep_in_place(completion: Completion, before: Completion | None = None) -> None:
+def keep(completion: Completion, before: Completion | None = None) -> None:
     """Add an answer to `history`, or put it where the part stands that it goes on from."""
     # It is mostly among the last; and where there is none before it, nothing is looked for.
     numbers = range(len(history) - 1, -1, -1) if before is not None else ()

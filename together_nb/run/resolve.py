@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from together_nb.base.suggest import suggestion
 from together_nb.config import environment
+from together_nb.config.addresses import DEFAULT_BASE_URL, is_loopback, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
-from together_nb.config.keys import Key, hidden
-from together_nb.config.servers import DEFAULT_BASE_URL, is_loopback, server_root
+from together_nb.config.keys import Key, hide
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL, settings
 from together_nb.errors import (
     APIConnectionError,
@@ -24,12 +24,12 @@ from together_nb.errors import (
 )
 from together_nb.run.ledger import check_budget
 from together_nb.run.stream import CompletionStream
-from together_nb.values.model_list import Catalog
+from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest, checked_extra
 from together_nb.values.schema import schema_of
 from together_nb.wire import transport
-from together_nb.wire.endpoint import Endpoint, catalog, known_catalog, may_be_asked_unseen, place
+from together_nb.wire.endpoint import Endpoint, known_model_list, list_key, may_be_asked_unseen, model_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,8 +101,8 @@ def open_request(
 ) -> CompletionStream:
     """As `open_stream`, for a request that is made already."""
     if offline:
-        return _unsent(request, _named(base_url, api_key, timeout, chosen), chosen, filled)
-    request, endpoint = resolved(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
+        return _unsent(request, _endpoint_for(base_url, api_key, timeout, chosen), chosen, filled)
+    request, endpoint = resolve(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
     price = _price(request.model, endpoint)
     check_budget(settings.budget, price)
     marks = {
@@ -120,13 +120,13 @@ def _unsent(
     model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
     own_engine = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
-    if own_engine and is_loopback(urlsplit(endpoint.root).hostname or "") and known_catalog(endpoint) is None:
+    if own_engine and is_loopback(urlsplit(endpoint.root).hostname or "") and known_model_list(endpoint) is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
     elif own_engine:
         endpoint = replace(endpoint, root=EMBEDDED, key=None)
     _check_key(model, endpoint)
     api = _explicit_api(request)
-    listed = known_catalog(endpoint)
+    listed = known_model_list(endpoint)
     if api is None and own_engine:
         api = "completions"
     elif api is None and listed is not None:
@@ -160,17 +160,17 @@ def _price(model: str, endpoint: Endpoint) -> tuple[float, float] | None:
     """
     if model == LOCAL_MODEL and is_loopback(urlsplit(endpoint.root).hostname or ""):
         return _FREE
-    listed = known_catalog(endpoint)
+    listed = known_model_list(endpoint)
     wanted = endpoint.is_together or settings.budget is not None
-    if listed is None and wanted and place(endpoint) not in _asked_for_prices:
-        _asked_for_prices.add(place(endpoint))
+    if listed is None and wanted and list_key(endpoint) not in _asked_for_prices:
+        _asked_for_prices.add(list_key(endpoint))
         with suppress(TogetherError):
-            listed = catalog(endpoint)
+            listed = model_list(endpoint)
     row = None if listed is None else listed.get(model)
     return None if row is None else row.price
 
 
-def resolved(
+def resolve(
     request: CompletionRequest,
     *,
     base_url: str | None = None,
@@ -187,11 +187,11 @@ def resolved(
     InputError
         The base URL is none, or a server of another kind was given and no model.
     """
-    endpoint = _named(base_url, api_key, timeout, chosen)
+    endpoint = _endpoint_for(base_url, api_key, timeout, chosen)
     model = _model(request, endpoint, chosen) or _only_model(endpoint)
     named = base_url and not endpoint.is_together  # with the call itself: then that one is meant
     if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
-        endpoint = embedded(endpoint, settings.local_tokens_per_second or None)
+        endpoint = embedded_endpoint(endpoint, settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
@@ -233,11 +233,11 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
     return turns
 
 
-def standing(chosen: Settings = settings) -> tuple[str, str]:
+def defaults(chosen: Settings = settings) -> tuple[str, str]:
     """The model and the server that a request without options would go to; asks nobody."""
     carrier = transport.current()
-    if carrier.place:
-        return chosen.model or carrier.model or "-m MODEL", carrier.place
+    if carrier.source:
+        return chosen.model or carrier.model or "-m MODEL", carrier.source
     root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
     model = chosen.chosen_model
     if model is None and Endpoint(root).is_together:
@@ -247,7 +247,7 @@ def standing(chosen: Settings = settings) -> tuple[str, str]:
     return model or "the server's only one, or -m MODEL", root
 
 
-def _named(
+def _endpoint_for(
     base_url: str | None, api_key: str | None, timeout: float | None = None, chosen: Settings = settings
 ) -> Endpoint:
     """The server and the key that the arguments or else the settings name."""
@@ -293,14 +293,14 @@ def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
         return not endpoint.is_together
     if not is_loopback(urlsplit(endpoint.root).hostname or ""):
         return False
-    listed = known_catalog(endpoint)
+    listed = known_model_list(endpoint)
     if listed is None and ask:
         with suppress(TogetherError):
-            listed = catalog(endpoint)
+            listed = model_list(endpoint)
     return listed is not None and listed.get(LOCAL_MODEL) is not None
 
 
-def embedded(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
+def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
     """The embedded engine's server, started if need be. It has a key of its own, and is sent no other."""
     from together_nb.local.server import running_server
 
@@ -310,16 +310,16 @@ def embedded(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
     return replace(endpoint, root=server.base_url, key=key, withheld="")
 
 
-def is_embedded(opened: CompletionStream) -> bool:
+def is_embedded(stream: CompletionStream) -> bool:
     """Whether it goes to the embedded engine, whose address means nothing to another process."""
     from together_nb.local.server import running_server
 
-    return opened.request.model == LOCAL_MODEL and opened.endpoint.root == running_server().base_url
+    return stream.request.model == LOCAL_MODEL and stream.endpoint.root == running_server().base_url
 
 
 def _only_model(endpoint: Endpoint) -> str:
     """The model of a server that has one."""
-    offered = [row.id for row in catalog(endpoint, retries=endpoint.max_retries).callable()]
+    offered = [row.id for row in model_list(endpoint, retries=endpoint.max_retries).callable()]
     if len(offered) == 1:
         return offered[0]
     some = f" It has {', '.join(offered[:3])}{', …' if len(offered) > 3 else ''}." if offered else ""  # noqa: PLR2004
@@ -334,7 +334,7 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     if explicit is not None:
         return explicit
     try:
-        row = catalog(endpoint, retries=endpoint.max_retries).get(model)
+        row = model_list(endpoint, retries=endpoint.max_retries).get(model)
     except TogetherError as error:
         if isinstance(error, APITimeoutError):
             error.hint = "It was asked for its list of models; `--api chat` does without."
@@ -360,12 +360,12 @@ def models_for_tab() -> Iterable[Model]:
     TogetherError
         The list could not be had.
     """
-    endpoint = _named(None, None)
+    endpoint = _endpoint_for(None, None)
     if endpoint.is_together and endpoint.key is None and transport.current().live:
         return ()
     if may_be_asked_unseen(endpoint):
-        return catalog(endpoint).models
-    return (known_catalog(endpoint) or Catalog()).models
+        return model_list(endpoint).models
+    return (known_model_list(endpoint) or ModelList()).models
 
 
 def models(
@@ -415,11 +415,11 @@ def models(
     >>> models("llama")
     []
     """
-    api_key = hidden(api_key)
-    endpoint = _named(base_url, api_key, chosen=chosen)
+    api_key = hide(api_key)
+    endpoint = _endpoint_for(base_url, api_key, chosen=chosen)
     if endpoint.is_together and endpoint.key is None and transport.current().live:
-        endpoint = embedded(endpoint, settings.local_tokens_per_second or None)
+        endpoint = embedded_endpoint(endpoint, settings.local_tokens_per_second or None)
     needle = text.lower()
     retries = endpoint.max_retries if max_retries is None else max_retries
-    rows = catalog(endpoint, fresh=fresh, retries=retries).models
+    rows = model_list(endpoint, fresh=fresh, retries=retries).models
     return [row for row in rows if needle in row.id.lower() or needle in row.display_name.lower()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from together_nb.run.reader import Reader
+from together_nb.run.attempts import Attempts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class CompletionStream:
     """
 
     def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
-        self._reader = Reader(request, endpoint, marks)
+        self._reader = Attempts(request, endpoint, marks)
         self._chunks = self._reader.run()
         self.request = request
         self.endpoint = endpoint

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _UNMERGED = 4096  # chunks
 
 
-def merged(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+def merge(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """`chunks` with those of each answer made one; the thinking comes before the text."""
     answers: dict[int, list[Chunk]] = {}
     for chunk in chunks:
@@ -32,12 +32,12 @@ def merged(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         )
 
 
-class Pump(threading.Thread):
+class StreamThread(threading.Thread):
     """Reads a stream in a thread of its own; another takes what has come.
 
     Parameters
     ----------
-    opened
+    stream
         The stream.
 
     Attributes
@@ -46,10 +46,10 @@ class Pump(threading.Thread):
         What the reading ended with.
     """
 
-    def __init__(self, opened: CompletionStream) -> None:
+    def __init__(self, stream: CompletionStream) -> None:
         super().__init__(name="together_nb stream", daemon=True)
         self.error: BaseException | None = None
-        self._stream = opened
+        self._stream = stream
         self._context = copy_context()  # so that whoever can end its maker's doings can end its own
         self._inbox: deque[Chunk] = deque()
         self._arrived = threading.Event()
@@ -103,7 +103,7 @@ class Pump(threading.Thread):
         """Make few chunks of the many that nobody has taken: a view that is not drawn costs no more than its text."""
         with self._taking:
             recent = [self._inbox.pop() for _ in range(min(self._unmerged, len(self._inbox)))]
-            self._inbox.extend(merged(reversed(recent)))
+            self._inbox.extend(merge(reversed(recent)))
             self._unmerged = 0
 
     def join(self, timeout: float | None = None) -> None:

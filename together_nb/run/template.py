@@ -202,8 +202,8 @@ def _is_environment(text: str) -> bool:
     if len(text) < _LEAST_ENVIRONMENT:
         return False
     values = {value for value in os.environ.values() if len(value) > 3}  # noqa: PLR2004  (shorter ones stand in any text)
-    told = sum(value in text or repr(value)[1:-1] in text for value in values)
-    return len(values) > 4 and told > len(values) / 2  # noqa: PLR2004
+    words = sum(value in text or repr(value)[1:-1] in text for value in values)
+    return len(values) > 4 and words > len(values) / 2  # noqa: PLR2004
 
 
 def variable(name: str) -> str | None:

@@ -21,7 +21,7 @@ _EXAMPLE = "conversation.save('lesson.json')"
 @hooks.save.register(Conversation)
 def save(conversation: Conversation, path: str | Path) -> None:
     """Write a conversation to a new file, without the key."""
-    file = files.place(path, _EXAMPLE)
+    file = files.checked_path(path, _EXAMPLE)
     text = (
         json.dumps(without_keys(one.to_dict())) for one in (conversation,)
     )  # made within `write`, which explains what is no JSON
@@ -31,7 +31,7 @@ def save(conversation: Conversation, path: str | Path) -> None:
 @hooks.load.register(Conversation)
 def load(_: type[Conversation], path: str | Path) -> Conversation:
     """The conversation in a file."""
-    file = files.place(path, _EXAMPLE)
+    file = files.checked_path(path, _EXAMPLE)
     reason = "."
     try:
         return read_conversation(files.document(file))

@@ -40,7 +40,7 @@ _NOT_OURS = "It was not written by together_nb."
 Identity = tuple[int, int]
 
 
-def place(path: Any, example: str) -> Path:
+def checked_path(path: Any, example: str) -> Path:
     """The file that a user names.
 
     Raises
@@ -131,8 +131,8 @@ def _check(partial: Path, path: Path, check: Callable[[Path], object]) -> None:
     try:
         check(partial)
     except InputError as error:
-        told = error.message.replace(str(partial), str(path))
-        raise InputError(f"It was not written, since it could not be read again: {told}", error.hint) from None
+        text = error.message.replace(str(partial), str(path))
+        raise InputError(f"It was not written, since it could not be read again: {text}", error.hint) from None
 
 
 def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
@@ -251,7 +251,7 @@ class BrokenError(ValueError):
     """It is no JSON."""
 
 
-class Lines:
+class JsonLines:
     """The lines of a file of JSON, one after the other.
 
     Iterating gives the number of each line, from 1, and its value; blank lines are passed over.
@@ -323,7 +323,7 @@ def document(path: Path) -> Any:
     Raises
     ------
     InputError
-        As `Lines`.
+        As `JsonLines`.
     BrokenError
         It is none.
     """

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache, lru_cache
 from typing import Any
 
-from together_nb.base.wording import dollars
+from together_nb.base.wording import dollars, shorten
 from together_nb.errors import InputError
 from together_nb.values import hooks
 from together_nb.values.chunk import Choice, Timings, Token, Usage
@@ -20,6 +20,7 @@ from together_nb.values.reading import (
     LOGARITHM,
     MOST,
     UnfitError,
+    as_input_errors,
     dataclass_reader,
     each_in,
     expect,
@@ -27,7 +28,6 @@ from together_nb.values.reading import (
     or_none,
     plain,
     reader,
-    told_to_users,
     unknown,
     whole_number,
 )
@@ -298,7 +298,7 @@ class Completion:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        with told_to_users():
+        with as_input_errors():
             return read_completion(values)
 
     def bundle(self, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
@@ -356,7 +356,7 @@ class Completion:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Completion {self.footer()}: {self.text[:60]!r}{'…' if len(self.text) > 60 else ''}>"  # noqa: PLR2004
+        return f"<Completion {self.footer()}: {shorten(self.text, 60)!r}>"
 
 
 def parse_answer(completion: Completion) -> Parsed:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.values import hooks
 from together_nb.values.completion import Completion, read_completion
-from together_nb.values.reading import UnfitError, dataclass_reader, each_in, expect, field_of, reader, told_to_users
-from together_nb.values.shared_messages import thinned, whole
+from together_nb.values.reading import UnfitError, as_input_errors, dataclass_reader, each_in, expect, field_of, reader
+from together_nb.values.shared_messages import restore_messages, share_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ class Turn:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        with told_to_users():
+        with as_input_errors():
             turn: Turn = _read_turn()(values)
             return turn
 
@@ -191,7 +191,7 @@ class Conversation:
         Conversation
             A copy, cut; all of it where the cell has no turn.
         """
-        place = self._place(cell)
+        place = self._index_of(cell)
         return Conversation(self.name, list(self.turns if place is None else self.turns[:place]))
 
     def cut(self, start: int) -> list[Turn]:
@@ -221,7 +221,7 @@ class Conversation:
         turn : Turn
             What was said.
         """
-        place = self._place(turn.cell)
+        place = self._index_of(turn.cell)
         if place is not None:
             if turn.completion.came_to_nothing:
                 return
@@ -249,7 +249,7 @@ class Conversation:
                 return True
         return False
 
-    def _place(self, cell: str) -> int | None:
+    def _index_of(self, cell: str) -> int | None:
         return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
 
     def save(self, path: str | Path) -> None:
@@ -297,7 +297,7 @@ class Conversation:
         dict
             Its name and its turns, as JSON can have them.
         """
-        answers = thinned(turn.completion for turn in self.turns)
+        answers = share_messages(turn.completion for turn in self.turns)
         turns = [_turn(turn, answer) for turn, answer in zip(self.turns, answers, strict=True)]
         return {_KIND: self.name, "version": _VERSION, "turns": turns}
 
@@ -320,7 +320,7 @@ class Conversation:
         InputError
             Something in it is missing, unknown, or of another type or size than it has to be; it says where.
         """
-        with told_to_users():
+        with as_input_errors():
             return read_conversation(values)
 
     def bundle(self) -> dict[str, str]:
@@ -341,7 +341,7 @@ class Conversation:
         return f"<Conversation {self.name}: {len(self.turns)} turn{'' if len(self.turns) == 1 else 's'}>"
 
 
-def sent_with(talk: Conversation, prompt: str) -> list[dict[str, Any]]:
+def messages_with(talk: Conversation, prompt: str) -> list[dict[str, Any]]:
     """As `Conversation.asking`, to be sent and not to be changed: all requests of a conversation share its messages."""
     return [*(message for turn in talk.turns for message in turn._said), {"role": "user", "content": prompt}]  # noqa: SLF001
 
@@ -362,7 +362,7 @@ def read_conversation(values: Any) -> Conversation:
         raise UnfitError("is of a later version of together_nb.").at("version")
     name = field_of(values, _KIND, reader(str))
     rows = field_of(values, "turns", each_in(lambda turn: expect(dict, turn), list))
-    answers = whole(row.get("completion") for row in rows)
+    answers = restore_messages(row.get("completion") for row in rows)
     turns: list[Turn] = []
     try:
         for row, answer in zip(rows, answers, strict=True):

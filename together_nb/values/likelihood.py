@@ -35,7 +35,7 @@ def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
     return sorted(known, key=lambda token: token.logprob or 0.0)[:most]
 
 
-def place(token: Token) -> int | None:
+def index_in_top(token: Token) -> int | None:
     """Which of the alternatives the token is: of those that look like it, the one that is as likely."""
     alike = [number for number, (text, _) in enumerate(token.top) if text == token.text]
     if token.logprob is None:

@@ -66,7 +66,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class ModelList:
     """All rows of one server's list.
 
     Parameters
@@ -78,7 +78,7 @@ class Catalog:
     models: tuple[Model, ...] = ()
 
     @classmethod
-    def from_json(cls, body: Any) -> Catalog:
+    def from_json(cls, body: Any) -> ModelList:
         """Rows from the reply: a bare array (Together) or ``{"data": […]}`` (OpenAI's form)."""
         rows = body.get("data") if isinstance(body, dict) else body
         rows = rows if isinstance(rows, list) else []

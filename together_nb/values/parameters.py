@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from together_nb.base.suggest import suggestion
+from together_nb.base.wording import shorten
 from together_nb.errors import InputError
 
 OPENAPI = "togethercomputer/openapi, openapi.yaml (2026-04)"
@@ -116,7 +117,7 @@ class Parameter:
         except Exception:  # noqa: BLE001  (a value of another kind may raise anything)
             converted = None
         if converted is None or not self._within(converted):
-            raise InputError(f"{self.name} must be {self.expected}, not {_short(value)}.", self.help)
+            raise InputError(f"{self.name} must be {self.expected}, not {_in_words(value)}.", self.help)
         return converted
 
     def parse(self, text: str) -> Any:
@@ -141,7 +142,7 @@ class Parameter:
             except (ValueError, RecursionError) as error:
                 if isinstance(error, InputError):
                     raise
-                raise InputError(f"{self.name} must be {self.expected}, not {_short(text)}.", self.help) from None
+                raise InputError(f"{self.name} must be {self.expected}, not {_in_words(text)}.", self.help) from None
         return self.validate(text)
 
     def spell(self, value: Any) -> tuple[str, ...]:
@@ -235,7 +236,7 @@ def escaped(text: str) -> str:
     return text
 
 
-def _short(value: Any) -> str:
+def _in_words(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 10_000:  # noqa: PLR2004  (takes long to spell, or cannot be)
         return f"one of {value.bit_length():,} bits"
     if isinstance(value, dict) and len(value) > _MOST_TOKENS:
@@ -244,7 +245,7 @@ def _short(value: Any) -> str:
         text = repr(value[:40] if isinstance(value, (str, bytes, list, tuple)) else value)
     except Exception:  # noqa: BLE001  (as above)
         return f"this {type(value).__name__}"
-    return text if len(text) <= 40 else text[:37] + "…"  # noqa: PLR2004  (fits one line of the message)
+    return shorten(text, 40)  # one line of the message
 
 
 def _declare(help: str, **facts: Any) -> Any:  # noqa: A002  (the field's own word)

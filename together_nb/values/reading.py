@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from together_nb.base.escape import without_surrogates
+from together_nb.base.wording import shorten
 from together_nb.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class UnfitError(ValueError):
 
 
 @contextmanager
-def told_to_users() -> Iterator[None]:
+def as_input_errors() -> Iterator[None]:
     """Make of an `UnfitError` an `InputError`."""
     try:
         yield
@@ -124,11 +125,7 @@ def field_of(values: dict[str, Any], name: str, read: Reader) -> Any:
     try:
         return read(values[name])
     except UnfitError as error:
-        raise error.at(_shown(name)) from None
-
-
-def _shown(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:29]}…"  # noqa: PLR2004
+        raise error.at(shorten(name, 30)) from None
 
 
 def unknown(_: Any) -> Any:

@@ -127,6 +127,6 @@ def checked_extra(extra: Any) -> dict[str, Any]:
 
 
 def read_messages(values: Any) -> Any:
-    """The messages of a request, as JSON has them; those that `shared_messages.whole` gives have been read."""
+    """The messages of a request, as JSON has them; those that `shared_messages.restore_messages` gives have been read."""
     been_read = isinstance(values, tuple) and all(isinstance(one, dict) for one in values)
     return values if been_read else each_in(reader(dict[str, Any]), tuple)(values)

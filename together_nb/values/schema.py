@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from together_nb.base.fences import one_block
+from together_nb.base.wording import shorten
 from together_nb.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_NAME = 64  # as OpenAI's API has it
+_LONGEST_REASON = 200  # characters: two lines of the message
 _UNCHECKED = "It is JSON; whether it fits the schema was not checked: the package jsonschema is not installed."
 
 
@@ -115,7 +117,7 @@ class Schema:
             kind.check_schema(self.definition)
         except jsonschema.SchemaError as error:
             raise InputError(
-                f"{self.name or 'The schema'} is no JSON Schema: {_place(error.absolute_path)}{error.message}.",
+                f"{self.name or 'The schema'} is no JSON Schema: {_path_in_words(error.absolute_path)}{error.message}.",
                 'One looks like {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}.',
             ) from None
         return jsonschema.validators.extend(kind, {"uniqueItems": _unique})(self.definition)
@@ -194,10 +196,10 @@ def _worst(validator: Any, value: Any) -> str | None:
         error = best_match(validator.iter_errors(value))
     except Exception as failure:  # noqa: BLE001  (a reference that leads nowhere raises what the package pleases)
         return f"the schema could not be followed ({failure})"
-    return None if error is None else f"{_place(error.absolute_path)}{_short(error.message)}"
+    return None if error is None else f"{_path_in_words(error.absolute_path)}{shorten(error.message, _LONGEST_REASON)}"
 
 
-def _place(path: Any) -> str:
+def _path_in_words(path: Any) -> str:
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
     return f"at {steps}: " if steps else ""
 
@@ -207,10 +209,6 @@ def _told_by_pydantic(error: ValueError) -> str:
     errors = getattr(error, "errors", None)
     rows = errors() if callable(errors) else []
     if not rows:
-        return _short(" ".join(str(error).split()))
+        return shorten(str(error), _LONGEST_REASON)
     more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-    return f"{_place(rows[0].get('loc', ()))}{_short(str(rows[0].get('msg', error)))}{more}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else text[:199] + "…"  # noqa: PLR2004  (two lines of the message)
+    return f"{_path_in_words(rows[0].get('loc', ()))}{shorten(str(rows[0].get('msg', error)), _LONGEST_REASON)}{more}"

@@ -22,7 +22,7 @@ MOST_MESSAGES = 10_000_000
 """In all rows, written out: 80 MB. A conversation of 3,000 turns has nine million."""
 
 
-def thinned(completions: Iterable[Completion]) -> Iterator[dict[str, Any]]:
+def share_messages(completions: Iterable[Completion]) -> Iterator[dict[str, Any]]:
     """Rows as `Completion.to_dict` gives them, but of messages that an earlier one sent before, only its number.
 
     Parameters
@@ -54,8 +54,8 @@ def thinned(completions: Iterable[Completion]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What `thinned` gave, with all messages, for `Completion.from_dict`.
+def restore_messages(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What `share_messages` gave, with all messages, for `Completion.from_dict`.
 
     Parameters
     ----------

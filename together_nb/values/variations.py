@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from together_nb.base.suggest import suggestion
+from together_nb.base.wording import shorten
 from together_nb.errors import InputError
 from together_nb.values.parameters import PARAMETERS, UNSET
 
@@ -23,7 +24,7 @@ _LONGEST = 40  # characters of a value in a title
 
 
 @dataclass(frozen=True)
-class Value:
+class ComparedValue:
     """One value of a key.
 
     Parameters
@@ -55,7 +56,7 @@ class Variation:
 
 
 @dataclass(frozen=True)
-class Variations:
+class VariationGrid:
     """The columns of a comparison, in order: the first key changes slowest.
 
     Parameters
@@ -75,7 +76,7 @@ class Variations:
         return [column.title for column in self.columns]
 
 
-def parsed(texts: list[str]) -> Variations:
+def parse(texts: list[str]) -> VariationGrid:
     """All combinations of what the options ``--compare KEY=VALUE,VALUE`` say.
 
     Parameters
@@ -88,19 +89,19 @@ def parsed(texts: list[str]) -> Variations:
     InputError
         A key is unknown or given twice, a value is none or does not fit, or they are too many.
     """
-    varied: dict[str, list[Value]] = {}
+    varied: dict[str, list[ComparedValue]] = {}
     for text in texts:
         name, equals, rest = text.partition("=")
-        key = known(name.strip())
+        key = check_key(name.strip())
         if not equals:
             raise InputError(f"--compare {text} does not say which values to compare.", f"Put them after a =: {key}=…")
         if key in varied:
             raise InputError(f"{key} is compared twice.", f"Put all its values in one option: {_EXAMPLE}")
         varied[key] = values_of(key, rest)
-    return combined(varied)
+    return combinations(varied)
 
 
-def values_of(key: str, text: str) -> list[Value]:
+def values_of(key: str, text: str) -> list[ComparedValue]:
     """The values that `text` names for `key`, with commas between them, each once; ``unset`` is one too.
 
     Raises
@@ -109,10 +110,10 @@ def values_of(key: str, text: str) -> list[Value]:
         There is none, one does not fit, or a quotation mark is not closed.
     """
     found = [(typed, _parsed(key, typed)) for typed in _split(text)]
-    return _each_once([Value(_told(typed), value) for typed, value in found])
+    return _unique([ComparedValue(_title(typed), value) for typed, value in found])
 
 
-def listed(key: str, values: list[Any] | tuple[Any, ...]) -> list[Value]:
+def values_from_list(key: str, values: list[Any] | tuple[Any, ...]) -> list[ComparedValue]:
     """The values of a list that was given for `key` in Python, each once.
 
     Raises
@@ -122,16 +123,18 @@ def listed(key: str, values: list[Any] | tuple[Any, ...]) -> list[Value]:
     """
     parameter = PARAMETERS.get(key)
     if parameter is None:
-        return _each_once([Value(_told(value if isinstance(value, str) else UNSET), value) for value in values])
-    return _each_once(
+        return _unique([ComparedValue(_title(value if isinstance(value, str) else UNSET), value) for value in values])
+    return _unique(
         [
-            Value(_told(str(value) if isinstance(value, (int, float)) else ", ".join(parameter.spell(fit))), fit)
+            ComparedValue(
+                _title(str(value) if isinstance(value, (int, float)) else ", ".join(parameter.spell(fit))), fit
+            )
             for value, fit in ((value, parameter.validate(value)) for value in map(_plain, values))
         ]
     )
 
 
-def combined(varied: dict[str, list[Value]]) -> Variations:
+def combinations(varied: dict[str, list[ComparedValue]]) -> VariationGrid:
     """All combinations of the values of some keys.
 
     Raises
@@ -151,10 +154,10 @@ def combined(varied: dict[str, list[Value]]) -> Variations:
         )
         for chosen in itertools.product(*varied.values())
     )
-    return Variations(columns, len(list(varied.values())[-1]))
+    return VariationGrid(columns, len(list(varied.values())[-1]))
 
 
-def known(name: str) -> str:
+def check_key(name: str) -> str:
     """The key that `name` is, spelled with hyphens or not.
 
     Raises
@@ -199,21 +202,20 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not isinstance(value, (int, float)) else value
 
 
-def _each_once(values: list[Value]) -> list[Value]:
+def _unique(values: list[ComparedValue]) -> list[ComparedValue]:
     if not values:
         raise InputError("There is no value to compare.", "Give some, with commas between them.")
-    kept: list[Value] = []
+    kept: list[ComparedValue] = []
     for one in values:
         if all(one.value != other.value or type(one.value) is not type(other.value) for other in kept):
             kept.append(one)
     return kept
 
 
-def _told(text: str) -> str:
-    text = " ".join(text.split()) or repr(text)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _titled(key: str, one: Value, *, alone: bool) -> str:
+def _titled(key: str, one: ComparedValue, *, alone: bool) -> str:
     # The id of a model says what it is.
     return one.told if alone and key == MODEL else f"{key} = {one.told}"
+
+
+def _title(text: str) -> str:
+    return shorten(text, _LONGEST) or repr(text)

@@ -13,8 +13,8 @@ from together_nb.views.frontend import has_kernel, someone_watches
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from together_nb.run.columns import SideBySide
     from together_nb.run.driver import View
+    from together_nb.run.parallel import ColumnsView
 
 
 def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> View:
@@ -54,7 +54,7 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     return LiveView(shown) if stop is None else BackgroundView(shown, stop)
 
 
-def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> SideBySide:
+def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> ColumnsView:
     """The view of answers side by side that fits the front end behind `shell`.
 
     Parameters

@@ -63,11 +63,11 @@ class Blocks:
         fences = repeat("") if isinstance(self.tail, Plain) else open_fences(lines)
         end = start = 0
         blank = within = False
-        for line, opened in zip(lines, fences, strict=False):
+        for line, opening in zip(lines, fences, strict=False):
             # An indented line may go on a list item; what has not come may be indented.
             if blank and not within and start > len(_GAP) and line[:1].strip():
                 end = start
-            blank, within, start = not line, bool(opened), start + len(line) + 1
+            blank, within, start = not line, bool(opening), start + len(line) + 1
         return end
 
     def _forced(self) -> str:
@@ -77,12 +77,12 @@ class Blocks:
         cut = next((end for end in ends if end > SEAL_AFTER), len(self.tail))
         kind, sealed, rest = type(self.tail), self.tail[:cut].removesuffix("\n"), self.tail[cut:]
         if self._markdown and kind is not Plain:
-            opened = open_fence(sealed)
-            head = f"{opened.lstrip()}\n" if opened else _table_head(sealed)
-            if len(opened or head) > min(LONGEST // 2, len(sealed) // 2):
+            opening = open_fence(sealed)
+            head = f"{opening.lstrip()}\n" if opening else _table_head(sealed)
+            if len(opening or head) > min(LONGEST // 2, len(sealed) // 2):
                 kind = Plain
             else:
-                sealed, rest = f"{sealed}\n{closing(opened)}" if opened else sealed, head + rest
+                sealed, rest = f"{sealed}\n{closing(opening)}" if opening else sealed, head + rest
         self.tail = kind(rest)
         return kind(sealed)
 

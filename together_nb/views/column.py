@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from together_nb.base.wording import count
 from together_nb.render.formats import format_for
 from together_nb.values.parameters import AUTO
-from together_nb.views.growing import GrowingAnswers
+from together_nb.views.growing_text import GrowingAnswers
 from together_nb.views.layouts import close_all
-from together_nb.views.parts import Shown, box, note, row, said, sentences
+from together_nb.views.parts import DrawnValue, box, escaped, note, row, sentences
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -71,7 +71,7 @@ class Column:
         self._growing: GrowingAnswers | None = None
         self._title = note("column-title", title)
         self._end = row("end")
-        self._foot = Shown(note("help", state))
+        self._foot = DrawnValue(note("help", state))
         self.box = box("column", self._title, *beside, self._end, self._foot.widget)
 
     def start(self, stream: CompletionStream) -> None:
@@ -92,7 +92,7 @@ class Column:
             if chunks:
                 self._growing.add(chunks)
             if stream.wait is not None:
-                self._foot.set(said(str(stream.wait)))
+                self._foot.set(escaped(str(stream.wait)))
             elif not stream.chunks:
                 self._foot.set(WAITING)
             elif not self._told or stream.seconds - self._told >= _STATUS_SECONDS:
@@ -109,13 +109,13 @@ class Column:
 
     def fail(self, error: BaseException) -> None:
         """Say below it what it failed with."""
-        words = said(" ".join(sentences(error)).strip())
-        came = "" if self.completion is None else f"<br>{said(self.completion.footer())}"
-        self._set(f'<span class="tnb-failed">{words}</span>{came}')
+        words = escaped(" ".join(sentences(error)).strip())
+        footer = "" if self.completion is None else f"<br>{escaped(self.completion.footer())}"
+        self._set(f'<span class="tnb-failed">{words}</span>{footer}')
 
     def tell(self, words: str) -> None:
         """Say something below it."""
-        self._set(said(words))
+        self._set(escaped(words))
 
     def close(self) -> None:
         """Take it from the page; nothing is drawn from now on."""

@@ -14,7 +14,7 @@ from together_nb.base.fences import fenced
 from together_nb.base.wording import count
 from together_nb.errors import TogetherError
 from together_nb.render.token_html import literal_html
-from together_nb.views.growing import GrowingAnswers
+from together_nb.views.growing_text import GrowingAnswers
 from together_nb.views.layouts import button_style, close_all, html_style, snug_layout
 
 if TYPE_CHECKING:

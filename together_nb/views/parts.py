@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
-def dressed(*names: str) -> dict[str, Any]:
+def styled(*names: str) -> dict[str, Any]:
     """What a part is made with, so that the style sheet knows it by these names."""
     # `add_class` would be a message more for each.
     return {"layout": plain_layout(), "_dom_classes": tuple(f"tnb-{name}" for name in names)}
@@ -24,20 +24,20 @@ def dressed(*names: str) -> dict[str, Any]:
 
 def box(name: str, *children: Widget) -> VBox:
     """A box that the style sheet knows by `name`."""
-    return VBox(children, **dressed(name))
+    return VBox(children, **styled(name))
 
 
 def row(name: str, *children: Widget) -> Box:
     """As `box`, its children side by side."""
-    return Box(children, **dressed(name))
+    return Box(children, **styled(name))
 
 
 def note(name: str, text: str = "") -> HTML:
     """A line of text that the style sheet knows by `name`."""
-    return HTML(said(text), style=html_style(), **dressed(name))
+    return HTML(escaped(text), style=html_style(), **styled(name))
 
 
-def said(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
     return html.escape(visible(settings.settings.without_keys(text)))
 
@@ -47,7 +47,7 @@ def sentences(error: BaseException) -> tuple[str, str]:
     return (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
 
 
-class Shown:
+class DrawnValue:
     """A value that is drawn only when it differs from what is drawn: each drawing is a message."""
 
     def __init__(self, widget: Any) -> None:

@@ -13,8 +13,8 @@ from together_nb.views import side_by_side_table
 from together_nb.views.column import Column, column_css
 from together_nb.views.layouts import close_all, html_style, plain_layout
 from together_nb.views.live import WIDGET
-from together_nb.views.parts import dressed
-from together_nb.views.text import waiting, write
+from together_nb.views.parts import styled
+from together_nb.views.text import wait_line, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class SilentColumns:
         self._across = across
         self._show = show
 
-    def begin(self, opened: Sequence[CompletionStream]) -> None:
+    def begin(self, streams: Sequence[CompletionStream]) -> None:
         """Nothing to do."""
 
     def column(self, number: int) -> View:  # noqa: ARG002  (all are alike)
@@ -126,11 +126,11 @@ class LiveColumns(OnceColumns):
         self._style = HTML(f"<style>{_CSS}{column_css(_WITHIN)}</style>", layout=plain_layout(), style=html_style())
         rows = side_by_side_table.in_rows([column.box for column in self._columns], across)
         width = max(map(len, rows), default=1)
-        self._rows = [Box(one, **dressed("columns-row", f"across-{width}")) for one in rows]
+        self._rows = [Box(one, **styled("columns-row", f"across-{width}")) for one in rows]
         self._root = VBox([self._style, *self._rows], layout=plain_layout(), _dom_classes=("together-nb-columns",))
         self._handle: Any = None
 
-    def begin(self, opened: Sequence[CompletionStream]) -> None:  # noqa: ARG002  (each column is told of its own)
+    def begin(self, streams: Sequence[CompletionStream]) -> None:  # noqa: ARG002  (each column is told of its own)
         """Show the columns."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
         self._handle = display(
@@ -178,7 +178,7 @@ class _Section(SilentView):
         """Write that it is waited for."""
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
-            write(f"{self._title}: {waiting(wait)}")
+            write(f"{self._title}: {wait_line(wait)}")
         self._wait = wait or self._wait
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:

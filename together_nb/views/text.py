@@ -62,7 +62,7 @@ class TerminalView(SilentView):
         """Write what has come, or that it is waited for."""
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
-            write(waiting(wait))
+            write(wait_line(wait))
         self._wait = wait or self._wait
         for chunk in chunks:
             if chunk.index:
@@ -79,21 +79,21 @@ class TerminalView(SilentView):
             if number:
                 write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")
             if self._of_tokens:
-                write("".join(f"\n{line}" for line in told_of_tokens(completion, choice)))
+                write("".join(f"\n{line}" for line in token_lines(completion, choice)))
         write(f"\n[{completion.footer()}]\n")
         sys.stdout.flush()
 
 
-def told_of_tokens(completion: Completion, choice: Choice) -> list[str]:
+def token_lines(completion: Completion, choice: Choice) -> list[str]:
     """Lines on how likely an answer was, and on its least likely tokens."""
-    from together_nb.render.token_text import in_place_of, summary, untold
+    from together_nb.render.token_text import reason_for_none, summary, token_line
     from together_nb.values.likelihood import least_likely
 
-    least = [f"  {in_place_of(token)}" for token in least_likely(choice.tokens, _LEAST)]
-    return [line for line in (untold(completion, choice), summary(choice.tokens), *least) if line]
+    least = [f"  {token_line(token)}" for token in least_likely(choice.tokens, _LEAST)]
+    return [line for line in (reason_for_none(completion, choice), summary(choice.tokens), *least) if line]
 
 
-def waiting(wait: Wait, way_out: str = "Ctrl-C") -> str:
+def wait_line(wait: Wait, way_out: str = "Ctrl-C") -> str:
     """The line that tells of a wait, and of what stops it."""
     return f"({visible(str(wait))} · {way_out} stops)\n"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.base.escape import literal, visible
 from together_nb.views.frontend import has_kernel, someone_watches
-from together_nb.wire.retry import nobody, told_to
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def waits_shown(shell: Any) -> Iterator[None]:
+def show_waits(shell: Any) -> Iterator[None]:
     """Show each wait that is begun within the block where the cell's output will appear, and take it away after it.
 
     All that the cell has put out is taken away: it is for a cell that has put out nothing else yet.
@@ -28,32 +28,32 @@ def waits_shown(shell: Any) -> Iterator[None]:
         The running IPython shell.
     """
     if not has_kernel(shell):
-        with waits_written(shell):
+        with print_waits(shell):
             yield
         return
     if not someone_watches(shell):
-        with told_to(nobody):
+        with listen_to_waits(ignore_wait):
             yield
         return
-    line = _Line()
+    line = _Notice()
     try:
-        with told_to(line.show):
+        with listen_to_waits(line.show):
             yield
     finally:
         line.clear()
 
 
 @contextmanager
-def waits_written(shell: Any) -> Iterator[None]:
+def print_waits(shell: Any) -> Iterator[None]:
     """Write a line for each wait that is begun within the block; it stays."""
-    from together_nb.views.text import waiting
+    from together_nb.views.text import wait_line
 
     way_out = "■" if has_kernel(shell) else "Ctrl-C"
-    with told_to(lambda wait: print(waiting(wait, way_out), end="", flush=True)):  # noqa: T201
+    with listen_to_waits(lambda wait: print(wait_line(wait, way_out), end="", flush=True)):  # noqa: T201
         yield
 
 
-class _Line:
+class _Notice:
     """A line of output that is replaced by the next."""
 
     def __init__(self) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from together_nb.base.interrupts import interruptible
-from together_nb.config.servers import TOGETHER_HOSTS, server_of, without_userinfo
+from together_nb.base.interrupts import call_interruptibly
+from together_nb.config.addresses import TOGETHER_HOSTS, server_of, without_userinfo
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers, settings
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
-from together_nb.values.model_list import Catalog
+from together_nb.values.model_list import ModelList
 from together_nb.wire import transport
-from together_nb.wire.retry import tried
+from together_nb.wire.retry import call_with_retries
 from together_nb.wire.status_errors import check_status, described
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ _visited: set[str] = set()
 """The servers that have been asked in this session."""
 
 
-def visited(endpoint: Endpoint) -> None:
+def note_visit(endpoint: Endpoint) -> None:
     """Note that a server has been asked for something."""
     if transport.current().live:
         _visited.add(server_of(endpoint.root))
@@ -94,10 +94,10 @@ def may_be_asked_unseen(endpoint: Endpoint) -> bool:
     return server_of(endpoint.root) in _visited | own_servers()
 
 
-_catalogs: dict[tuple[str, str | None], Catalog] = {}
+_model_lists: dict[tuple[str, str | None], ModelList] = {}
 
 
-def catalog(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> Catalog:
+def model_list(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> ModelList:
     """The models of `endpoint`, fetched once and kept.
 
     Parameters
@@ -114,18 +114,18 @@ def catalog(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> Cat
     TogetherError
         The list could not be had.
     """
-    kept = known_catalog(endpoint)
+    kept = known_model_list(endpoint)
     if kept is not None and not fresh:
         return kept
-    return interruptible(lambda: tried(retries, lambda: _fetched(endpoint)))
+    return call_interruptibly(lambda: call_with_retries(retries, lambda: _fetch(endpoint)))
 
 
-def _fetched(endpoint: Endpoint) -> Catalog:
-    asked = replace(endpoint, timeout=min(endpoint.timeout, _CATALOG_TIMEOUT))
-    exchange = asked.exchange("GET", "/v1/models")
+def _fetch(endpoint: Endpoint) -> ModelList:
+    impatient = replace(endpoint, timeout=min(endpoint.timeout, _CATALOG_TIMEOUT))
+    exchange = impatient.exchange("GET", "/v1/models")
     try:
         exchange.open()
-        visited(endpoint)
+        note_visit(endpoint)
         check_status(exchange, endpoint)
         body = exchange.whole(_LIST_LIMIT)
     except TogetherError as error:
@@ -133,26 +133,26 @@ def _fetched(endpoint: Endpoint) -> Catalog:
         if isinstance(error, (APITimeoutError, NotFoundError)):
             error.hint = "It was asked for its list of models."
         if isinstance(error, NotFoundError):
-            _catalogs[place(endpoint)] = Catalog()  # a server without a list is not asked again
+            _model_lists[list_key(endpoint)] = ModelList()  # a server without a list is not asked again
         raise
     finally:
         exchange.close()
     try:
-        found = Catalog.from_json(json.loads(body))
+        found = ModelList.from_json(json.loads(body))
     except (ValueError, RecursionError):
         raise APIResponseError(
             f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
         ) from None
-    _catalogs[place(endpoint)] = found
+    _model_lists[list_key(endpoint)] = found
     return found
 
 
-def known_catalog(endpoint: Endpoint) -> Catalog | None:
+def known_model_list(endpoint: Endpoint) -> ModelList | None:
     """The list that was fetched before, or None."""
-    return _catalogs.get(place(endpoint))
+    return _model_lists.get(list_key(endpoint))
 
 
-def place(endpoint: Endpoint) -> tuple[str, str | None]:
+def list_key(endpoint: Endpoint) -> tuple[str, str | None]:
     """Under what its list of models is kept; while a recording or a replay is on, there are lists of its own."""
     # Each account sees its own models; the key's last letters tell accounts apart well enough.
     return transport.current().name + endpoint.root, None if endpoint.key is None else endpoint.key.ending

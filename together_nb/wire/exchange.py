@@ -30,10 +30,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
-from together_nb.base.cancellation import joins
+from together_nb.base.cancellation import cancel_with_scope
 from together_nb.base.fork import after_fork
+from together_nb.config.addresses import is_loopback, without_userinfo
 from together_nb.config.keys import Hidden
-from together_nb.config.servers import is_loopback, without_userinfo
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.version import __version__
 from together_nb.wire.chunked import Dechunker
@@ -95,7 +95,7 @@ class Exchange:
         self._connection: HTTPConnection | None = None
         self._drained = False
         self._process: int | None = None  # that sent it
-        joins(self)
+        cancel_with_scope(self)
 
     @property
     def status(self) -> int:
@@ -424,9 +424,9 @@ class _Response(HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
-            told: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            if told[1] not in _BEFORE_THE_ANSWER:
-                return told
+            text: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if text[1] not in _BEFORE_THE_ANSWER:
+                return text
             parse_headers(self.fp)
 
     def begin(self) -> None:

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, TypeVar
 
-from together_nb.base.cancellation import joins
+from together_nb.base.cancellation import cancel_with_scope
 from together_nb.errors import TogetherError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def may_pass(status: int) -> bool:
     return status in _PASSING or status in _SERVER_ERRORS
 
 
-def asked_for(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that ``Retry-After`` asks for, given in seconds or as a date; None where it says nothing sensible."""
     said = headers.get("Retry-After", "").strip()
     try:
@@ -53,8 +53,8 @@ def asked_for(headers: Mapping[str, str]) -> float | None:
 
 def _until(date: str, now: str) -> float:
     """Seconds until a date, by the server's clock where it tells its time; NaN where it is none."""
-    then, told = _timestamp(date), _timestamp(now)
-    return max(then - (time() if math.isnan(told) else told), 0.0) if not math.isnan(then) else then
+    then, server_time = _timestamp(date), _timestamp(now)
+    return max(then - (time() if math.isnan(server_time) else server_time), 0.0) if not math.isnan(then) else then
 
 
 def _timestamp(date: str) -> float:
@@ -95,7 +95,7 @@ class Wait:
 
     def sit_out(self) -> bool:
         """Tell of it, and wait; False where it was cancelled."""
-        joins(self)
+        cancel_with_scope(self)
         if not self._cancelled.is_set():
             _listener.get()(self)
         while not self._cancelled.is_set():
@@ -124,8 +124,8 @@ class Retries:
 
         An error that is the last of several says how often it was tried.
         """
-        asked = error.retry_after or 0.0
-        if not error.passing or not self._left or asked > HONOURED_SECONDS:
+        requested = error.retry_after or 0.0
+        if not error.passing or not self._left or requested > HONOURED_SECONDS:
             if self._made:
                 stop = "" if error.message.endswith((".", "!", "?", "…")) else "."
                 error.reword(f"{error.message}{stop} Tried {self._made + 1} times.")
@@ -133,10 +133,10 @@ class Retries:
         backoff = min(FIRST_SECONDS * 2**self._made, MOST_SECONDS) * (1 - _JITTER * random.random())  # noqa: S311
         self._left -= 1
         self._made += 1
-        return Wait(error.passing, max(asked, backoff))
+        return Wait(error.passing, max(requested, backoff))
 
 
-def tried(most: int, ask: Callable[[], Result]) -> Result:
+def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:
     """What `ask` returns, asked again up to `most` times while its error may pass.
 
     Raises
@@ -163,7 +163,7 @@ _listener: ContextVar[Callable[[Wait], object]] = ContextVar("together_nb who is
 
 
 @contextmanager
-def told_to(listener: Callable[[Wait], object]) -> Iterator[None]:
+def listen_to_waits(listener: Callable[[Wait], object]) -> Iterator[None]:
     """Have `listener` told of each wait that is begun within the block; the innermost block's is."""
     token = _listener.set(listener)
     try:
@@ -172,15 +172,15 @@ def told_to(listener: Callable[[Wait], object]) -> Iterator[None]:
         _listener.reset(token)
 
 
-def nobody(_: Wait) -> None:
+def ignore_wait(_: Wait) -> None:
     """Hear of a wait and do nothing: what draws an answer sees it at the stream."""
 
 
-def telling(listener: Callable[[Wait], object], ask: Callable[[], Result]) -> Callable[[], Result]:
+def with_listener(listener: Callable[[Wait], object], ask: Callable[[], Result]) -> Callable[[], Result]:
     """`ask`, such that `listener` is told of its waits."""
 
-    def asked() -> Result:
-        with told_to(listener):
+    def call() -> Result:
+        with listen_to_waits(listener):
             return ask()
 
-    return asked
+    return call

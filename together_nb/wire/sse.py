@@ -167,7 +167,7 @@ def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> It
     """
     buffer = bytearray() if buffer is None else buffer
     searched = 0  # neither a blank line nor a terminator ends before here
-    lines = _Lines(buffer)
+    lines = _LineEnds(buffer)
     for piece in _plain_lines(_without_bom(pieces)):
         buffer += piece
         ended = _terminator(buffer, max(searched - len(_DONE), 0))
@@ -222,7 +222,7 @@ def _apart(block: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-class _Lines:
+class _LineEnds:
     """Tells where events end that stand line under line; each line is looked at once, in however many pieces it comes.
 
     Parameters

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
 from together_nb.wire.dialects import LONGEST_WORDS, error_message
-from together_nb.wire.retry import HONOURED_SECONDS, asked_for, may_pass
+from together_nb.wire.retry import HONOURED_SECONDS, may_pass, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
     if may_pass(status):
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
-        error.retry_after = asked_for(headers)
+        error.retry_after = retry_after(headers)
         if error.retry_after is not None and error.retry_after > HONOURED_SECONDS:
             error.hint = f"The server asks to wait for {_duration(error.retry_after)}."
     if kind is RateLimitError:
@@ -168,12 +168,12 @@ def _key_hint(endpoint: Server) -> str:
 
 def _limits(headers: Mapping[str, str]) -> str:
     """The limits that the headers tell. Their units are not told, and differ between services."""
-    told = []
+    limits = []
     for what, most, left in _LIMITS:
         if most in headers:
             remaining = f" ({headers[left][:_FIGURE]} left)" if left in headers else ""
-            told.append(f"{what} {headers[most][:_FIGURE]}{remaining}")
-    return f"Its limits: {', '.join(told)}." if told else ""
+            limits.append(f"{what} {headers[most][:_FIGURE]}{remaining}")
+    return f"Its limits: {', '.join(limits)}." if limits else ""
 
 
 def _duration(seconds: float) -> str:

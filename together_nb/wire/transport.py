@@ -24,7 +24,7 @@ class Transport(Protocol):
         The model of a request that names none; "" leaves it to the settings.
     note : str
         What the footer of an answer says of it; "" for nothing.
-    place : str
+    source : str
         Where answers come from, in words; "" for the server.
     """
 
@@ -37,7 +37,7 @@ class Transport(Protocol):
         """What the footer of an answer says of it."""
 
     @property
-    def place(self) -> str:
+    def source(self) -> str:
         """Where answers come from, in words."""
 
     def exchange(
@@ -62,7 +62,7 @@ class Network:
     """The network."""
 
     live = True
-    name = model = note = place = ""
+    name = model = note = source = ""
 
     def exchange(
         self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float

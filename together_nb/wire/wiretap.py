@@ -12,7 +12,7 @@ LONGEST = 2000  # characters of a line that are kept: one event may be 10 MB
 
 
 @dataclass(frozen=True)
-class Line:
+class WireLine:
     """One line, without its end.
 
     Parameters
@@ -44,7 +44,7 @@ class Wiretap:
     def __init__(self, kept: int = KEPT) -> None:
         self.count = 0
         self._kept = kept
-        self._lines: deque[Line] = deque(maxlen=kept)
+        self._lines: deque[WireLine] = deque(maxlen=kept)
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._begun = ""  # of the line that has no end yet
         self._left_out = 0  # characters of it that are too many
@@ -79,7 +79,7 @@ class Wiretap:
             if self._begun:
                 self._keep(seconds)
 
-    def since(self, number: int) -> list[Line]:
+    def since(self, number: int) -> list[WireLine]:
         """The kept lines after the one of that number."""
         with self._lock:
             return [line for line in self._lines if line.number > number]
@@ -92,5 +92,5 @@ class Wiretap:
     def _keep(self, seconds: float) -> None:
         more = f"… ({self._left_out:,} more characters)" if self._left_out else ""
         self.count += 1
-        self._lines.append(Line(self.count, seconds, self._begun + more))
+        self._lines.append(WireLine(self.count, seconds, self._begun + more))
         self._begun, self._left_out = "", 0

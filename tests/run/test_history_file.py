@@ -11,7 +11,7 @@ import pytest
 from together_nb import Conversation, complete, continue_from, conversations, history, load, save
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
-from together_nb.run import saved_history
+from together_nb.run import history_file
 from together_nb.values import shared_messages
 from together_nb.values.reading import UnfitError, plain
 
@@ -221,7 +221,7 @@ def test_conversations_of_one_name_are_told_apart_in_one_go(path, monkeypatch):
             looked.append(name)
             return super().__contains__(name)
 
-    monkeypatch.setattr(saved_history, "conversations", Counted())
+    monkeypatch.setattr(history_file, "conversations", Counted())
     load(path)
-    assert len(saved_history.conversations) == 3_000
+    assert len(history_file.conversations) == 3_000
     assert len(looked) < 10_000

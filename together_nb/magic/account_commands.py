@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from together_nb.config import environment
+from together_nb.config.addresses import DEFAULT_BASE_URL, host_of, server_root
 from together_nb.config.environment import KEY_VARIABLE
 from together_nb.config.keys import Key
-from together_nb.config.servers import DEFAULT_BASE_URL, host_of, server_root
 from together_nb.config.settings import LOCAL_MODEL, settings
 from together_nb.errors import AuthenticationError, InputError, TogetherError
 
@@ -21,7 +21,7 @@ def status(_: Cells) -> None:
     """Where it stands: server, model, key, defaults."""
     from together_nb.run import history, resolve
 
-    model, server = resolve.standing()
+    model, server = resolve.defaults()
     key = settings.api_key
     other = settings.other_key(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
     ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
@@ -88,11 +88,11 @@ def models(cells: Cells, text: list[str]) -> None:
     """List the models that can be asked."""
     from together_nb.render import tables
     from together_nb.run import resolve
-    from together_nb.values.model_list import Catalog
+    from together_nb.values.model_list import ModelList
 
     part = " ".join(text)
     found = resolve.models(part)
-    rows = Catalog(tuple(found)).callable()
+    rows = ModelList(tuple(found)).callable()
     if not rows:
         raise InputError(
             f"No model that writes text has {part!r} in its name.", "`%together models` alone lists them all."

@@ -95,7 +95,7 @@ _KEYWORDS: dict[str, tuple[Any, str]] = {
 }
 
 
-class Schemas:
+class SchemaResolver:
     """The schemas within one document.
 
     Parameters
@@ -315,13 +315,13 @@ def common(one: list[str], other: list[str]) -> list[str]:
     return found + [kind for kind in other if kind == "integer" and "number" in one and kind not in found]
 
 
-def _pairs(schemas: Schemas, one: list[Any], other: list[Any]) -> list[Any]:
+def _pairs(schemas: SchemaResolver, one: list[Any], other: list[Any]) -> list[Any]:
     if len(one) * len(other) > MOST_VALUES:
         raise InputError(f"The alternatives of several anyOf or oneOf come to more than {MOST_VALUES} together.")
     return [schemas.both(a, b) for a in one for b in other]
 
 
-def _multiple(_: Schemas, one: float, other: float) -> float:
+def _multiple(_: SchemaResolver, one: float, other: float) -> float:
     if isinstance(one, int) and isinstance(other, int) and (least := math.lcm(one, other)) <= _LARGEST:
         return least
     raise InputError("Two multipleOf of one number cannot both be honoured.")
@@ -339,6 +339,6 @@ _MERGING: dict[str, Any] = {
     "enum": lambda schemas, one, other: [value for value in one if schemas.among(value, other)],
     "required": lambda _, one, other: list(dict.fromkeys([*one, *other])),
     "uniqueItems": lambda _, one, other: one or other,
-    **dict.fromkeys(("items", "additionalProperties"), Schemas.both),
+    **dict.fromkeys(("items", "additionalProperties"), SchemaResolver.both),
     **dict.fromkeys(("anyOf", "oneOf"), _pairs),
 }

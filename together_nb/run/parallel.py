@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from together_nb.base.cancellation import Scope
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.cancellation import CancelScope
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.errors import TogetherError
 from together_nb.run import driver, history
-from together_nb.run.stream_thread import Pump
-from together_nb.wire.retry import nobody, told_to
+from together_nb.run.stream_thread import StreamThread
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ AT_ONCE = 4  # requests under way; the others are queued
 _TICK = 0.02  # seconds; how soon an end or Ctrl-C is seen
 
 
-class SideBySide(Protocol):
+class ColumnsView(Protocol):
     """What draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
 
-    def begin(self, opened: Sequence[CompletionStream]) -> None:
+    def begin(self, streams: Sequence[CompletionStream]) -> None:
         """Show that the answers are awaited, all of them still queued."""
 
     def column(self, number: int) -> View:
@@ -39,25 +39,25 @@ class SideBySide(Protocol):
         """Leave what is to be saved; all columns are finished."""
 
 
-def keep_what_came(completion: Completion) -> None:
+def keep_partial(completion: Completion) -> None:
     """Add an answer to `session.history`, unless nothing of it came."""
     if not completion.came_to_nothing:
         history.history.append(completion)
 
 
 def run_side_by_side(
-    opened: Sequence[CompletionStream],
-    view: SideBySide,
+    streams: Sequence[CompletionStream],
+    view: ColumnsView,
     *,
     at_once: int = AT_ONCE,
-    keep: Callable[[Completion], object] = keep_what_came,
+    keep: Callable[[Completion], object] = keep_partial,
     keep_all: Callable[[list[Completion]], object] | None = None,
 ) -> list[Completion]:
     """Stream into columns, a few at once, until all have ended or Ctrl-C; one that fails leaves the others.
 
     Parameters
     ----------
-    opened
+    streams
         The streams, not yet read.
     view
         What draws them.
@@ -66,12 +66,12 @@ def run_side_by_side(
     keep
         Called with each completion when it has ended, whole or not, before it is drawn to its end.
     keep_all
-        Called with all of them, in the order of `opened`, before this returns or raises.
+        Called with all of them, in the order of `streams`, before this returns or raises.
 
     Returns
     -------
     list of Completion
-        In the order of `opened`. One that failed is there as far as it came, and its `error` says so.
+        In the order of `streams`. One that failed is there as far as it came, and its `error` says so.
 
     Raises
     ------
@@ -80,8 +80,13 @@ def run_side_by_side(
     KeyboardInterrupt
         Ctrl-C or the notebook's ■; what came is kept and shown.
     """
-    with told("stopped by you; what came is kept."), put_off() as came, Scope() as scope, told_to(nobody):
-        lanes = [_Lane(stream, view.column(number), keep) for number, stream in enumerate(opened)]
+    with (
+        interrupt_message("stopped by you; what came is kept."),
+        defer_interrupts() as interrupts,
+        CancelScope() as scope,
+        listen_to_waits(ignore_wait),
+    ):
+        lanes = [_Lane(stream, view.column(number), keep) for number, stream in enumerate(streams)]
         with ExitStack() as ends:
             if keep_all is not None:
                 ends.callback(lambda: keep_all([lane.completion for lane in lanes]))
@@ -89,13 +94,13 @@ def run_side_by_side(
             for lane in reversed(lanes):
                 ends.callback(lane.end)
             try:
-                view.begin(opened)
-                _stream(lanes, at_once, came)
+                view.begin(streams)
+                _stream(lanes, at_once, interrupts)
             finally:
                 # Those that have ended are not touched by it.
                 for lane in lanes:
                     lane.opened.cancel()
-                if came:
+                if interrupts:
                     scope.cancel()
     errors = [lane.pump.error for lane in lanes if lane.pump.error is not None]
     if errors and len(errors) == len(lanes):
@@ -120,17 +125,17 @@ def _stream(lanes: list[_Lane], at_once: int, interrupts: list[int]) -> None:
 class _Lane:
     """One of the streams, its reading and its drawing."""
 
-    def __init__(self, opened: CompletionStream, view: View, keep: Callable[[Completion], object]) -> None:
-        self.opened = opened
-        self.pump = Pump(opened)
-        self.completion = opened.completion
+    def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> None:
+        self.opened = stream
+        self.pump = StreamThread(stream)
+        self.completion = stream.completion
         self._view = view
         self._keep = keep
         self._due = 0.0
         self._ended = False
 
     def begin(self) -> None:
-        driver.drawn.add(self.pump)
+        driver.active.add(self.pump)
         self._view.start(self.opened)
         self.pump.start()
 
@@ -141,15 +146,15 @@ class _Lane:
             self.end()
         elif monotonic() >= self._due:
             self._view.write(self.pump.take())
-            self._due = monotonic() + max(driver.REPAINT_SECONDS, len(driver.drawn) / driver.REPAINTS_IN_ALL)
+            self._due = monotonic() + max(driver.REPAINT_SECONDS, len(driver.active) / driver.REPAINTS_IN_ALL)
         return not ended
 
     def end(self) -> None:
         """Keep what came, and draw it to its end."""
         if not self._ended:
             self._ended = True
-            driver.drawn.discard(self.pump)
-            driver.brought_to_an_end(self.opened, self.pump, self._view, self._kept)
+            driver.active.discard(self.pump)
+            driver.finish(self.opened, self.pump, self._view, self._kept)
 
     def _kept(self, completion: Completion) -> None:
         self.completion = completion

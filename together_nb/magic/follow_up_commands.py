@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from together_nb.base.fences import fenced
-from together_nb.base.interrupts import put_off, told
+from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.magic import exceptions, next_cell
 from together_nb.render.formats import CODE
 from together_nb.run import continuation
-from together_nb.views.waits import waits_shown
+from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
 
 
-def go_on(cells: Cells, given: Options) -> None:
+def continue_answer(cells: Cells, given: Options) -> None:
     """Go on from the last answer's very end; the cell shows the whole, which takes the part's place and its names."""
-    before = continuation.last()
-    with put_off(), waits_shown(cells.shell):
-        opened = continuation.opened(before, **given.sampling)
+    before = continuation.last_answer()
+    with defer_interrupts(), show_waits(cells.shell):
+        stream = continuation.open_continuation(before, **given.sampling)
 
     def keep(whole: Completion) -> None:
         cells.rebind(before, whole)
         if given.out is not None:
             cells.bind(whole, given.out)
 
-    with told("stopped by you; what came is kept."), put_off() as came:
-        whole = continuation.run(opened, before, cells.view(given, opened), keep)
+    with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
+        whole = continuation.run(stream, before, cells.view(given, stream), keep)
         if given.show == CODE:
             next_cell.offer(cells.shell, whole.text)
-        if came:
-            opened.cancel()
+        if interrupts:
+            stream.cancel()
 
 
 def explain(cells: Cells, given: Options) -> None:
@@ -42,7 +42,7 @@ def explain(cells: Cells, given: Options) -> None:
     given = replace(given, raw=True)
     error = exceptions.last_exception()
     prompt = exceptions.prompt_about(error)
-    with exceptions.keep_in_mind(error):
+    with exceptions.remember(error):
         if not given.dry_run:
             folded = f"<details open><summary>What is sent</summary>\n\n{fenced(prompt)}\n\n</details>"
             cells.display(folded, f"What is sent:\n{prompt}\n")

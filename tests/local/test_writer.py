@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
-from together_nb.local.forms import Grammar
+from together_nb.local.grammar import Grammar
 from together_nb.local.ngram import default_model, train
 from together_nb.local.patterns import FORMATS
 from together_nb.local.response_format import ANY_OBJECT

@@ -15,11 +15,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
+from together_nb.local.flat_schema import Flat, SchemaResolver, canonical
 from together_nb.local.patterns import FORMATS, Pattern
 from together_nb.local.ranges import Numbers, numbers_of
-from together_nb.local.schemas import Flat, Schemas, canonical
-from together_nb.local.tokens import tokens_of
 from together_nb.local.validity import excludes, holds
+from together_nb.local.vocabulary import tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _IMPLIED = {
 
 
 @dataclass(frozen=True)
-class Values:
+class FixedValues:
     """One of some values, each as JSON; of none where nothing is valid."""
 
     texts: tuple[str, ...]
@@ -86,7 +86,7 @@ class Alternatives:
     alternatives: tuple[int, ...]
 
 
-Form = Values | Numbers | Words | Drawn | List | Record | Alternatives
+Form = FixedValues | Numbers | Words | Drawn | List | Record | Alternatives
 
 
 class Grammar:
@@ -118,7 +118,7 @@ class Grammar:
 
     def __init__(self, schema: Any, look: Callable[[], None] = lambda: None) -> None:
         self.look = look
-        self._schemas = Schemas(schema, look)
+        self._schemas = SchemaResolver(schema, look)
         self._varieties: dict[int, float] = {}
         self._numbers: dict[int, int] = {}
         self._waiting: list[Any] = []
@@ -166,7 +166,7 @@ class Grammar:
                     values[number], changed = lower, True
 
     def _height(self, form: Form) -> float:
-        if isinstance(form, Values):
+        if isinstance(form, FixedValues):
             return 0 if form.texts else math.inf
         if isinstance(form, Alternatives):
             return 1 + min(self.heights[part] for part in form.alternatives)
@@ -185,7 +185,7 @@ class Grammar:
     def _length(self, form: Form) -> float:
         """The least number of tokens, or fewer."""
         lengths = self._lengths
-        if isinstance(form, Values):
+        if isinstance(form, FixedValues):
             return min((self._tokens(text) for text in form.texts), default=math.inf)
         if isinstance(form, Words):
             return 2 + min(form.least, _LARGEST) / _LONGEST_TOKEN
@@ -215,7 +215,7 @@ class Grammar:
         for leaf in leaves:  # which grows meanwhile
             form = self.forms[leaf]
             self._schemas.step(1 + _parts(form))
-            if isinstance(form, Values):
+            if isinstance(form, FixedValues):
                 values |= {canonical(json.loads(text)) for text in form.texts}
             elif isinstance(form, Alternatives):
                 leaves += set(form.alternatives) - seen
@@ -230,7 +230,7 @@ class Grammar:
         flat = self._schemas.flat(schema)
         if "enum" in flat:
             texts = (_written(value) for value in flat["enum"] if holds(self._schemas, value, flat))
-            return Values(tuple(dict.fromkeys(texts)))
+            return FixedValues(tuple(dict.fromkeys(texts)))
         if "anyOf" in flat:
             parts = flat.pop("anyOf")
             return Alternatives(tuple(self._number(self._schemas.both(flat, part) if flat else part) for part in parts))
@@ -280,8 +280,8 @@ class Grammar:
         if kind == "string":
             return self._string(flat)
         if kind in ("number", "integer"):
-            return numbers_of(flat, whole=kind == "integer") or Values(())
-        return Values(("null",) if kind == "null" else ("true", "false"))
+            return numbers_of(flat, whole=kind == "integer") or FixedValues(())
+        return FixedValues(("null",) if kind == "null" else ("true", "false"))
 
     def _array(self, flat: Flat) -> Form:
         first, rest = flat.get("prefixItems", []), flat.get("items", True)
@@ -291,7 +291,7 @@ class Grammar:
         if rest is False:
             most = min(most, len(first))
         if least > most:
-            return Values(())
+            return FixedValues(())
         numbers = tuple(map(self._number, first))
         return List(numbers, None if rest is False else self._number(rest), least, most, unique)
 
@@ -310,7 +310,7 @@ class Grammar:
         required += optional[: max(missing, 0)]
         most = flat.get("maxProperties", math.inf)
         if len(required) > most:
-            return Values(())
+            return FixedValues(())
         kept = {*required, *optional[max(missing, 0) :][: int(min(most, len(properties))) - len(required)]}
         members = tuple((name, self._number(part)) for name, part in properties.items() if name in kept)
         return Record(members, frozenset(required))
@@ -318,7 +318,7 @@ class Grammar:
     def _string(self, flat: Flat) -> Form:
         least, most = flat.get("minLength", 0), flat.get("maxLength")
         if most is not None and least > most:
-            return Values(())
+            return FixedValues(())
         pattern, form = flat.get("pattern"), FORMATS.get(flat.get("format", ""))
         source = form or pattern
         if source is None:
@@ -342,7 +342,7 @@ def _implied(flat: Flat) -> str:
 def _parts(form: Form) -> int:
     """How much is to be looked through in a form, without those within it."""
     parts: tuple[Any, ...] = ()
-    if isinstance(form, Values):
+    if isinstance(form, FixedValues):
         parts = form.texts
     elif isinstance(form, Alternatives):
         parts = form.alternatives

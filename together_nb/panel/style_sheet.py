@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from together_nb.panel.status import State
+from together_nb.panel.status_line import State
 from together_nb.render.token_html import SHADE_CSS, TIP_CSS
 from together_nb.views.column import column_css
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from together_nb.base.wording import count, timestamp
 from together_nb.errors import InputError
 from together_nb.run import history
-from together_nb.run.conversations import conversations
+from together_nb.run.chats import conversations
 from together_nb.storage import files
 from together_nb.storage.redact import without_keys
 from together_nb.values.completion import Completion, read_completion
 from together_nb.values.conversation import Conversation, Turn
 from together_nb.values.reading import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
-from together_nb.values.shared_messages import thinned, whole
+from together_nb.values.shared_messages import restore_messages, share_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     >>> history[0] == answer
     True
     """
-    file = files.place(path, _EXAMPLE)
+    file = files.checked_path(path, _EXAMPLE)
     answers = list(history.history)
     # As they are now: an answer in the background may add a turn meanwhile.
     talks = [Conversation(talk.name, list(talk)) for talk in list(conversations.values())]
@@ -74,7 +74,7 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     counts = len(answers), len(talks)
 
     def check(written: Path) -> None:
-        found = _Found(written)
+        found = _File(written)
         if found.counts != counts or found.left_out:
             raise InputError(f"{written} lacks something.", "Try again.")
 
@@ -111,8 +111,8 @@ def load(path: str | Path) -> tuple[int, int]:
     >>> load("lesson.jsonl")
     (0, 0)
     """
-    file = files.place(path, _EXAMPLE)
-    found = _Found(file)
+    file = files.checked_path(path, _EXAMPLE)
+    found = _File(file)
     history.history.extend(found.history)
     names: dict[str, int] = {}
     for talk in found.talks:
@@ -123,7 +123,7 @@ def load(path: str | Path) -> tuple[int, int]:
     return found.counts
 
 
-class _Found:
+class _File:
     """The history and the conversations in a file: all of them, but for what stood on a line that is broken.
 
     Parameters
@@ -138,7 +138,7 @@ class _Found:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = files.Lines(path)
+        self._lines = files.JsonLines(path)
         self._number = 1  # of the line that is being read
         self._in_history: list[bool] = []
         self._lost: set[int] = set()  # numbers of answers
@@ -148,7 +148,7 @@ class _Found:
         _check_head(path, next(rows, (1, None))[1])
         try:
             # Row by row: all at once would be twice as much for the garbage collector.
-            self._answers = [None if row is None else _answer(row) for row in whole(self._rows(rows, talks))]
+            self._answers = [None if row is None else _answer(row) for row in restore_messages(self._rows(rows, talks))]
             self.talks = [self._talk(number, row) for number, row in talks]
         except UnfitError as error:
             raise InputError(
@@ -253,7 +253,7 @@ def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conv
     yield {_KIND: _HISTORY, "version": _VERSION, "saved": timestamp()}
     numbers: dict[int, int] = {}
     written = (*answers, *beside)
-    for number, (completion, row) in enumerate(zip(written, thinned(written), strict=True)):
+    for number, (completion, row) in enumerate(zip(written, share_messages(written), strict=True)):
         numbers[id(completion)] = number
         yield {"answer": row, _HISTORY: number < len(answers)}
     for talk in talks:

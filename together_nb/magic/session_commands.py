@@ -9,7 +9,7 @@ from together_nb.config.settings import settings
 from together_nb.errors import InputError
 from together_nb.recording import control
 from together_nb.render import tables
-from together_nb.run import conversations, history, saved_history
+from together_nb.run import chats, history, history_file
 from together_nb.run.ledger import ledger
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ _LONGEST = 70  # characters of a prompt or an answer in a list
 def show(cells: Cells, name: list[str]) -> None:
     """List the answers so far and the turns of each conversation; with a name, one conversation whole."""
     if name:
-        bundle = conversations.known(" ".join(name)).bundle()
+        bundle = chats.find(" ".join(name)).bundle()
         cells.display(bundle["text/markdown"], bundle["text/plain"])
         return
-    if not history.history and not conversations.conversations:
+    if not history.history and not chats.conversations:
         raise InputError(
             "Nothing has been asked yet.", "Ask with %%together; `%together load FILE` brings an earlier history."
         )
@@ -38,7 +38,7 @@ def show(cells: Cells, name: list[str]) -> None:
         note = f"{left} earlier ones are in together_nb.history" if left else ""
         rows = [(f"history[{number}]", *_told(answer.asked, answer)) for number, answer in numbered]
         parts.append(tables.table(_COLUMNS.format("answer"), rows, note))
-    for talk in conversations.conversations.values():
+    for talk in chats.conversations.values():
         rows = [(f"{talk.name}[{number}]", *_told(turn.prompt, turn.completion)) for number, turn in enumerate(talk)]
         note = f"%together history {talk.name} shows it whole"
         parts.append(tables.table(_COLUMNS.format("turn"), rows, note))
@@ -47,7 +47,7 @@ def show(cells: Cells, name: list[str]) -> None:
 
 def reset(_: Cells, name: list[str]) -> None:
     """Forget a conversation."""
-    turns = conversations.reset(" ".join(name))
+    turns = chats.reset(" ".join(name))
     print(f"Forgotten: {count(turns, 'turn')}. The answers are still in together_nb.history.")  # noqa: T201
 
 
@@ -56,7 +56,7 @@ def usage(cells: Cells) -> None:
     rows = [*ledger.rows]
     if len(rows) != 1:
         rows.append(ledger.total())
-    told = [
+    lines = [
         (
             row.model or "all",
             f"{row.calls:,}",
@@ -72,7 +72,7 @@ def usage(cells: Cells) -> None:
         notes.append(f"the server did not count {count(uncounted, 'call')} to the end, which may have cost more")
     if settings.budget is not None:
         notes.append(f"the budget is {dollars(settings.budget)}")
-    cells.display(*tables.table("model | >calls | >tokens in | >tokens out | >cost", told, " · ".join(notes)))
+    cells.display(*tables.table("model | >calls | >tokens in | >tokens out | >cost", lines, " · ".join(notes)))
 
 
 def _total(known: float) -> str:
@@ -81,13 +81,13 @@ def _total(known: float) -> str:
 
 def save(_: Cells, file: str, *, force: bool) -> None:
     """Write the history and the conversations to a file."""
-    answers, talks = saved_history.save(file, force=force)
+    answers, talks = history_file.save(file, force=force)
     print(f"Written to {file}: {count(answers, 'answer')}, {count(talks, 'conversation')}. The key is not in it.")  # noqa: T201
 
 
 def load(_: Cells, file: str) -> None:
     """Add those of a file."""
-    answers, talks = saved_history.load(file)
+    answers, talks = history_file.load(file)
     print(f"Added: {count(answers, 'answer')}, {count(talks, 'conversation')}.")  # noqa: T201
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from together_nb.base.cancellation import Scope
+from together_nb.base.cancellation import CancelScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class Latest:
         self._name = name
         self._threaded = threaded
         self._lock = threading.Lock()
-        self._scope = Scope()
+        self._scope = CancelScope()
         self._job: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
 
@@ -56,7 +56,7 @@ class Latest:
         while True:
             with self._lock:
                 job, self._job = self._job, None
-                scope = self._scope = Scope()
+                scope = self._scope = CancelScope()
                 if job is None:
                     self._thread = None
                     return

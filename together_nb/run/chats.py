@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
 from together_nb.run.resolve import open_stream
-from together_nb.values.conversation import DEFAULT_NAME, Conversation, Turn, sent_with
+from together_nb.values.conversation import DEFAULT_NAME, Conversation, Turn, messages_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ conversations: dict[str, Conversation] = {}
 """The session's conversations by name; ``conversations["chat"]`` is the one that ``--chat`` without a name keeps."""
 
 
-def conversation_for(chat: str | Conversation) -> Conversation:
+def get_or_create(chat: str | Conversation) -> Conversation:
     """The conversation of that name, begun if need be; one that is given is itself."""
     if isinstance(chat, Conversation):
         return chat
@@ -30,12 +30,12 @@ def conversation_for(chat: str | Conversation) -> Conversation:
     return conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
 
 
-def known_or_new(chat: str | Conversation) -> Conversation:
+def find_or_new(chat: str | Conversation) -> Conversation:
     """The conversation of that name; one that is new is not begun."""
     return conversations.get(chat or DEFAULT_NAME) or Conversation() if isinstance(chat, str) else chat
 
 
-def known(name: str) -> Conversation:
+def find(name: str) -> Conversation:
     """The conversation of that name.
 
     Raises
@@ -78,15 +78,15 @@ def next_turn(
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("The prompt is empty.", "Write what is said next.")
-    kept = known_or_new(chat) if options.get("offline") else conversation_for(chat)
+    kept = find_or_new(chat) if options.get("offline") else get_or_create(chat)
     before = kept.before(cell)
     standing = before.system if system is None else system
-    opened = open_stream(messages=sent_with(before, prompt), system=standing, **options)
+    stream = open_stream(messages=messages_with(before, prompt), system=standing, **options)
 
     def keep(completion: Completion) -> None:
         kept.keep(Turn(prompt, completion, system, cell))
 
-    return opened, keep
+    return stream, keep
 
 
 def reset(name: str = "") -> int:
@@ -97,4 +97,4 @@ def reset(name: str = "") -> int:
     InputError
         There is none of that name.
     """
-    return len(conversations.pop(known(name).name))
+    return len(conversations.pop(find(name).name))

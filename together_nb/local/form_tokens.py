@@ -8,20 +8,20 @@ import string
 from typing import TYPE_CHECKING
 
 from together_nb.local.sampler import with_biased
-from together_nb.local.tokens import END_ID, UNKNOWN, Candidates, Generated, tokenize
+from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Generated, tokenize
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
 
-    from together_nb.local.forms import Words
+    from together_nb.local.grammar import Words
     from together_nb.local.sampler import Chooser
-    from together_nb.local.tokens import Context, LanguageModel
+    from together_nb.local.vocabulary import Context, LanguageModel
 
 _ENDS = (".", "?", "!")
 
 
-class Wording:
+class FormTokens:
     """Makes tokens one by one, and knows what the model has read so far.
 
     Parameters

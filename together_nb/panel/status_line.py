@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from together_nb.base.wording import count, dollars
-from together_nb.views.parts import Shown, note, row, said
+from together_nb.views.parts import DrawnValue, escaped, note, row
 
 if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
@@ -51,7 +51,7 @@ class StatusLine:
         states = "".join(f'<span class="tnb-is-{state.name.lower()}">{state.value}</span>' for state in State)
         self._state = note("state")
         self._state.value = f'<span role="status" aria-live="polite">{states}</span>'
-        self._figures = Shown(note("figures"))
+        self._figures = DrawnValue(note("figures"))
         self.box = row("status", self._state, self._figures.widget)
         self.state = State.READY
         self._state.add_class("tnb-now-ready")
@@ -69,7 +69,7 @@ class StatusLine:
 
     def waiting(self, wait: Wait) -> None:
         """What is waited for before the request is sent again."""
-        self._figures.set(f"<span>{said(str(wait))}</span>")
+        self._figures.set(f"<span>{escaped(str(wait))}</span>")
 
     def streaming(self, stream: CompletionStream, before: Completion | None) -> None:
         """The figures of an answer that streams, `before` being the part that it goes on from."""
@@ -95,7 +95,9 @@ class StatusLine:
     def _draw(self, parts: list[tuple[str, str]]) -> None:
         self._figures.set(
             "".join(
-                f"<span><b>{said(value)}</b>{' ' if unit else ''}{said(unit)}</span>" for value, unit in parts if value
+                f"<span><b>{escaped(value)}</b>{' ' if unit else ''}{escaped(unit)}</span>"
+                for value, unit in parts
+                if value
             )
         )
 

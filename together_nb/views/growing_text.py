@@ -14,7 +14,7 @@ from together_nb.base.escape import literal
 from together_nb.render.formats import FORMATS, Format
 from together_nb.views.blocks import Blocks, Plain
 from together_nb.views.layouts import close_all, close_in_time, html_style, snug_layout
-from together_nb.views.tokens import GrowingTokens
+from together_nb.views.shaded_tokens import GrowingTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

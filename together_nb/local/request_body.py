@@ -14,15 +14,15 @@ from together_nb.errors import InputError
 from together_nb.local import MODEL_ID
 from together_nb.local.generation import default_max_tokens
 from together_nb.local.response_format import form_of
-from together_nb.local.tokens import tokens_of
+from together_nb.local.vocabulary import tokens_of
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from together_nb.local.forms import Grammar
+    from together_nb.local.grammar import Grammar
     from together_nb.local.ngram import NgramModel
-    from together_nb.local.tokens import Generated
+    from together_nb.local.vocabulary import Generated
 
 INFERENCE, COMPLETIONS, CHAT = "inference", "completions", "chat"
 
@@ -74,7 +74,7 @@ class RequestError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """One request, understood.
 
     Parameters
@@ -136,7 +136,7 @@ class Asked:
         return answers
 
 
-def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> Asked:
+def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> ParsedRequest:
     """What the `body` of a request asks for.
 
     Parameters
@@ -171,7 +171,7 @@ def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None]
         raise RequestError(
             403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
         )
-    return Asked(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
+    return ParsedRequest(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
 
 
 def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | None) -> None:
@@ -300,11 +300,11 @@ def _flag(values: dict[str, Any], name: str) -> bool:
 
 def _form(values: dict[str, Any], look: Callable[[], None]) -> Grammar | None:
     """What the answer of a chat is to be; `values` are rid of the key that says so."""
-    asked = values.pop("response_format", None)
-    if asked is None:
+    wanted = values.pop("response_format", None)
+    if wanted is None:
         return None
     try:
-        form = form_of(asked, look)
+        form = form_of(wanted, look)
     except (InputError, RecursionError) as error:
         reason = _sentence(error) if isinstance(error, InputError) else "The schema nests too deep."
         raise RequestError(400, reason, "response_format") from None
@@ -326,16 +326,16 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
                 f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
                 name[:80],
             )
-    asked = {name: values[name] for name in _HONOURED if name in values}
-    if "max_completion_tokens" in asked:
-        asked.setdefault("max_tokens", asked.pop("max_completion_tokens"))
-    top = asked.pop("top_logprobs", None)
-    if isinstance(asked.get("logprobs"), bool):
+    given = {name: values[name] for name in _HONOURED if name in values}
+    if "max_completion_tokens" in given:
+        given.setdefault("max_tokens", given.pop("max_completion_tokens"))
+    top = given.pop("top_logprobs", None)
+    if isinstance(given.get("logprobs"), bool):
         # OpenAI's chat: whether, and beside it how many.
-        wanted = asked.pop("logprobs")
+        wanted = given.pop("logprobs")
         if wanted:
-            asked["logprobs"] = 0 if top is None else top
-    valid = {name: _validated(name, value) for name, value in asked.items()}
+            given["logprobs"] = 0 if top is None else top
+    valid = {name: _validated(name, value) for name, value in given.items()}
     stops = valid.get("stop") or ()
     if len(stops) > _MOST_STOPS or any(len(stop) > _LONGEST_STOP for stop in stops):
         raise RequestError(

@@ -20,19 +20,19 @@ import math
 from typing import TYPE_CHECKING
 
 from together_nb.local.effort import Effort
-from together_nb.local.forms import Alternatives, Drawn, List, Record, Values, Words
+from together_nb.local.flat_schema import canonical
+from together_nb.local.form_tokens import FormTokens, escaped, odd_text
+from together_nb.local.grammar import Alternatives, Drawn, FixedValues, List, Record, Words
 from together_nb.local.ranges import Numbers
-from together_nb.local.schemas import canonical
-from together_nb.local.tokens import tokenize
-from together_nb.local.words import Wording, escaped, odd_text
+from together_nb.local.vocabulary import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from together_nb.local.forms import Form, Grammar
+    from together_nb.local.grammar import Form, Grammar
     from together_nb.local.sampler import Chooser
-    from together_nb.local.tokens import Generated, LanguageModel
+    from together_nb.local.vocabulary import Generated, LanguageModel
 
 _MOST_WORDS = 12
 _FEWEST_WORDS = 4  # where an end is sought
@@ -44,7 +44,7 @@ _TRIES = 5  # for an item unlike the others, of the model's words
 _ODD_TRIES = 500  # and of any letters
 _MOST_STEPS = 1_000_000  # for texts that fit patterns, and for items unlike the others
 _STEPS_OF_A_TOKEN = 50
-_NULL = Values(("null",))
+_NULL = FixedValues(("null",))
 
 
 def write(
@@ -75,7 +75,7 @@ class _Writer:
         self, grammar: Grammar, model: LanguageModel, tokens: Sequence[str], chooser: Chooser, logprobs: int
     ) -> None:
         self._forms, self._heights, self._variety = grammar.forms, grammar.heights, grammar.variety
-        self._wording = Wording(model, tokens, chooser, logprobs)
+        self._wording = FormTokens(model, tokens, chooser, logprobs)
         self._dice = chooser.dice
         self._effort = Effort(_MOST_STEPS, grammar.look)
         self._within: list[int] = []
@@ -94,7 +94,7 @@ class _Writer:
         self._within.pop()
 
     def _value(self, form: Form, lead: str, without: AbstractSet[str]) -> Iterator[Generated]:
-        if isinstance(form, Values):
+        if isinstance(form, FixedValues):
             yield from self._wording.one_of([text for text in form.texts if text not in without] or form.texts, lead)
         elif isinstance(form, Words) and self._odd:
             yield from self._drawn(odd_text(self._dice, form), lead)

@@ -8,8 +8,8 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from together_nb.base.cancellation import Scope, joins
-from together_nb.base.interrupts import told
+from together_nb.base.cancellation import CancelScope, cancel_with_scope
+from together_nb.base.interrupts import interrupt_message
 from together_nb.base.wording import timestamp
 from together_nb.config.settings import settings
 from together_nb.errors import (
@@ -22,12 +22,12 @@ from together_nb.errors import (
     TogetherError,
 )
 from together_nb.run.accumulator import Accumulator
-from together_nb.run.hints import advise
+from together_nb.run.hints import improve_hint
 from together_nb.run.ledger import BudgetError, check_budget, ledger
 from together_nb.values.chunk import Timings
 from together_nb.wire import transport
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
-from together_nb.wire.endpoint import visited
+from together_nb.wire.endpoint import note_visit
 from together_nb.wire.retry import Retries
 from together_nb.wire.sse import Payloads, in_groups
 from together_nb.wire.status_errors import check_status, described, page_title
@@ -50,7 +50,7 @@ _BOM = b"\xef\xbb\xbf"
 _OK = 200
 
 
-class Reader:
+class Attempts:
     """What a `CompletionStream` reads: the request, its replies, and what has come of them.
 
     Apart from the stream, so that nothing here leads back to it: whoever drops the stream ends the generator `run`, and
@@ -77,18 +77,18 @@ class Reader:
         self._lock = threading.Lock()
         self._stopped = False
         self.exchange = self._new_exchange()
-        self._looking_up = Scope()  # of a hint, once it has ended
+        self._looking_up = CancelScope()  # of a hint, once it has ended
         self._started: float | None = None
         self._first: float | None = None
         self._ended: float | None = None
         self._created = ""
         self._cut = ""
-        joins(self)
+        cancel_with_scope(self)
 
     def cancel(self) -> None:
         """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
         with self._lock:
-            under_way: tuple[Exchange | Wait | Scope | None, ...] = (self._looking_up,)
+            under_way: tuple[Exchange | Wait | CancelScope | None, ...] = (self._looking_up,)
             if self._ended is None:
                 self._stopped = True
                 under_way = (self.exchange, self.wait)
@@ -132,7 +132,7 @@ class Reader:
         try:
             # Many streams may have been made before the first of them was paid for.
             check_budget(settings.budget, self._marks.get("price"))
-            with told("stopped by you; what came is kept."):
+            with interrupt_message("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)
         except TogetherError as error:
@@ -162,7 +162,7 @@ class Reader:
         exchange = self.exchange
         try:
             exchange.open()
-            visited(self.endpoint)
+            note_visit(self.endpoint)
             check_status(exchange, self.endpoint)
             yield from self._received(exchange)
         except TogetherError as error:
@@ -174,7 +174,7 @@ class Reader:
                 self._ended = perf_counter()
                 self._cut = _ending(error)
                 with self._looking_up:
-                    advise(error, self.request, self.endpoint)
+                    improve_hint(error, self.request, self.endpoint)
                 raise
             return wait
         except (KeyboardInterrupt, GeneratorExit):
@@ -225,12 +225,12 @@ class Reader:
 
     def _streamed(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
         payloads = Payloads(pieces)
-        came = False
+        arrived = False
         broke: APIConnectionError | None = None
         try:
             # Many may have come at once with the one at which it is cancelled; what nobody watched had come before.
             for payload in itertools.takewhile(lambda _: not (exchange.cancelled and self.watched), payloads):
-                came = True
+                arrived = True
                 yield from self._taken(payload)
                 if self.accumulator.finished:
                     # A count and the terminator may follow, but are not waited for long.
@@ -244,13 +244,13 @@ class Reader:
                 exchange.finish()
             return
         if payloads.within_an_event:
-            self.begun = came = True
-        if broke is not None and not came:
+            self.begun = arrived = True
+        if broke is not None and not arrived:
             raise broke
         if broke is not None:
             hint = broke.hint if isinstance(broke, APITimeoutError) else ""
             raise self._lost(f". {broke.message}", hint, passing=broke.passing)
-        if not came:
+        if not arrived:
             raise APIResponseError(
                 f"{exchange.url} answered, and sent no events ({described(exchange)}).",
                 "Check that the base URL is that of an API that streams.",
