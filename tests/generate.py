@@ -159,8 +159,8 @@ def with_entries(doc: str, title: str, new: dict[str, str], *, last: bool = Fals
     old = {found["name"]: found[0].rstrip("\n") + "\n" for found in ENTRY.finditer(doc[start:end].rstrip("\n") + "\n")}
     kept = {name: text for name, text in old.items() if not (last and name in new)}
     entries = kept | new if last else {name: new.get(name, text) for name, text in kept.items()} | new
-    tail = "\n" if end < len(doc) else ""
-    return doc[:start] + "".join(entries.values()) + tail + doc[end:]
+    text = doc[:start] + "".join(entries.values())
+    return f"{text}\n{doc[end:]}" if end < len(doc) else text.rstrip("\n")
 
 
 def with_sampling(doc: str, name: str) -> str:
@@ -218,19 +218,16 @@ def things() -> list[Any]:
     classes = [import_module("together_nb.run.ledger").Spent, import_module("together_nb.run.ledger").Ledger]
     classes += [import_module("together_nb.local.server").LocalServer, settings.Settings]
     both = [*public, *classes]
-    return [
-        one
-        for one in both
-        if (
-            inspect.isclass(one)
-            and (
-                one is settings.Settings
-                or "Attributes\n---" in (one.__doc__ or "")
-                or one is together_nb.SamplingParams
-            )
+    return [one for one in both if _is_described(one)]
+
+
+def _is_described(thing: Any) -> bool:
+    doc = inspect.getdoc(thing) or ""
+    if inspect.isclass(thing):
+        return thing is not together_nb.TogetherError and (
+            thing is together_nb.SamplingParams or "\nAttributes\n---" in doc or "\n**defaults\n" in doc
         )
-        or (inspect.isfunction(one) and "**sampling" in (one.__doc__ or ""))
-    ]
+    return inspect.isfunction(thing) and "\n**sampling\n" in doc
 
 
 def with_docstrings(path: Path, text: str) -> str:

@@ -114,7 +114,13 @@ def test_the_guide_gets_a_row_of_each_example(copy):
     before = reference.read_text(encoding="utf-8").splitlines()
     assert run_in(copy, "-m", "tests.generate").returncode == 0
     rows = [line for line in reference.read_text(encoding="utf-8").splitlines() if line not in before]
-    assert {row.split("`")[1] for row in rows} == {"--typical-p", "llama", "quote", "sentences"}
+    assert {row.split("`")[1] for row in rows} == {
+        "--typical-p",
+        "llama",
+        "quote",
+        "sentences",
+        "%together clear [--conversations]",
+    }
 
 
 def llama_event(text, **more):
@@ -255,6 +261,16 @@ def test_the_view_keeps_what_came_after_ctrl_c(ask, kernel):
     assert run.stdout.startswith("One.\nTwo\n[test/base")
 
 
+def test_the_command_runs_and_refuses_what_it_does_not_take(ask, kernel):
+    with ScriptedServer(answers(["Yes"])) as server:
+        assert ask(server, "%%together --api chat --chat\nTell").wait().status == "ok"
+        assert ask(server, "%together clear all").wait().error["ename"] == "InputError"
+        assert ask(server, "%together clear").wait().stdout == "Forgotten: 1 answer.\n"
+        assert kernel.value("len(together_nb.history), len(together_nb.conversations)") == "(0, 1)"
+        assert ask(server, "%together clear --conversations").wait().status == "ok"
+    assert kernel.value("len(together_nb.conversations)") == "0"
+
+
 def test_each_example_is_offered_by_tab_and_explained(kernel):
     def offered(line):
         kernel.client.complete(line, len(line))
@@ -266,6 +282,8 @@ def test_each_example_is_offered_by_tab_and_explained(kernel):
     for line in ("--typical-p", "--api llama", "--show quote", "--show sentences"):
         assert f"%%together {line}" in offered(f"%%together {line[:-2]}")
         assert line.split()[-1] in words
+    assert "%together clear --conversations" in offered("%together clear --c")
+    assert "clear [--conversations]" in words
 
 
 # How to release

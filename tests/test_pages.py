@@ -36,7 +36,7 @@ def anchors(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_has_the_tables_of_today_and_its_links_lead_somewhere(page):
-    assert with_tables(text_of(page)) == text_of(page), "run python -m tests.pages"
+    assert with_tables(text_of(page)) == text_of(page), "run python -m tests.generate"
     for link in re.findall(r"\]\((?!https?://)([^)]+)\)", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page

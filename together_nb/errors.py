@@ -3,24 +3,24 @@
 ::
 
     TogetherError                      everything below; `except TogetherError` catches it all
-    ├── InputError (ValueError)        what was typed cannot be sent; nothing was sent
+    ├── InputError (ValueError)        the input cannot be sent; nothing was sent
     │   ├── BudgetError                the session's budget is spent (`together_nb.run.ledger`)
     │   ├── MissingKeyError            the model needs a key and there is none
-    │   └── NotRecordedError           it is not in the recording that is played back
+    │   └── NotRecordedError           the request is not in the recording being played
     ├── NotRunError                    a batch was stopped before this item (`together_nb.batch.results`)
     ├── APIConnectionError             the server was not reached, or never answered
-    │   └── APITimeoutError            it took longer than the time-out allows
+    │   └── APITimeoutError            the server took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
     │   ├── AuthenticationError        401
     │   ├── ContextLengthError         403, 413: the prompt and max_tokens are too long for the model
     │   ├── NotFoundError              404: no such model, or no such address
     │   └── RateLimitError             429
     ├── APIResponseError               a reply that is not a stream of events (HTML, JSON, …)
-    └── StreamError                    the stream had begun and went wrong; what came is kept
+    └── StreamError                    the stream failed midway; what has arrived is kept
         └── ConnectionLostError        it ended without its terminator
 
 In a notebook an error shows its lines and no traceback, and the cell fails
-(IPython calls ``_render_traceback_``). `TogetherError.completion` is what had arrived.
+(IPython calls ``_render_traceback_``). `TogetherError.completion` holds what has arrived.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from together_nb.base.escape import visible
 class TogetherError(Exception):
     """Base of all errors of together_nb: ``except TogetherError`` catches each of them.
 
-    Its kinds are in `together_nb.errors`, whose docstring draws the tree; `InputError`, a ValueError too, says that
-    nothing was sent. In a notebook an error shows its message and its hint, and no traceback.
+    The docstring of `together_nb.errors` lists the subclasses. `InputError`, also a ValueError, means that nothing was
+    sent. A notebook shows the message and the hint without a traceback.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class TogetherError(Exception):
     hint : str
         What to do about it; shown on a line of its own.
     completion : Completion or None
-        What had arrived when it happened.
+        What has arrived before the error.
 
     Attributes
     ----------
     passing : str
-        Why it may be over when the request is sent again, in a few words; "" where it will not.
+        Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None
-        Seconds that the server asks to wait before that, as its ``Retry-After`` says.
+        Seconds to wait before that, from the server's ``Retry-After``.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class TogetherError(Exception):
     retry_after: float | None = None
 
     def __init__(self, message: str, hint: str = "", *, completion: Any = None) -> None:
-        # A server's words stand in both, and what shows an error (terminals, logs, nbconvert) obeys control codes.
+        # Both may hold text from the server, and what shows an error (terminals, logs, nbconvert) obeys control codes.
         message = visible(message)
         super().__init__(message)
         self.message = message
@@ -75,7 +75,7 @@ class TogetherError(Exception):
 
     @property
     def hint(self) -> str:
-        """What to do about it, a sentence; "" where there is nothing to say."""
+        """What to do about it, in a sentence, or ""."""
         return self._hint
 
     @hint.setter
@@ -83,12 +83,12 @@ class TogetherError(Exception):
         self._hint = visible(hint)
 
     def reword(self, message: str) -> None:
-        """Say something else, in all that shows the error; what it was made from is forgotten.
+        """Replace the message wherever the error is shown, and drop its cause and context.
 
         Parameters
         ----------
         message : str
-            What happened, in these words.
+            The new message.
         """
         self.message = visible(message)
         self.args = (self.message, *self.args[1:])
@@ -112,7 +112,7 @@ def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, A
 
 
 class InputError(TogetherError, ValueError):
-    """What was typed cannot be sent. Nothing was sent."""
+    """The input cannot be sent. Nothing was sent."""
 
 
 class MissingKeyError(InputError):
@@ -120,7 +120,7 @@ class MissingKeyError(InputError):
 
 
 class NotRecordedError(InputError):
-    """A recording is played back, and the request is not in it. Nothing was sent."""
+    """The request is not in the recording being played. Nothing was sent."""
 
 
 class APIConnectionError(TogetherError):
@@ -143,14 +143,14 @@ class APIStatusError(TogetherError):
     status : int
         HTTP status code.
     completion : Completion or None
-        What had arrived when it happened.
+        What has arrived before the error.
 
     Attributes
     ----------
     passing : str
-        Why it may be over when the request is sent again, in a few words; "" where it will not.
+        Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None
-        Seconds that the server asks to wait before that, as its ``Retry-After`` says.
+        Seconds to wait before that, from the server's ``Retry-After``.
     """
 
     def __init__(self, message: str, hint: str = "", *, status: int, completion: Any = None) -> None:
@@ -179,8 +179,8 @@ class APIResponseError(TogetherError):
 
 
 class StreamError(TogetherError):
-    """The stream had begun and went wrong; `completion` holds what had come."""
+    """The stream failed midway; `completion` holds what has arrived."""
 
 
 class ConnectionLostError(StreamError):
-    """The stream ended before the model had; `completion` holds what had come."""
+    """The stream ended before the answer did; `completion` holds what has arrived."""

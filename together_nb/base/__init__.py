@@ -1,1 +1,1 @@
-"""What knows nothing of models and servers: text, Ctrl-C, cancelling, forks."""
+"""Basics independent of models and servers: text, Ctrl-C, cancellation, forks."""

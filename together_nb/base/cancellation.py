@@ -1,4 +1,4 @@
-"""What is begun within a scope can be ended from outside, though nobody outside holds it."""
+"""Cancel work begun within a scope from outside, without a reference to it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from typing import Self
 
 _current: ContextVar[CancelScope | None] = ContextVar("together_nb scope", default=None)
-after_fork(lambda: _current.set(None))  # what the parent began, a child neither joins nor ends
+after_fork(lambda: _current.set(None))  # a child neither joins nor cancels its parent's work
 
 
 class Cancellable(Protocol):
-    """What any thread can end, before it has begun too."""
+    """Work that any thread can cancel, even before it begins."""
 
     def cancel(self) -> None:
-        """End it."""
+        """Cancel it."""
 
 
 class CancelScope:
-    """A ``with`` block; what `cancel_with_scope` within it, in whatever depth, `cancel` ends from any thread.
+    """A ``with`` block: `cancel`, from any thread, ends all that `cancel_with_scope` adds to it, at any depth.
 
-    Asking for an answer may mean to ask for the list of models first, in a function that only
-    returns a list. Scopes nest: ending one ends those within.
+    A request may first fetch the list of models, in a function that only returns a list. Scopes nest: cancelling one
+    cancels those within.
 
     Attributes
     ----------
     cancelled : bool
-        Whether it was ended so.
+        Whether it was cancelled.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class CancelScope:
             _current.reset(self._token)
 
     def cancel(self) -> None:
-        """End all that has joined, and at once whatever joins from now on."""
+        """Cancel all members, and later ones as soon as they join."""
         with self._lock:
             self.cancelled = True
             members = list(self._members)
@@ -66,7 +66,7 @@ class CancelScope:
 
 
 def cancel_with_scope(member: Cancellable) -> None:
-    """Let the scope in which this is called end `member`; without one, nothing."""
+    """Add `member` to the current scope; without one, do nothing."""
     scope = _current.get()
     if scope is not None:
         scope._add(member)  # noqa: SLF001  (one module's own)

@@ -1,4 +1,4 @@
-r"""Model text made harmless: for a terminal, for Markdown.
+r"""Model text escaped for a terminal and for Markdown.
 
 A model's answer is not trusted. Terminals obey escape sequences (``\x1b]52;…`` writes the
 clipboard), and Markdown obeys an unclosed fence. Nothing is dropped here: what would be obeyed
@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 from functools import cache
 
-# C0 and C1 controls but tab and newline, and the bidirectional controls that reorder a line.
+# C0 and C1 controls except tab and newline, and the bidirectional controls that reorder a line.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKDOWN_ANYWHERE = re.compile(r"[\\`*_\[\]<>&$|~^]|://|(?<=\bwww)\.|(?<=\w)@(?=\w)")
-# What begins a heading, a list, a rule or an underline when it stands first on its line.
+# Begins a heading, a list, a rule or an underline at the start of a line.
 _MARKDOWN_LINE_START = re.compile(r"^([ ]*\d*)([#+=:.)-])", re.MULTILINE)
 _SPACES = re.compile(r"^[ ]+|[ ]{2,}|[ ]+$", re.MULTILINE)
 
 
 def visible(text: str) -> str:
-    r"""`text` with control characters shown as ``\x1b``, ``\u202e`` and so on.
+    r"""Return `text` with control characters shown as ``\x1b``, ``\u202e`` and so on.
 
-    Tab and newline stay; a carriage return before a newline is dropped, another one is shown.
+    Tab and newline stay; a carriage return before a newline is dropped, any other is shown.
     Lone surrogates, which no encoding can carry, become U+FFFD.
     """
     if text.isascii() and text.isprintable():
@@ -37,7 +37,7 @@ def _code(character: str) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    r"""`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD.
+    r"""Join the surrogate pairs of `text` and replace lone surrogates by U+FFFD.
 
     JSON can spell half a character (``"\ud83d"``); neither UTF-8 nor a socket can carry it.
     """
@@ -47,10 +47,10 @@ def without_surrogates(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Markdown that renders as `text`, character for character, its line breaks and spaces kept.
+    """Return Markdown that renders as `text`, character for character, with line breaks and spaces.
 
-    Entities are used rather than backslashes: every renderer (JupyterLab, GitHub, nbconvert)
-    leaves them alone, the passes that look for maths before the Markdown is read included.
+    It uses entities rather than backslashes: every renderer (JupyterLab, GitHub, nbconvert)
+    leaves them alone, even the passes that look for maths before the Markdown is parsed.
     """
     text = visible(text).expandtabs(4)
     text = _MARKDOWN_ANYWHERE.sub(lambda match: _entities(match.group()), text)
@@ -65,17 +65,16 @@ def _entities(characters: str) -> str:
 
 
 def entity(character: str) -> str:
-    """`character` such that neither Markdown nor MathJax sees in it what it stands for.
+    """Spell `character` so that neither Markdown nor MathJax interprets it.
 
-    MathJax looks for formulas in the finished page, where an entity is what it spells; but not
-    across elements.
+    MathJax looks for formulas in the finished page, where entities are decoded, but not across elements.
     """
     spelled = f"&#{ord(character)};"
     return f"<span>{spelled}</span>" if character in "$\\" else spelled
 
 
 def _lines(text: str) -> str:
-    """Hard line breaks within a paragraph, and blank lines that are not folded together."""
+    """Make line breaks within a paragraph hard, and keep blank lines from collapsing."""
     lines = text.split("\n")
     out: list[str] = []
     for number, line in enumerate(lines):

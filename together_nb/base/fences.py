@@ -1,4 +1,4 @@
-"""Fenced blocks of Markdown: written, found, and closed where they are left open."""
+"""Fenced blocks of Markdown: write them, find them, close open ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
 
 
 def one_block(text: str) -> tuple[str, str] | None:
-    """Language and code of `text` where it is one fenced block and nothing else."""
+    """Return language and code if `text` is exactly one fenced block."""
     first, *code = text.strip().split("\n")
     fence, language = _opening(first)
     if not fence or not code or code[-1].strip() != fence:
@@ -24,20 +24,20 @@ def one_block(text: str) -> tuple[str, str] | None:
 
 
 def _opening(line: str) -> tuple[str, str]:
-    """The fence and the language of a line that opens a block; "" twice where it opens none."""
+    """Return fence and language of a line that opens a block, else "" twice."""
     opening = _OPENING.match(line)
     return ("", "") if opening is None or "`" in line[opening.end() :] else (opening[1], opening[2])
 
 
 def fenced_blocks(text: str) -> list[tuple[str, str]]:
-    """Language and code of each fenced block of `text`, in order; of one that is not closed, what has come."""
+    """Return language and code of each fenced block, in order; an unclosed one as far as it goes."""
     blocks: list[tuple[str, str]] = []
     fence, language, indent = "", "", ""
     code: list[str] = []
     for line in text.split("\n"):
         if not fence:
             fence, language = _opening(line.strip())
-            indent, code = line[: len(line) - len(line.lstrip())], []  # of a list's item
+            indent, code = line[: len(line) - len(line.lstrip())], []  # of a list item
         elif re.fullmatch(rf"{re.escape(fence[0])}{{{len(fence)},}}", line.strip()):
             blocks.append((language, "\n".join(code)))
             fence = ""
@@ -46,14 +46,14 @@ def fenced_blocks(text: str) -> list[tuple[str, str]]:
     return [*blocks, (language, "\n".join(code))] if fence else blocks
 
 
-# A list's item may begin with a fence. None begins deeper than `harmless` has any.
+# A list item may begin with a fence. `sanitize.harmless` allows none deeper than 500.
 _FENCE = re.compile(
     r"(?P<before>(?:[ \t]|(?:[-*+]|\d{1,9}[.)])(?=[ \t])){0,500})(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
 )
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A fenced code block that holds `text` whatever backticks are in it."""
+    """Return a fenced code block of `text`, whatever backticks it has."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{fence}"
@@ -68,7 +68,7 @@ def open_fence(markdown: str) -> str:
 
 
 def open_fences(lines: Iterable[str]) -> Iterator[str]:
-    """After each line, the line that opened the code block or ``$$`` that goes on, or ""."""
+    """Yield, for each line, the line that opened the block or ``$$`` still open, or ""."""
     opening = mark = ""
     in_list = False
     for line in lines:
@@ -93,18 +93,18 @@ def _opens_code(match: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
 def _closes(match: re.Match[str], mark: str, *, in_list: bool) -> bool:
     if match["before"].strip() or match["info"].strip() or not match["fence"].startswith(mark):
         return False
-    # Four spaces make it code, unless both stand in a list's item.
+    # Four spaces make it code, unless both fences are in a list item.
     return len(match["before"]) < 4 or in_list  # noqa: PLR2004
 
 
 def closing(opening: str) -> str:
-    """The line that closes what the line `opening` opened, as far indented: it may stand in a list's item."""
+    """Return the line that closes `opening`, with the same indent: it may be in a list item."""
     match = _FENCE.match(opening)
     return re.sub(r"\S", " ", match["before"]) + match["fence"] if match else "$$"
 
 
 def balanced(markdown: str) -> str:
-    """`markdown` with what it leaves open closed, so that text after it stands on its own."""
+    """Close what `markdown` leaves open, so that it does not swallow the text after it."""
     opening = open_fence(markdown)
     if opening:
         newline = "" if markdown.endswith("\n") else "\n"

@@ -1,4 +1,4 @@
-"""What a process must forget that a fork has made of another one."""
+"""What a forked process must reset."""
 
 from __future__ import annotations
 

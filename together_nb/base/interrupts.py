@@ -1,7 +1,7 @@
-"""Ctrl-C: put off while something must not be torn, and told in a line.
+"""Ctrl-C: deferred in critical sections, and shown in one line.
 
-Raised wherever the program happens to be, it would leave a lock held, a widget that nobody knows
-of, or a thread that goes on. So what is begun looks for it where it waits.
+Raised at an arbitrary point, it would leave a lock held, an orphaned widget or a running thread.
+So the code checks for it where it waits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from together_nb.base.cancellation import CancelScope
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TICK = 0.05  # seconds; how soon Ctrl-C is seen
-_STOP_SECONDS = 0.15  # a look-up of names cannot be ended, and is not waited for
+_TICK = 0.05  # seconds; how soon Ctrl-C is noticed
+_STOP_SECONDS = 0.15  # seconds; a DNS look-up cannot be cancelled
 
 Result = TypeVar("Result")
 
 
 class _Memory:
-    """A handler of signals that only remembers them."""
+    """A signal handler that only records signals."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
@@ -36,16 +36,15 @@ class _Memory:
 
 @contextmanager
 def defer_interrupts() -> Iterator[list[int]]:
-    """Let a Ctrl-C that falls into the block be raised at its end; what it gives is not empty once there was one.
+    """Defer a Ctrl-C within the block to its end; the yielded list is not empty once one has arrived.
 
-    Only the main thread is interrupted by Ctrl-C; in another one, and where Ctrl-C is ignored or
-    in hands that are not Python's, this does nothing. A block within another sees what came in
-    that one too.
+    Ctrl-C interrupts only the main thread. In other threads, and where Ctrl-C is ignored or handled
+    outside Python, this does nothing. A nested block sees the outer block's interrupts too.
 
     Raises
     ------
     KeyboardInterrupt
-        At the end of the block, when there was one within.
+        At the end of the block, if Ctrl-C came within.
     """
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
@@ -62,12 +61,12 @@ def defer_interrupts() -> Iterator[list[int]]:
 
 
 def call_interruptibly(ask: Callable[[], Result]) -> Result:
-    """What `ask` returns. In the main thread another one asks, so that Ctrl-C need not wait for it, nor tear it.
+    """Return `ask()`. The main thread runs it in another thread, so that Ctrl-C need not wait or break it.
 
     Raises
     ------
     KeyboardInterrupt
-        Ctrl-C; what `ask` has begun has been ended.
+        Ctrl-C; what `ask` began is cancelled.
     """
     if threading.current_thread() is not threading.main_thread():
         return ask()
@@ -93,9 +92,9 @@ def call_interruptibly(ask: Callable[[], Result]) -> Result:
 
 @contextmanager
 def interrupt_message(words: str) -> Iterator[None]:
-    """Have a Ctrl-C in the block shown as one line and no traceback; the innermost block's words count.
+    """Show a Ctrl-C in the block as one line without traceback; the innermost block's words win.
 
-    The cell fails as interrupted all the same, so that Run All stops.
+    The cell still fails as interrupted, so that Run All stops.
     """
     try:
         yield

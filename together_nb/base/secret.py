@@ -1,13 +1,13 @@
-"""Where a secret stands in a text: whole, in long pieces, and as JSON and URLs spell it.
+"""Find a secret in a text: whole, in long pieces, and escaped as in JSON and URLs.
 
-The rule depends on the secret, since many local servers take any key and people give them words:
+The rule depends on the secret, since many local servers accept any key and people choose words:
 
-- 16 characters and more: wherever it stands, and pieces of 8 characters and more. A piece of words alone is left
-  unless it is most of the secret: ``my-local-development-server-key`` must not cost the word "development".
+- 16 characters and more: anywhere, and pieces of 8 characters and more. A piece of words alone is kept unless it is
+  most of the secret: ``my-local-development-server-key`` must not hide the word "development".
 - 8 to 15 characters: as a whole word.
-- Shorter ones, and placeholders (``EMPTY``, ``sk-no-key-required``): after ``Bearer``.
+- Shorter ones, and placeholders (``EMPTY``, ``sk-no-key-required``): only after ``Bearer``.
 
-All of it takes time in proportion to the text, whatever stands in it.
+All of it takes time linear in the text, whatever it contains.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from itertools import accumulate
 from typing import NoReturn
 
 GONE = "…"
-"""What stands in the place of a secret."""
+"""The replacement of a secret."""
 
 Span = tuple[int, int]
 
-_WORD, _LONG = 8, 16  # characters from which on it is looked for as a word, and anywhere
+_WORD, _LONG = 8, 16  # least characters to find it as a word, and anywhere
 _PIECE = 8  # characters
-_BLOCK, _STEP = 4, 5  # 8 characters in a row hold a block of 4 that begins at a multiple of 5
-_MOST = 2 / 3  # of a secret: so much of it goes, words or not
-_LEVELS = 3  # of spelling, as in JSON that holds JSON
+_BLOCK, _STEP = 4, 5  # any 8 characters in a row hold a block of 4 that begins at a multiple of 5
+_MOST = 2 / 3  # of a secret: a run this long is found, words or not
+_LEVELS = 3  # of escaping, as in JSON within JSON
 _BEARER = re.compile(r"bearer\s+", re.IGNORECASE)
 _ESCAPE = re.compile(r'\\u([0-9A-Fa-f]{4})|\\(["\\/bfnrt])|%([0-9A-Fa-f]{2})')
 _JSON_ESCAPE = re.compile(r'\\u([0-9A-Fa-f]{4})|\\(["\\/bfnrt])()')
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LETTERS = re.compile(r"[A-Za-z]+")
 _CASES = re.compile(r"[A-Z]+|[A-Z]?[a-z]+(?:[A-Z][a-z]{2,})*")
-_SHORT = 3  # letters of which anything is a word, if nothing but signs is around
-_LIKE = 0.6  # share of a word's pairs of letters that are common; of random letters a quarter are
+_SHORT = 3  # letters: a run this short is a word if only signs surround it
+_LIKE = 0.6  # share of a word's letter pairs that are common; of random letters a quarter are
 _LIKE_BESIDE_DIGITS = 0.7
 _PAIRS = (
     "ab ac ad ag ai al am an ap ar as at au ay ba be bl bo br bu ca ce ch ck cl co ct cu da de di do dr ds ea ec ed "
@@ -43,7 +43,7 @@ _PAIRS = (
     "om on oo op or os ot ou ow pa pe pi pl po pr pt pu qu ra rd re rg ri rm rn ro rr rs rt ru ry sa sc se sh si sl "
     "so sp ss st su ta tc te th ti to tr ts tt tu ty ue ul um un up ur us ut va ve wa we wh wi wo xt"
 )
-# Read in the documentation of servers that need no key, and of clients that want one nevertheless.
+# From the documentation of servers that need no key, and of clients that want one anyway.
 _FILLERS = (
     "a abc an any anything api apikey blank change changeme dummy empty example fake fakekey foo for free goes here "
     "ignore ignored in insert is key llama llamacpp lm lmstudio local localhost me missing mock my mykey na needed "
@@ -60,7 +60,7 @@ class Secret:
     Parameters
     ----------
     value
-        The text; ASCII, and of a class that does not show it.
+        The text; ASCII, of a class that hides it in its repr.
     """
 
     __slots__ = ("_as_word", "_blocks", "_most", "_pieces", "_telling", "_value")
@@ -68,7 +68,7 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         self._most = max(_LONG, round(len(value) * _MOST))
-        # Their hashes, which show nothing.
+        # Hashes, which reveal nothing.
         self._pieces = self._telling = self._blocks = frozenset[int]()
         self._as_word = len(value) >= _WORD and not is_placeholder(value)
         if len(value) >= _LONG and self._as_word:
@@ -84,7 +84,7 @@ class Secret:
         raise TypeError("A secret is not pickled: it would be written somewhere.")
 
     def spans(self, text: str) -> list[Span]:
-        """Where (from, to) it stands in `text`, in order and apart from each other."""
+        """Return where (start, end) it is in `text`, in order and without overlap."""
         found, texts = self._found(text), [text]
         while len(texts) <= _LEVELS and _ESCAPE.search(texts[-1]) is not None:
             plain = _ESCAPE.sub(_meant, texts[-1])
@@ -120,7 +120,7 @@ class Secret:
         return found
 
     def _long(self, text: str) -> list[Span]:
-        """Runs of which each 8 characters stand in the secret: all of a long one, and of others what is no word."""
+        """Find runs whose every 8 characters are in the secret: long runs whole, of others what is not a word."""
         blocks, pieces, telling = self._blocks, self._pieces, self._telling
         found: list[Span] = []
         seen = 0  # where the next run may begin
@@ -142,7 +142,7 @@ class Secret:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether `value` is what people write where no key is needed: ``EMPTY``, ``sk-no-key-required``, ``sk-xxxx``."""
+    """Whether `value` is what people enter where no key is needed: ``EMPTY``, ``sk-no-key-required``, ``sk-xxxx``."""
     words = re.findall(r"[a-z]+|[0-9]+", value.lower())
     return any(word.isalpha() for word in words) and all(
         word in _PLACEHOLDERS or set(word) in ({"x"}, {"0"}) or "1234567890".startswith(word) for word in words
@@ -150,7 +150,7 @@ def is_placeholder(value: str) -> bool:
 
 
 def merged(spans: list[Span]) -> list[Span]:
-    """`spans` in order, those that overlap as one."""
+    """Sort `spans` and merge those that overlap."""
     out: list[Span] = []
     for start, end in sorted(spans):
         if out and start < out[-1][1]:
@@ -161,20 +161,20 @@ def merged(spans: list[Span]) -> list[Span]:
 
 
 def json_text(spelled: str) -> str:
-    """What a text of JSON says, from how it is spelled between its quotation marks."""
+    """Decode the inside of a JSON string."""
     return _JSON_ESCAPE.sub(_meant, spelled)
 
 
 def in_json(spelled: str, spans: list[Span]) -> list[Span]:
-    """Where places of `json_text` are as it is spelled."""
+    """Map `spans` of `json_text(spelled)` to `spelled`."""
     return _spelled(spelled, spans, _JSON_ESCAPE)
 
 
 def _spelled(text: str, spans: list[Span], escape: re.Pattern[str] = _ESCAPE) -> list[Span]:
-    """Where places of `text` with its escapes read are in `text` itself."""
+    """Map `spans` of the unescaped `text` to `text` itself."""
     escapes = list(escape.finditer(text))
     longer = [0, *accumulate(one.end() - one.start() - 1 for one in escapes)]
-    ends = [one.end() - more for one, more in zip(escapes, longer[1:], strict=True)]  # each is one character then
+    ends = [one.end() - more for one, more in zip(escapes, longer[1:], strict=True)]  # unescaped, each is one character
     return [(start + longer[bisect_right(ends, start)], end + longer[bisect_right(ends, end)]) for start, end in spans]
 
 
@@ -183,7 +183,7 @@ def _meant(escape: re.Match[str]) -> str:
 
 
 def _words(value: str) -> list[bool]:
-    """Of each character whether it belongs to words: letters that look like one, and signs."""
+    """Flag the characters that belong to words: letters that look like one, and signs."""
     flags = [not character.isalnum() for character in value]
     for letters in _LETTERS.finditer(value):
         start, end = letters.span()
@@ -204,12 +204,12 @@ def _is_word(letters: str, *, alone: bool) -> bool:
 
 
 def _joined(left: str, right: str) -> bool:
-    """Whether two characters that stand side by side belong to one word; "" is a text's end."""
+    """Whether two adjacent characters belong to one word; "" is a text's end."""
     return (left.isalnum() or left == "_") and (right.isalnum() or right == "_")
 
 
 def _ends(text: str, end: int) -> bool:
-    """Whether a token ends there; a full stop may follow."""
+    """Whether a token ends at `end`; a full stop may follow."""
     following = text[end : end + 2]
     return not following or not (
         following[0].isalnum() or following[0] in "_~+/=-" or (following[0] == "." and following[1:].isalnum())

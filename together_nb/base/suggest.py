@@ -1,4 +1,4 @@
-"""The nearest of some names, for a message about a name that does not exist."""
+"""Suggest the nearest names, for a message about a name that does not exist."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 
-_LONGEST_NAME = 120  # characters; a longer one is no slip of the finger
+_LONGEST_NAME = 120  # characters; a longer one is no typo
 _MOST_COMPARED = 300  # names, letter by letter
 _PIECES = 12
 
 
 def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
-    """A sentence that names the nearest of `known`, or "" when none is near.
+    """Return a sentence with the nearest of `known`, or "" if none is near.
 
     Parameters
     ----------
     word
         What was typed.
     known
-        What could have been meant.
+        The valid names.
     count
         The most names to offer.
     """
-    import difflib  # 3 ms that loading the extension need not wait for
+    import difflib  # takes 3 ms, too long for loading the extension
 
     if len(word) > _LONGEST_NAME:
         return ""
     by_lower, word = {name.lower(): name for name in known if len(name) <= _LONGEST_NAME}, word.lower()
-    # A model is often typed without its organization, an option without its end. Two letters are in too many names.
+    # A model is often typed without its organization, an option without its end. Two letters match too many names.
     containing = [lower for lower in by_lower if len(word) > 2 and word in lower]  # noqa: PLR2004
     near = [lower for lower in containing if lower.startswith(word)][:count]
     if not near:
@@ -42,7 +42,7 @@ def suggestion(word: str, known: Iterable[str], *, count: int = 3) -> str:
 
 
 def _likeliest(word: str, names: Collection[str]) -> Collection[str]:
-    """Those of many `names` that have most pieces of `word` in them: the list of a server may be of any length."""
+    """Return the `names` that contain the most pieces of `word`: a server's list may be of any length."""
     if len(names) <= _MOST_COMPARED:
         return names
     pieces = [word[at : at + 3] for at in range(0, len(word), len(word) // _PIECES + 1)]

@@ -1,4 +1,4 @@
-"""Text for people: counts, amounts, times, and long texts made short."""
+"""Text for people: counts, amounts, times, and shortened texts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from time import gmtime, strftime
 
 
 def timestamp() -> str:
-    """Now, in UTC as ISO 8601 has it: ``2026-11-26T10:20:30Z``."""
+    """Now, in UTC as ISO 8601: ``2026-11-26T10:20:30Z``."""
     return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
 
 
 def dollars(amount: float) -> str:
-    """An amount of US dollars with the digits that matter."""
+    """An amount of US dollars with its significant digits."""
     return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.1e}"  # noqa: PLR2004
 
 
@@ -21,8 +21,8 @@ def count(number: int, noun: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` on one line, its end replaced by an ellipsis where it is longer than `width` characters."""
-    # A text may be of any length: what cannot be shown is not looked at.
+    """Return `text` on one line, cut to `width` characters with an ellipsis."""
+    # A text may be of any length: split only what can be shown.
     line = " ".join(text[: 4 * width].split())
     if len(line) <= width and len(text) <= 4 * width:
         return line

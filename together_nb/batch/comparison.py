@@ -37,43 +37,43 @@ def compare(
     at_once: int = AT_ONCE,
     **sampling: Unpack[SamplingLists],
 ) -> list[Completion]:
-    """Answers to one prompt, side by side: whatever is given as a list differs between them.
+    """Compare answers to one prompt, side by side: whatever is given as a list differs between them.
 
-    In IPython they are drawn as they stream, and elsewhere nothing is. They are also added to `history`.
+    In IPython they are drawn as they stream; elsewhere nothing is. They are also added to `history`.
 
-    Of several lists, all combinations are asked for, 64 at most, the first list changing slowest.
+    Several lists give all combinations, 64 at most; the first list changes slowest.
 
     Parameters
     ----------
     prompt : str
-        The text to continue, or the user's turn of a chat; sent as it stands.
+        The text to continue, or the user's turn of a chat; sent unchanged.
     model : str or list of str or None
-        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-        ``local/ngram`` where there is no key. A server that has only one model needs none.
+        Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` without a key. A server with only one model needs none.
     api : str or list of str
-        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
-        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+        The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
+        ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
     system : str or list of str or None
         System prompt of a chat.
     messages : iterable of dict or None
-        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
-        the role being ``system``, ``user`` or ``assistant``.
+        A whole conversation instead of `prompt`, oldest turn first, each ``{"role": "user", "content": "Hello"}``
+        with the role ``system``, ``user`` or ``assistant``.
     base_url : str or None
-        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+        A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
     api_key : str or None
-        Another key than that of the settings. It is shown nowhere.
+        A key other than that of the settings. It is never shown.
     timeout : float or None
-        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        Seconds of silence allowed before the answer begins and in its middle; None takes
         `settings.timeout` and `settings.silence_timeout`.
     extra_body : dict or None
-        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
-        the request has already is refused.
+        Further fields of the request, by name, that the server knows and `together_nb` does not. A name that the
+        request already has is refused.
     show : str
         How they are drawn: ``auto``, ``markdown``, ``text``, ``code``, ``json`` or ``none``.
     at_once : int
         How many requests are under way at once.
     **sampling
-        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+        Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
         max_tokens : int or None
             The most tokens to generate.
@@ -124,16 +124,16 @@ def compare(
     Returns
     -------
     list of Completion
-        In the order of the values. One that failed is there as far as it came, and its `error` says so.
+        In the order of the values. A failed one is partial, and its `error` says so.
 
     Raises
     ------
     InputError
         At once: something cannot be sent, there is nothing to compare, or too much. Nothing was sent.
     TogetherError
-        None has succeeded: the first one's error.
+        All have failed: the first one's error.
     KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what came is in `history`.
+        Ctrl-C or the notebook's ■; what has arrived is in `history`.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def compare(
     columns = combinations(varied)
     fixed = {name: value for name, value in given.items() if name not in varied}
     turns = None if messages is None else list(messages)
-    format_for(show, chat=True)  # a name that is none is told before anything is asked
+    format_for(show, chat=True)  # an invalid name is reported before anything is sent
     shell = get_ipython()
     with interrupt_message("stopped by you; nothing was sent."), defer_interrupts(), ExitStack() as waits:
         if shell is not None:
@@ -173,7 +173,7 @@ def compare(
             )
             for one in columns.columns
         ]
-    with defer_interrupts():  # from before there are widgets until there are none
+    with defer_interrupts():  # as long as there are widgets
         view = side_by_side_view_for(shell, "none" if shell is None else show, columns.titles, columns.across)
         return run_side_by_side(streams, view, at_once=at_once)
 
@@ -182,5 +182,5 @@ def _is_list(name: str, value: Any) -> bool:
     """Whether it holds a value for each column."""
     if not isinstance(value, (list, tuple)):
         return False
-    # A stop is a list itself.
+    # A `stop` is a list itself.
     return name != "stop" or not value or not all(isinstance(text, str) for text in value)

@@ -1,7 +1,7 @@
-"""How many requests of a batch may be under way at once, as the server puts up with it.
+"""How many requests of a batch may be under way at once, as far as the server permits.
 
-More by one after as many successes as are at once, half as many after a refusal for being too many:
-what TCP does, and for the same reason. While a refusal's wait lasts, none begins.
+One more after as many successes as are allowed at once, half as many after a refusal for too many:
+as in TCP, and for the same reason. While a refusal's wait lasts, none begins.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Concurrency:
-    """One for a batch, asked and told by the thread that drives it.
+    """The limit of one batch, used only by the thread that drives it.
 
     Parameters
     ----------
     most
-        The most requests at once, which it also begins with.
+        The most requests at once; also the initial limit.
     clock
-        Seconds, ever more.
+        A monotonic clock, in seconds.
 
     Attributes
     ----------
@@ -34,26 +34,26 @@ class Concurrency:
         self._most = most
         self._clock = clock
         self._opens: float | None = None  # when the gate opens
-        self._slowed: float | None = None  # when `at_once` was halved last
+        self._slowed: float | None = None  # when `at_once` was last halved
         self._successes = 0
 
     @property
     def closed(self) -> float:
-        """Seconds until the next request may begin; 0 where it may now."""
+        """Seconds until the next request may begin; 0 if it may now."""
         return 0.0 if self._opens is None else max(self._opens - self._clock(), 0.0)
 
     def has_room(self, under_way: int) -> bool:
-        """Whether one more may begin beside those `under_way`."""
+        """Whether one more request may begin besides those `under_way`."""
         return under_way < self.at_once and not self.closed
 
     def begun(self) -> float:
-        """The time, to be handed back with what becomes of the request that begins now."""
+        """Return the time, to be passed to `refused` or `succeeded` for a request that begins now."""
         return self._clock()
 
     def refused(self, begun: float, seconds: float) -> None:
-        """A request was one too many: none begins for `seconds`.
+        """Record that a request was one too many: none begins for `seconds`.
 
-        Of those that were under way together many may be refused, and that is one refusal: it halves once.
+        Several requests under way together may be refused; they count as one refusal, which halves once.
         """
         now = self._clock()
         opens = now + seconds
@@ -64,7 +64,7 @@ class Concurrency:
             self.at_once = max(self.at_once // 2, 1)
 
     def succeeded(self, begun: float) -> None:
-        """A request was answered. What began before it was slowed down proves nothing."""
+        """Record an answered request. One that began before the last slow-down does not count."""
         if not self._since(begun):
             return
         self._successes += 1
@@ -73,5 +73,5 @@ class Concurrency:
             self.at_once = min(self.at_once + 1, self._most)
 
     def _since(self, begun: float) -> bool:
-        """Whether it began at the pace that holds now."""
+        """Whether a request began at the current pace."""
         return self._slowed is None or begun > self._slowed

@@ -1,7 +1,7 @@
-"""The items of a batch: from whatever holds them, each as the names that a template is filled from.
+"""The items of a batch, and the names that each provides for a template.
 
 An item is a text, a mapping, a tuple, a row of a DataFrame, a list of messages, or any other object.
-pandas is not imported: a DataFrame is known by what it can do.
+pandas is not imported: a DataFrame is recognized by its attributes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _LOOKS = 'Pass a list of texts, dicts or tuples, or a DataFrame: ["Paris", "Rome
 
 @dataclass(frozen=True)
 class Items:
-    """What a batch goes through.
+    """The items of a batch.
 
     Parameters
     ----------
     rows
-        The items, in order; of a DataFrame each row as a dict.
+        The items, in order; each row of a DataFrame as a dict.
     index
         The DataFrame's index, or None.
     """
@@ -34,12 +34,12 @@ class Items:
 
 
 def items_of(given: Any) -> Items:
-    """The items in `given`, which is gone through once.
+    """Return the items in `given`, which is iterated once.
 
     Raises
     ------
     InputError
-        It is one text, one dict, or nothing that can be gone through.
+        It is one text, one dict, or not iterable.
     """
     if isinstance(given, (str, bytes)):
         raise InputError("One text was given, where many items are asked for.", f"For one, put it in a list. {_LOOKS}")
@@ -53,10 +53,10 @@ def items_of(given: Any) -> Items:
 
 
 def _rows(frame: Any) -> Items:
-    """The rows of a DataFrame."""
+    """Return the rows of a DataFrame."""
     columns = list(frame.columns)
     twice = sorted({str(column) for column in columns if columns.count(column) > 1})
-    if twice:  # a dict could hold but one of them
+    if twice:  # a dict could hold only one of them
         raise InputError(
             f"The DataFrame has several columns called {', '.join(twice)}.", "Rename them, so that each can be told."
         )
@@ -64,15 +64,15 @@ def _rows(frame: Any) -> Items:
 
 
 def names_of(item: Any) -> dict[str, Any]:
-    """What a template may name: ``item``, and the keys of a mapping or the fields of a named tuple.
+    """Return the names for a template: ``item``, and the keys of a mapping or the fields of a named tuple.
 
-    A key called ``item`` counts as itself. The environment has none to name.
+    A key called ``item`` takes precedence. The environment's keys are left out.
     """
     return {ITEM: item, **({} if isinstance(item, type(os.environ)) else fields_of(item))}
 
 
 def fields_of(item: Any) -> dict[str, Any]:
-    """The keys of a mapping that are texts, or the fields of a named tuple; of anything else none."""
+    """Return a mapping's entries whose keys are texts, or a named tuple's fields; else nothing."""
     if isinstance(item, Mapping):
         return {key: value for key, value in item.items() if isinstance(key, str)}
     fields = getattr(item, "_fields", None) if isinstance(item, tuple) else None
@@ -86,7 +86,7 @@ def is_conversation(item: Any) -> bool:
 
 
 def shown(item: Any) -> str:
-    """An item in a line, for a table: of a mapping its keys and values, of messages the last."""
+    """Return an item in a line, for a table: a mapping's keys and values, the last of messages."""
     try:
         return _shown(item)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Many prompts: `map_prompts` asks them a bounded number at once, and gives the answers in their order."""
+"""Many prompts: `map_prompts` sends a bounded number at once, and returns the answers in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchResults", "map_prompts"]
 
-MOST = 8  # requests at once, where nothing else is said
+MOST = 8  # requests at once, by default
 
 
 def map_prompts(
@@ -56,7 +56,7 @@ def map_prompts(
     names: Mapping[str, Any] | None = None,
     **sampling: Unpack[Sampling],
 ) -> BatchResults:
-    """Answers to many prompts, a bounded number at once.
+    """Answer many prompts, a bounded number at once.
 
     Parameters
     ----------
@@ -64,42 +64,43 @@ def map_prompts(
         The items: texts, lists of messages, and with a `template` also dicts, tuples, the rows of a
         DataFrame, or any other objects.
     template : str or None
-        The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns
-        are filled in, as they are in `system`, in code too; up to `settings.fill_limit` characters. Without one each item is the prompt itself, or its messages.
+        The prompt, in which ``{item}`` and a dict's keys, a named tuple's fields or a row's columns are filled in,
+        as in `system`, in code too; up to `settings.fill_limit` characters. Without one, each item is the prompt
+        itself, or its messages.
     max_workers : int
         The most requests at once. When the server refuses one as too many (HTTP 429), all wait as
         long as it asks, and fewer are sent at once afterwards.
     executor : Executor or None
-        What runs the requests, any executor of `concurrent.futures`: those of Dask, ipyparallel and
-        Ray run them on other machines, which need together_nb. The key goes along, masked and not
-        encrypted. Without one, threads of this process.
+        Runs the requests: any executor of `concurrent.futures`. Those of Dask, ipyparallel and Ray
+        run them on other machines, which need together_nb; the key is sent along, masked but not
+        encrypted. None takes threads of this process.
     progress : bool
         Whether to show a bar.
     model : str or None
-        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-        ``local/ngram`` where there is no key. A server that has only one model needs none.
+        Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` without a key. A server with only one model needs none.
     api : str
-        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
-        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+        The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
+        ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
     system : str or None
         System prompt of a chat.
     base_url : str or None
-        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+        A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
     api_key : str or None
-        Another key than that of the settings. It is shown nowhere.
+        A key other than that of the settings. It is never shown.
     timeout : float or None
-        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        Seconds of silence allowed before the answer begins and in its middle; None takes
         `settings.timeout` and `settings.silence_timeout`.
     schema : dict, type, str or None
-        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
-        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+        The form of the answer: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON object. Sent as
+        ``response_format`` to the chat API; `Completion.parsed` is the parsed answer.
     extra_body : dict or None
-        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
-        the request has already is refused.
+        Further fields of the request, by name, that the server knows and `together_nb` does not. A name that the
+        request already has is refused.
     names : mapping or None
-        What else a template may name: values by name, which are filled in as a cell fills in variables.
+        Further names for the template, with their values, filled in as a cell fills in variables.
     **sampling
-        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+        Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
         max_tokens : int or None
             The most tokens to generate.
@@ -151,18 +152,18 @@ def map_prompts(
     -------
     BatchResults
         For each item its `Completion` or the error that it failed with, in the order of the items;
-        `BatchResults.retry_failed` runs those again that failed. In IPython ``_together`` holds it,
-        also when this is stopped.
+        `BatchResults.retry_failed` runs the failed ones again. In IPython ``_together`` holds it,
+        even if this is stopped.
 
     Raises
     ------
     InputError
-        At once: nothing in `prompts` can be sent, for a reason that holds for all alike (no key, no
-        such API) or for most.
+        At once: nothing in `prompts` can be sent, for a reason common to all (no key, no such API)
+        or to most.
     TogetherError
-        At once: the server cannot be asked what the model is.
+        At once: the server's list of models is needed and cannot be fetched.
     KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what is done is kept, in its ``results`` too.
+        Ctrl-C or the notebook's ■; what is done is kept, also in the error's ``results``.
 
     Examples
     --------
@@ -213,12 +214,12 @@ _NO_ITEM = object()
 
 
 def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
-    """What fills in the user's names, and those of an item, as the settings have it.
+    """Return what fills in the user's names and those of an item, according to the settings.
 
     Parameters
     ----------
     names
-        What is defined.
+        The defined names.
     item
         The item, if there is one.
     """
@@ -233,7 +234,7 @@ def filler_for(names: Mapping[str, Any], item: Any = _NO_ITEM) -> Filler:
 
 
 class _Batch:
-    """What `map_prompts` was asked, so that it can be run, and parts of it once more."""
+    """The arguments of `map_prompts`, so that items can be run, and run again."""
 
     def __init__(
         self,
@@ -255,7 +256,7 @@ class _Batch:
         self._made: dict[int, tuple[CompletionRequest, tuple[str, ...]]] = {}
 
     def run(self, results: BatchResults, numbers: Sequence[int], progress: bool) -> None:
-        """Run the items of those numbers, and put into `results` what comes of them."""
+        """Run the items of those numbers, and put their results into `results`."""
         check_executor(self._executor)
         with interrupt_message("stopped by you; nothing was sent."):
             tasks, refused = self._tasks(numbers)
@@ -290,16 +291,16 @@ class _Batch:
             raise
 
     def _tasks(self, numbers: Sequence[int]) -> tuple[dict[int, Task], dict[int, InputError]]:
-        """The tasks of those items, and the errors of those that cannot be sent.
+        """Return the tasks of those items, and the errors of those that cannot be sent.
 
         Raises
         ------
         InputError
-            None of them can be sent; the commonest reason.
+            None of all items can be sent; states the most common reason.
         """
         tasks: dict[int, Task] = {}
         refused: dict[int, InputError] = {}
-        openers: dict[bool, dict[str, Any]] = {}  # model and API, once they are chosen for prompts, and for messages
+        openers: dict[bool, dict[str, Any]] = {}  # the model and API chosen for prompts (False) and for messages (True)
         for number in numbers:
             try:
                 tasks[number] = Task.of(self._opened(number, openers))
@@ -321,7 +322,7 @@ class _Batch:
         content, filled = self._content(item, filler)
         conversation = not isinstance(content, str)
         what: dict[str, Any] = {"messages": content} if conversation else {"prompt": content}
-        # What the first one chose holds for all: the server is asked once, and all are asked alike.
+        # The first one's choice holds for all: the list of models is needed once, and all requests are alike.
         chosen = self._chosen | openers.get(conversation, {})
         if self._template is not None and isinstance(chosen["system"], str):
             chosen["system"], more = filler.fill(chosen["system"])
@@ -332,7 +333,7 @@ class _Batch:
         return stream
 
     def _content(self, item: Any, filler: Filler) -> tuple[Any, tuple[str, ...]]:
-        """The prompt or the messages of an item, and what was filled in."""
+        """Return the prompt or the messages of an item, and the names filled in."""
         if self._template is not None:
             return filler.fill(self._template)
         if isinstance(item, str):
@@ -346,20 +347,20 @@ class _Batch:
 
 
 def _shell() -> Any:
-    """The running IPython shell, or None; IPython is not imported for it."""
+    """Return the running IPython shell, or None; does not import IPython."""
     module: Any = sys.modules.get("IPython")
     return None if module is None else module.get_ipython()
 
 
 def _bind(results: BatchResults) -> None:
-    """Have the user's variable hold the results."""
+    """Assign the results to the user's variable."""
     shell = _shell()
     if shell is not None:
         shell.push({history.LAST: results}, interactive=False)
 
 
 def _tell(interrupt: KeyboardInterrupt, results: BatchResults) -> None:
-    """Have an interrupt say what is kept, and hold it."""
+    """Make an interrupt say what is kept, and attach it."""
     where = f"`{history.LAST}`" if _shell() is not None else "the error's `results`"
     done = len(results) - len(results.failed)
     words = f"stopped by you; {done:,} of {count(len(results), 'answer')} came, and are kept in {where}."

@@ -1,4 +1,4 @@
-"""What came of a batch: a sequence of answers and errors, in the order of the items."""
+"""The results of a batch: a sequence of answers and errors, in the order of the items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROWS = 20  # of the table
 _WIDE_ITEM = 40  # characters
 _WIDE_ANSWER = 90
-_IDS = 1000  # in the metadata, which a front end must swallow whole
+_IDS = 1000  # in the metadata, which a front end must load whole
 _COLUMNS = (
     "prompt", "text", "finish_reason", "error", "model", "prompt_tokens", "completion_tokens", "cost", "seconds",
 )  # fmt: skip
@@ -43,7 +43,7 @@ class NotRunError(TogetherError):
     passing : str
         Always "".
     retry_after : None
-        Always None: no server was asked to say how many seconds to wait.
+        Always None: no server gave a number of seconds to wait.
     """
 
     def __init__(self) -> None:
@@ -51,35 +51,35 @@ class NotRunError(TogetherError):
 
 
 class BatchResults(Sequence["Completion | TogetherError"]):
-    """The answers of a batch: a sequence that holds, for each item, its `Completion` or the `TogetherError` it failed with.
+    """The results of a batch: a sequence with, for each item, its `Completion` or the `TogetherError` it failed with.
 
-    `map_prompts` makes one. The n-th is that of the n-th item; a slice is a list.
+    `map_prompts` returns one. The n-th result is that of the n-th item; a slice is a list.
 
     Parameters
     ----------
     items : Items
-        What the batch goes through.
+        The items of the batch.
     run_again : callable
-        Runs the items of those numbers and puts what comes of them here, with a bar or without.
+        Runs the items of the given numbers and puts their results here, with or without a bar.
 
     Attributes
     ----------
     items : tuple
         The items, in order.
     seconds : float
-        Seconds that it took, all runs together.
+        Seconds that all runs took together.
     completions : list of Completion
-        The answers that came to their end, in the order of the items.
+        The completions that ended well, in the order of the items.
     failed : list of int
         Numbers, from 0, of the items that failed, were stopped, or were not run.
     texts : list of str or None
-        The answers' texts, in the order of the items; None where one failed.
+        The texts of the answers, in the order of the items; None for one that failed.
     usage : Usage or None
-        Tokens of all that was counted, a lower bound where `uncounted` is not 0; None where nothing was.
+        The tokens that were counted, a lower bound if `uncounted` is not 0; None if none were.
     uncounted : int
-        How many answers, or parts of them, the server did not count, or not to the end.
+        How many answers, whole or partial, the server did not count, or not to the end.
     cost : float or None
-        US dollars, a lower bound where `uncounted` is not 0; None where it is not known.
+        US dollars, a lower bound if `uncounted` is not 0; None if unknown.
 
     Examples
     --------
@@ -101,26 +101,26 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._created = timestamp()
 
     def put(self, number: int, result: Completion | TogetherError) -> None:
-        """Take what came of an item.
+        """Store the result of an item.
 
         Parameters
         ----------
         number : int
             Which item, from 0.
         result : Completion or TogetherError
-            Its answer, or what it failed with.
+            Its answer, or the error that it failed with.
         """
         self._came[number] = result
 
     def put_request(self, number: int, request: CompletionRequest) -> None:
-        """Take what is asked for an item.
+        """Store the request of an item.
 
         Parameters
         ----------
         number : int
             Which item, from 0.
         request : CompletionRequest
-            What is asked.
+            The request.
         """
         self._requests[number] = request
 
@@ -138,7 +138,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     @property
     def completions(self) -> list[Completion]:
-        """The answers that came to their end, in the order of the items."""
+        """The completions that ended well, in the order of the items."""
         return [one for one in self._came if _is_whole(one)]  # type: ignore[misc]
 
     @property
@@ -148,12 +148,12 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     @property
     def texts(self) -> list[str | None]:
-        """The answers' texts, in the order of the items; None where one failed."""
+        """The texts of the answers, in the order of the items; None for one that failed."""
         return [_text(one) for one in self._came]
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all that was counted, a lower bound where `uncounted` is not 0; None where nothing was."""
+        """The tokens that were counted, a lower bound if `uncounted` is not 0; None if none were."""
         total: Usage | None = None
         for part in self._parts():
             if part.usage is not None:
@@ -162,17 +162,17 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     @property
     def uncounted(self) -> int:
-        """How many answers, or parts of them, the server did not count, or not to the end."""
+        """How many answers, whole or partial, the server did not count, or not to the end."""
         return self._spent().uncounted
 
     @property
     def cost(self) -> float | None:
-        """US dollars, a lower bound where `uncounted` is not 0; None where it is not known."""
+        """US dollars, a lower bound if `uncounted` is not 0; None if unknown."""
         spent = self._spent()
         return None if spent.calls and spent.cost_told == "unknown" else spent.cost
 
     def retry_failed(self, *, progress: bool = True) -> Self:
-        """Run those of `failed` again, and only those; what comes of them is put in their places.
+        """Run the items of `failed` again, and only those; replace their results.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         Raises
         ------
         InputError
-            They came from another process, by pickle: neither the key nor the server came along.
+            The results were pickled, which leaves out the key and the server.
         KeyboardInterrupt
             Ctrl-C or the notebook's ■; what is done is kept.
         """
@@ -201,14 +201,14 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return self
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame with a row for each item.
+        """Return a pandas DataFrame with a row for each item.
 
         Returns
         -------
         pandas.DataFrame
-            The item's fields (``item`` where it has none) and ``prompt``, ``text``, ``finish_reason``, ``error``,
+            The item's fields (``item`` if it has none) and ``prompt``, ``text``, ``finish_reason``, ``error``,
             ``model``, ``prompt_tokens``, ``completion_tokens`` (as the server counted them), ``cost`` (US dollars)
-            and ``seconds``; a field of one of these names is called ``item_…``. The index is that of the
+            and ``seconds``; a field with one of these names becomes ``item_…``. The index is that of the
             DataFrame that the items came from.
 
         Raises
@@ -248,13 +248,13 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         }
 
     def metadata(self) -> dict[str, Any]:
-        """What made them, for an output's metadata: no prompt, no key.
+        """Return how they were made, for an output's metadata: no prompt, no key.
 
         Returns
         -------
         dict
-            ``model``, ``api``, ``parameters``, ``items`` and ``failed`` (how many), ``ids`` (of the first 1,000 answers),
-            ``usage`` (tokens), ``uncounted``, ``cost`` (US dollars), ``seconds`` and ``time``.
+            ``model``, ``api``, ``parameters``, ``items`` and ``failed`` (how many), ``ids`` (of the first 1,000
+            answers), ``usage`` (tokens), ``uncounted``, ``cost`` (US dollars), ``seconds`` and ``time``.
         """
         parts, usage = self._parts(), self.usage
         request = next((one for one in self._requests if one is not None), None)
@@ -274,7 +274,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         }
 
     def footer(self) -> str:
-        """One line of plain text: answers · failed · not run · tokens · cost · seconds.
+        """Return one line of plain text: answers · failed · not run · tokens · cost · seconds.
 
         Returns
         -------
@@ -299,7 +299,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return " · ".join(filter(None, parts))
 
     def bundle(self) -> dict[str, str]:
-        """What a notebook saves of them: a table of the first 20 items, and a line below.
+        """Return what a notebook saves of them: a table of the first 20 items, and a line below.
 
         Returns
         -------
@@ -325,7 +325,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return self.__dict__ | {"_run_again": None}
 
     def _parts(self) -> list[Completion]:
-        """The answers, and what came of those that failed."""
+        """Return the answers, and the partials of those that failed."""
         parts = map(_part, self._came)
         return [part for part in parts if part is not None and not part.came_to_nothing]
 
@@ -349,14 +349,14 @@ def _part(result: Completion | TogetherError) -> Completion | None:
 
 
 def _wrong(result: Completion | TogetherError) -> str:
-    """What became of it in words, where it did not come to its end."""
+    """Return in words why a result is not a whole answer; "" if it is."""
     if isinstance(result, Completion):
         return result.ending if result.cut_short else ""
     return "not run" if isinstance(result, NotRunError) else f"{type(result).__name__}: {result.message}"
 
 
 def _cell(result: Completion | TogetherError) -> str:
-    """What came of an item in a line."""
+    """Return the result of an item in a line."""
     wrong = _wrong(result)
     if isinstance(result, Completion):
         text = shorten(result.text, _WIDE_ANSWER)

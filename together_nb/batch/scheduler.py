@@ -1,7 +1,7 @@
-"""Drives a batch: so many requests at once, all slowed down together, each failure tried again for itself.
+"""Drives a batch: a bounded number of requests at once, all slowed down together, each retried by itself.
 
-It runs in the calling thread, and hears of the workers by a queue; so any executor of
-`concurrent.futures` will do, and Ctrl-C is seen within a tick.
+It runs in the calling thread and hears from the workers through a queue, so any executor of
+`concurrent.futures` works, and Ctrl-C is seen within a tick.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.batch.concurrency import Concurrency
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from together_nb.batch.worker import Outcome, Task
     from together_nb.values.completion import Completion
-    from together_nb.views.progress import NoProgress
 
 _TICK = 0.05  # seconds; bounds Ctrl-C
 _STOP_SECONDS = 2.0
@@ -40,10 +39,10 @@ _SPENT = 402  # HTTP status: the account's limit is reached
 
 
 class Threads(Executor):
-    """Threads that go from one call to the next; they keep no process from ending, unlike a `ThreadPoolExecutor`'s.
+    """Reusable threads that, unlike a `ThreadPoolExecutor`'s, do not keep the process from ending.
 
-    A thread for each call would be simpler. But whoever starts one waits until it runs, which takes its time where
-    sixty others are busy.
+    A thread for each call would be simpler, but starting one blocks until it runs, which is slow while sixty others
+    are busy.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class Threads(Executor):
         self._threads: list[threading.Thread] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call it in a thread that has nothing to do, or in a new one."""
+        """Call `fn` in an idle thread, or in a new one."""
         future: Future[Any] = Future()
 
         def call() -> None:
@@ -62,7 +61,7 @@ class Threads(Executor):
                 self._idle.release()
                 future.set_exception(error)
             else:
-                self._idle.release()  # before anyone hears of it, who may have the next call
+                self._idle.release()  # before the result is seen, since the next call may follow
                 future.set_result(result)
 
         future.set_running_or_notify_cancel()
@@ -70,11 +69,11 @@ class Threads(Executor):
             thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
             thread.start()
             self._threads.append(thread)
-        self._calls.put(call)  # last, so that what could not be begun is not begun later
+        self._calls.put(call)  # last, so that a call without a thread does not run later
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  (none are waiting)
-        """Let each thread end once its call has."""
+        """End each thread after its current call."""
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads if wait else ():
@@ -83,7 +82,7 @@ class Threads(Executor):
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-            del call  # or what it holds would live until the next one
+            del call  # or its references would live until the next one
 
 
 def check_executor(executor: Executor | None) -> None:
@@ -92,7 +91,7 @@ def check_executor(executor: Executor | None) -> None:
     Raises
     ------
     InputError
-        It is one, and a recording is on.
+        The executor is one, and a recording is on.
     """
     if transport.current() is not transport.NETWORK and not (
         executor is None or isinstance(executor, ThreadPoolExecutor)
@@ -105,7 +104,7 @@ def check_executor(executor: Executor | None) -> None:
 
 @dataclass(eq=False)
 class _Flight:
-    """One try of one item."""
+    """One attempt at one item."""
 
     number: int
     task: Task
@@ -114,28 +113,35 @@ class _Flight:
     future: Future[Outcome] | None = None
 
 
+class Progress(Protocol):
+    """What shows how far a batch is."""
+
+    def show(self, done: int, failed: int, waiting: str) -> None:
+        """Show how many items are done, how many of them failed, and what all wait for, if anything."""
+
+
 class Scheduler:
     """One run of a batch.
 
     Parameters
     ----------
     tasks
-        What is to be answered, by the numbers of the items.
+        The tasks, by item number.
     land
-        Called with the number of an item and what came of it, in the calling thread.
+        Called with an item's number and its result, in the calling thread.
     most
         The most requests at once.
     max_retries
-        How often each is sent again.
+        How often each is retried.
     executor
-        What calls `answer`; None are threads of our own.
+        What calls `answer`; None takes `Threads`.
     progress
-        Is told how far it is.
+        Shows how far it is.
 
     Attributes
     ----------
     done, failed : int
-        How many items have come to an end, and how many of those with an error.
+        How many items have ended, and how many of those with an error.
     """
 
     def __init__(
@@ -146,30 +152,30 @@ class Scheduler:
         most: int,
         max_retries: int,
         executor: Executor | None,
-        progress: NoProgress,
+        progress: Progress,
     ) -> None:
         self.done = self.failed = 0
         self._tasks = tasks
         self._land = land
         self._ready = deque(tasks)
-        self._later: list[tuple[float, int]] = []  # a heap: when, and which item
+        self._later: list[tuple[float, int]] = []  # a heap of (time, item number)
         self._flying: set[_Flight] = set()
         self._landed: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
         self._retries = {number: Retries(max_retries) for number in tasks}
         self._pace = Concurrency(most)
         self._own = executor is None
         self._executor: Executor = Threads() if executor is None else executor
-        # In another process a stream cannot be ended; it is left to itself there.
+        # A stream in another process cannot be stopped; it is left alone there.
         self._within_reach = isinstance(self._executor, (Threads, ThreadPoolExecutor))
         self._progress = progress
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """End it, from any thread: what is under way is stopped, and the rest is not begun."""
+        """Stop, from any thread: what is under way is stopped, and the rest does not begin."""
         self._cancelled.set()
 
     def run(self, interrupts: list[int]) -> None:
-        """Until all items have come to an end, or it is cancelled, or `interrupts` is not empty."""
+        """Run until all items have ended, or it is cancelled, or `interrupts` is not empty."""
         cancel_with_scope(self)
         try:
             while (self._ready or self._later or self._flying) and not interrupts and not self._cancelled.is_set():
@@ -212,7 +218,7 @@ class Scheduler:
         flight.future.add_done_callback(lambda _: self._landed.put(flight))
 
     def _take(self, seconds: float) -> None:
-        """Take what has landed; wait for the first for so long."""
+        """Take the attempts that have ended; wait for the first up to `seconds`."""
         try:
             self._came_back(self._landed.get(timeout=seconds))
             while True:
@@ -251,7 +257,7 @@ class Scheduler:
             heapq.heappush(self._later, (monotonic() + wait.left, flight.number))
             return
         self._end(flight.number, error)
-        # What is said to one is said to all: not one more is asked only to hear it again.
+        # The error holds for all: no more requests are sent only to get it again.
         for_long = limited and (error.retry_after or 0.0) > HONOURED_SECONDS
         spent = isinstance(error, APIStatusError) and error.status == _SPENT
         if for_long or spent or isinstance(error, AuthenticationError):
@@ -271,7 +277,7 @@ class Scheduler:
         self._land(number, result)
 
     def _stop(self) -> None:
-        """End what is under way, and take what came of it."""
+        """Stop what is under way, and take its results."""
         self._ready.clear()
         self._later.clear()
         for flight in self._flying:
@@ -288,7 +294,7 @@ class Scheduler:
 
 
 def _of_the_executor(failure: BaseException, task: Task) -> TogetherError:
-    """What an executor, or a worker's process, failed with."""
+    """Return the error for a failure of an executor or of a worker's process."""
     words = task.without_key(" ".join(f"{type(failure).__name__}: {failure}".split())).rstrip(".")
     return TogetherError(
         f"What was to run it failed ({words}).", "Look at the executor and its workers; together_nb must be there too."

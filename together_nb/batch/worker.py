@@ -1,6 +1,6 @@
-"""One request of a batch as a value that another process can be given, and what answers it there.
+"""One request of a batch as a value to send to another process, and the function that answers it there.
 
-A task is pickled: so it holds no stream and no `Key`, which refuses that, but what they are made of.
+A task is pickled, so it holds no stream and no `Key` (which refuses that), but what they are made of.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
 
-HERE = uuid.uuid4().hex  # tells this process from others, its forks by their number
+HERE = uuid.uuid4().hex  # identifies this process; its forks differ by process id
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request, its model, server and dialect chosen.
+    """One request, with model, server and dialect chosen.
 
     Parameters
     ----------
     request
-        What is asked.
+        The request.
     root
-        The server; None is the embedded engine of whatever process answers it, since the address of
-        this one's means nothing elsewhere.
+        The server; None is the embedded engine of the process that answers it, since the address of
+        this process's engine is useless elsewhere.
     key
         Sent with the request, or None.
     connect_timeout, timeout, silence_timeout
         Seconds, as in `Endpoint`.
     pace
-        Tokens a second of the embedded engine; None is as fast as it can.
+        Tokens a second of the embedded engine; None is as fast as possible.
     marks
-        What is known of the completion beforehand.
+        Fields of the completion that are known in advance.
     ticket
-        Tells this try from others. Dask gives the answer that it has where a function is called with
-        the same arguments again, and an answer that was drawn twice is to be drawn twice.
+        Distinguishes this attempt from others. Dask returns a cached result if a function is called with
+        the same arguments again, but an answer requested twice must be sampled twice.
     """
 
     request: CompletionRequest
@@ -62,7 +62,7 @@ class Task:
 
     @classmethod
     def of(cls, stream: CompletionStream) -> Task:
-        """The task of a stream that is not going to be read."""
+        """Return the task of a stream that will not be read."""
         completion, endpoint = stream.completion, stream.endpoint
         own_engine = is_embedded(stream)
         return cls(
@@ -77,18 +77,18 @@ class Task:
         )
 
     def again(self) -> Task:
-        """The same once more."""
+        """Return a copy with a new ticket."""
         return replace(self, ticket=uuid.uuid4().hex)
 
     def portable(self) -> Task:
-        """The same without the class of a pydantic model, which a worker may not have and does not need."""
+        """Return a copy without the class of a pydantic model, which a worker may lack and does not need."""
         schema = self.request.schema
         if schema is None or schema.model is None:
             return self
         return replace(self, request=replace(self.request, schema=replace(schema, model=None)))
 
     def stream(self) -> CompletionStream:
-        """The stream that answers it; a failure is not tried again there, since all of a batch wait together."""
+        """Return the stream that answers it, without retries, since all of a batch wait together."""
         endpoint = Endpoint(
             self.root or "",
             None if self.key is None else self.key.unwrapped(),
@@ -102,25 +102,25 @@ class Task:
         return CompletionStream(self.request, endpoint, self.marks)
 
     def without_key(self, text: str) -> str:
-        """`text` without the key and without long pieces of it."""
+        """Return `text` without the key and without long pieces of it."""
         text = settings.without_keys(text)
         return text if self.key is None else self.key.unwrapped().blanked(text)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task.
+    """The result of a task.
 
     Parameters
     ----------
     completion
-        The answer, whole or as far as it came.
+        The answer, whole or partial.
     error
-        What it ended with, or None.
+        The error that ended it, or None.
     begun
-        Whether anything of an answer has come, so that it is not to be asked for again.
+        Whether part of an answer has arrived, so that the request is not retried.
     process
-        Where it was answered: `HERE` and the process's number.
+        Where it was answered: `HERE` and the process id.
     """
 
     completion: Completion
@@ -130,7 +130,7 @@ class Outcome:
 
 
 def answer(task: Task) -> Outcome:
-    """What comes of a task, in whatever process; an error of together_nb is part of it."""
+    """Answer a task, in any process; a `TogetherError` becomes part of the outcome."""
     stream = task.stream()
     stream.watched = False
     error: TogetherError | None = None
@@ -144,6 +144,6 @@ def answer(task: Task) -> Outcome:
 
 
 def answer_within(scope: CancelScope, task: Task) -> Outcome:
-    """The same, such that `scope` can end it from another thread."""
+    """Answer a task such that `scope` can stop it from another thread."""
     with scope:
         return answer(task)

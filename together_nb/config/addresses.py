@@ -1,4 +1,4 @@
-"""Addresses of servers: which are valid, which are Together's, which are this machine."""
+"""Server addresses: which are valid, which are Together's, which are this machine."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _USERINFO = re.compile(r"//[^\s/?#]*@")
 
 
 def server_root(base_url: str) -> str:
-    """`base_url` without a last slash and without ``/v1``, which the dialects' paths bring along.
+    """Return `base_url` without a trailing slash and ``/v1``, which the dialects' paths include.
 
     Raises
     ------
     InputError
-        It is no URL, or it is plain http to another host, over which a key and the prompts could
-        be read by anyone on the way.
+        It is not a URL, or it is plain http to another host, where anyone on the way could read the
+        key and the prompts.
     """
     if not isinstance(base_url, str):
         raise InputError(f"A base URL is a text, not {type(base_url).__name__}.", f"One looks like {DEFAULT_BASE_URL}")
     return _server_root(base_url)
 
 
-@lru_cache(64)  # each request asks
+@lru_cache(64)  # called for each request
 def _server_root(base_url: str) -> str:
     url = base_url.strip()
-    # What stands before an @, behind a ? or a # may be a key or a password, so it is not repeated.
+    # What precedes an @ or follows a ? or # may be a key or a password, so it is not repeated.
     harmless = re.split("[?#]", url)[0].rpartition("@")[2]
     try:
         parts = urlsplit(url)
@@ -45,7 +45,7 @@ def _server_root(base_url: str) -> str:
         raise _no_url(harmless)
     if parts.username is not None or parts.password is not None:
         raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
-    if not _NETLOC.fullmatch(parts.netloc):  # other libraries might find another host in it than is found here
+    if not _NETLOC.fullmatch(parts.netloc):  # other libraries might parse another host from it
         raise _no_url(harmless)
     if parts.scheme == "http" and not is_loopback(host):
         raise InputError(
@@ -56,31 +56,31 @@ def _server_root(base_url: str) -> str:
 
 
 def _no_url(harmless: str) -> InputError:
-    # Made where it is raised: held by a name, an error and the frame would keep each other, and all callers.
+    # Made where it is raised: a variable that held it would form a reference cycle with the frame and its callers.
     return InputError(f"{harmless!r} is not a base URL.", f"One looks like {DEFAULT_BASE_URL}")
 
 
 def server_of(root: str) -> str:
-    """The server that a key is given for: scheme, host and port of a URL, each spelled out."""
+    """Return the server that a key belongs to: scheme, host and port of a URL, spelled out."""
     parts = urlsplit(root)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
 def host_of(root: str) -> str:
-    """The host of a URL, with its port where that is not the usual one: for a message."""
+    """Return the host of a URL for a message, with its port unless it is the default."""
     parts = urlsplit(root)
     usual = ":443" if parts.scheme == "https" else ":80"
     return parts.netloc.removesuffix(usual)
 
 
 def without_userinfo(text: str) -> str:
-    """`text` with each URL in it shown without the name and the password that may stand before its host."""
+    """Remove the user name and the password from each URL in `text`."""
     return _USERINFO.sub("//", text) if "@" in text else text
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine; a name below ``localhost`` may not be, where a name server is asked for it."""
+    """Whether `host` is this machine; ``*.localhost`` does not count, as DNS may resolve it to another one."""
     if host == "localhost":
         return True
     try:

@@ -1,7 +1,7 @@
 """The key and the base URL of the environment, read once, when together_nb is imported.
 
-A notebook can set variables of the environment as it can set anything else. Read at each use, a key that was given for
-one server would go to whatever server a cell names later.
+A notebook can change environment variables. If they were read at each use, a key given for one server would go to any
+server that a cell names later.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ BASE_URL_VARIABLE = "TOGETHER_BASE_URL"
 
 @dataclass(frozen=True)
 class Environment:
-    """What the environment says.
+    """The environment variables.
 
     Parameters
     ----------
     key
         The API key, or "".
     base_url
-        The server's address as it stands there, or "".
+        The server's address as given, or "".
     """
 
     key: str = field(repr=False)
@@ -30,12 +30,12 @@ class Environment:
 
     @classmethod
     def read(cls) -> Environment:
-        """The environment as it is now."""
+        """Read the environment as it is now."""
         return cls(os.environ.get(KEY_VARIABLE, "").strip(), os.environ.get(BASE_URL_VARIABLE, "").strip())
 
     @property
     def late(self) -> str:
-        """A sentence about the variables that changed after the import, and so are not used; "" where there are none."""
+        """A sentence about the variables that changed after the import, and so are not used; "" if there are none."""
         now = Environment.read()
         names = [
             name
@@ -49,4 +49,4 @@ class Environment:
 
 
 environment = Environment.read()
-"""The environment of the import."""
+"""The environment at the import."""

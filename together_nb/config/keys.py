@@ -1,4 +1,4 @@
-"""API keys, which do not show themselves."""
+"""API keys, hidden in their reprs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Hidden(str):
-    """A text that is the key or holds it: whole for whoever sends it, and not shown where variables are."""
+    """A str that is or contains the key; its repr hides it."""
 
     __slots__ = ()
 
@@ -24,12 +24,12 @@ class Hidden(str):
 
 
 def hide(value: str | None) -> str | None:
-    """`value` as a `Hidden`; what is no text stays what it is."""
+    """Return a str as `Hidden`, and anything else as it is."""
     return Hidden(value) if isinstance(value, str) else value
 
 
 class Key:
-    """An API key that does not show itself.
+    """An API key, hidden in its repr.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Key:
     Raises
     ------
     InputError
-        It cannot be a key: empty, or with characters that no HTTP header carries.
+        It cannot be a key: empty, or with characters that no HTTP header can hold.
     """
 
     __slots__ = ("_secret", "_value", "source")
@@ -53,20 +53,20 @@ class Key:
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
-        self._secret: Secret | None = None  # made when it is first looked for, which loading the extension need not do
+        self._secret: Secret | None = None  # made at first use, not when the extension is loaded
         self.source = source
 
     def reveal(self) -> str:
-        """The key itself, for the request's header and nothing else."""
+        """Return the key itself, only for the request's header."""
         return str(self._value)
 
     @property
     def ending(self) -> str:
-        """Its last four characters, or fewer where that would be too much of it."""
+        """The last four characters; "" if the key is shorter than 16."""
         return self._value[-4:] if len(self._value) >= 16 else ""  # noqa: PLR2004
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where (from, to) in `text` there is anything of it that `blanked` takes out."""
+        """Return the parts (start, end) of `text` that `blanked` removes."""
         if self._secret is None:
             from together_nb.base.secret import Secret
 
@@ -74,7 +74,7 @@ class Key:
         return self._secret.spans(text)
 
     def blanked(self, text: str) -> str:
-        """`text` without the key: by how long it is whole and in pieces, as a word, or after ``Bearer`` (`redaction`)."""
+        """Return `text` without the key, which is found as `together_nb.base.secret` describes."""
         spans = self.spans(text)
         if not spans:
             return text
@@ -90,10 +90,10 @@ class Key:
 
 
 class CarriedKey:
-    """A key on its way to a worker in another process; unlike a `Key` it can be pickled.
+    """A key on its way to a worker process; unlike a `Key`, it can be pickled.
 
-    It is masked, so that no dump of the raw bytes shows the key. That is no encryption: whoever can
-    unpickle it has the key.
+    It is masked, so that a dump of the raw bytes does not show the key. This is not encryption:
+    unpickling it reveals the key.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class CarriedKey:
         self._source = key.source
 
     def unwrapped(self) -> Key:
-        """The key, for whoever sends it."""
+        """Return the key, to send it."""
         return Key(_mixed(self._masked, self._pad).decode(), self._source)
 
     def __repr__(self) -> str:

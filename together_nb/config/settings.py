@@ -1,8 +1,8 @@
-"""Key, base URL, model, time-outs and defaults: one object, `settings`, for all doors.
+"""Key, base URL, model, time-outs and defaults: one object, `settings`, for all interfaces.
 
-Weakest first: built in, the environment (``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL``,
+Weakest first: built-in defaults, the environment (``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL``,
 ``TOGETHER_MODEL``), this object (``%config TogetherMagics.…`` sets the same values), the option
-on the cell. A key goes only to the server that it was given for.
+on the cell. A key goes only to the server it was given for.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class _ParameterTrait(TraitType[Any, Any]):
 
 
 class _NumberTrait(Float):  # type: ignore[type-arg]
-    """A number that may be typed by anyone: one that no float holds is refused in a few words."""
+    """A number from user input; NaN and numbers from `_BEYOND` on get a short error."""
 
     def validate(self, obj: Any, value: Any) -> Any:
         return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
 
 
 class _WholeTrait(Int):  # type: ignore[type-arg]
-    """The same for a whole number."""
+    """The same for whole numbers."""
 
     def validate(self, obj: Any, value: Any) -> Any:
         return super().validate(obj, value) if _is_measured(value) else _beyond(self.name)
@@ -66,7 +66,7 @@ class _WholeTrait(Int):  # type: ignore[type-arg]
 def _is_measured(value: Any) -> bool:
     try:
         return not isinstance(value, (int, float, Decimal)) or -_BEYOND < value < _BEYOND
-    except ArithmeticError:  # a Decimal that is no number
+    except ArithmeticError:  # a Decimal that is NaN
         return False
 
 
@@ -75,10 +75,10 @@ def _beyond(name: str | None) -> NoReturn:
 
 
 class Settings(HasTraits):
-    """What holds for every request that does not say otherwise: ``settings.temperature = 0.7``.
+    """Defaults for every request: ``settings.temperature = 0.7``.
 
-    ``%config TogetherMagics.temperature = 0.7`` sets the same, and so do the panel's controls. What an option on a
-    cell or a keyword says comes first; None is unset, and a sampling parameter that is unset is not sent.
+    ``%config TogetherMagics.temperature = 0.7`` sets the same, and so do the panel's controls. A cell's options and
+    keywords come first. None is unset, and an unset sampling parameter is not sent.
 
     Attributes
     ----------
@@ -147,10 +147,10 @@ class Settings(HasTraits):
         One of low, medium, high. For the chat API alone.
     api_key : Key or None
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
-        set it, None to forget each that was set; ``%together login`` asks for it. It is kept in memory alone, shown
-        nowhere, and sent to no other server.
+        set it, None to forget all set keys; ``%together login`` prompts for it. It is kept only in memory, never
+        shown, and sent to no other server.
     keys : tuple of Key
-        Each key that is or was in use, for whatever server: what is drawn or written is shown without them.
+        Every key that is or was in use, for any server; all are removed from what is drawn or written.
     sampling : SamplingParams
         The sampling parameters that are set here.
     chosen_base_url : str or None
@@ -161,9 +161,9 @@ class Settings(HasTraits):
     Raises
     ------
     InputError
-        What is assigned to a sampling parameter, to `base_url` or to `api_key` is not fit for it.
+        The value assigned to a sampling parameter, to `base_url` or to `api_key` is invalid.
     TraitError
-        What is assigned to another attribute is of another type or out of bounds.
+        The value assigned to another attribute is of the wrong type or out of bounds.
 
     Examples
     --------
@@ -201,9 +201,9 @@ class Settings(HasTraits):
     def __init__(self) -> None:
         super().__init__()
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
-        type(self).__doc__ = Settings.__doc__  # `add_traits` makes a class of its own, which has none
-        self._keys: dict[str, Key] = {}  # by the server that each was given for
-        self._known: list[Key] = []  # whatever was a key once, to be kept out of files
+        type(self).__doc__ = Settings.__doc__  # `add_traits` makes a new class, which has none
+        self._keys: dict[str, Key] = {}  # by server
+        self._known: list[Key] = []  # all keys so far, to be kept out of files
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -216,13 +216,13 @@ class Settings(HasTraits):
     def api_key(self) -> Key | None:
         """The key for the server in use, hidden: set here, or else from ``TOGETHER_API_KEY``.
 
-        Assign a str to set it, None to forget each key that was set. A key is for the server that is in use when it is
-        set, and goes to no other; that of the environment is for Together and ``TOGETHER_BASE_URL``.
+        Assign a str to set it, None to forget all set keys. A key is for the server in use when it is set, and goes to
+        no other; the environment's key is for Together and ``TOGETHER_BASE_URL``.
 
         Raises
         ------
         InputError
-            It cannot be a key: no text, empty, or with characters that no HTTP header carries.
+            It cannot be a key: not a str, empty, or with characters that no HTTP header can hold.
         """
         return self.key_for(server_root(self.chosen_base_url or DEFAULT_BASE_URL))
 
@@ -236,12 +236,12 @@ class Settings(HasTraits):
             self.set_key(key, server_root(self.chosen_base_url or DEFAULT_BASE_URL))
 
     def set_key(self, key: Key | None, root: str) -> None:
-        """Give a server its key, or take it away.
+        """Set or remove a server's key.
 
         Parameters
         ----------
         key : Key or None
-            The key; None forgets the one that was set for this server.
+            The key; None forgets the one set for this server.
         root : str
             The server's base URL.
         """
@@ -252,7 +252,7 @@ class Settings(HasTraits):
         self._tell_of_keys()
 
     def remember(self, key: Key) -> Key:
-        """Keep a key out of all that is drawn or written from now on, be it used again or not.
+        """Keep a key out of all that is drawn or written from now on, even if it is not used again.
 
         Parameters
         ----------
@@ -262,33 +262,33 @@ class Settings(HasTraits):
         Returns
         -------
         Key
-            The same.
+            The same key.
         """
         if all(key.reveal() != known.reveal() for known in self._known):
             self._known.append(key)
         return key
 
     def _tell_of_keys(self) -> None:
-        # That a key changed can be observed, as of a trait; the key itself is not told.
+        # Observers learn that a key changed, as with a trait, but not the key itself.
         self.notify_change(Bunch(name="api_key", type="change", owner=self, old=None, new=None))
 
     def key_for(self, root: str) -> Key | None:
-        """The key that a server may be sent.
+        """Return the key that may be sent to a server.
 
         Parameters
         ----------
         root : str
-            Its base URL.
+            The server's base URL.
 
         Returns
         -------
         Key or None
-            The one that was set for this scheme, host and port, or else that of the environment where it is for them.
+            The one set for this scheme, host and port, or else the environment's if it is for them.
 
         Raises
         ------
         InputError
-            What the environment holds can be no key.
+            The environment's value cannot be a key.
         """
         server = server_of(root)
         if server in self._keys or server not in own_servers():
@@ -297,32 +297,32 @@ class Settings(HasTraits):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Each key that is or was in use, for whatever server: what is drawn or written is shown without them."""
+        """Every key that is or was in use, for any server; all are removed from what is drawn or written."""
         keys = list(self._known)
         for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
-            with suppress(InputError):  # what can be no key is told where it would be sent
+            with suppress(InputError):  # an invalid key is reported where it would be sent
                 keys += [_key_of(value)] if value else []
         return tuple(keys)
 
     def without_keys(self, text: str) -> str:
-        """`text` without any key that is known.
+        """Return `text` without any known key.
 
         Parameters
         ----------
         text : str
-            What is to be drawn or written.
+            The text to draw or write.
 
         Returns
         -------
         str
-            The same with each key in it replaced.
+            The text with each key replaced.
         """
         for key in self.keys:
             text = key.blanked(text)
         return text
 
     def other_key(self, root: str) -> str:
-        """A sentence on a key that is known and not for this server; "" where there is none.
+        """Return a sentence on a known key that is for another server; "" if there is none.
 
         Parameters
         ----------
@@ -332,12 +332,12 @@ class Settings(HasTraits):
         Returns
         -------
         str
-            Whose key it is.
+            The sentence, or "".
 
         Raises
         ------
         InputError
-            What the environment holds can be no key.
+            The environment's value cannot be a key.
         """
         if self.key_for(root) is not None:
             return ""
@@ -364,12 +364,12 @@ class Settings(HasTraits):
         return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
 
     def copy(self) -> Settings:
-        """Settings of their own with the values of these, but for the key.
+        """Return independent settings with the same values, without the keys.
 
         Returns
         -------
         Settings
-            A copy; a change of either is none of the other.
+            A copy; changing one does not change the other.
         """
         twin = Settings()
         for name in self.trait_names():
@@ -382,15 +382,15 @@ class Settings(HasTraits):
 
 
 def own_servers() -> frozenset[str]:
-    """The servers that no cell has named: Together's, and that of ``TOGETHER_BASE_URL``."""
+    """Return the servers that no cell has named: Together's, and that of ``TOGETHER_BASE_URL``."""
     return _own_servers(_environment.environment.base_url)
 
 
-@lru_cache(4)  # each request asks
+@lru_cache(4)  # called for each request
 def _own_servers(base_url: str) -> frozenset[str]:
     servers = {server_of(f"https://{host}") for host in TOGETHER_HOSTS}
     if base_url:
-        with suppress(InputError):  # what is no URL is no server either
+        with suppress(InputError):  # an invalid URL is no server
             servers.add(server_of(server_root(base_url)))
     return frozenset(servers)
 
@@ -400,13 +400,13 @@ def _environment_key() -> Key | None:
     return _key_of(value) if value else None
 
 
-@lru_cache(4)  # looked for in all that is drawn
+@lru_cache(4)  # called for all that is drawn
 def _key_of(value: str) -> Key:
     return Key(value, KEY_VARIABLE)
 
 
 def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:
-    """A twin of each trait of `source`, such that ``%config`` sets it."""
+    """Return a twin of each trait of `source` that ``%config`` can set."""
     twins = {name: copy(trait) for name, trait in source.traits().items()}
     for twin in twins.values():
         twin.metadata = {**twin.metadata, "config": True}
@@ -414,9 +414,9 @@ def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:
 
 
 def mirror(source: HasTraits, target: Configurable) -> None:
-    """Make a change of a trait of `source` a change of its twin in `target`, and the other way round.
+    """Keep the traits of `source` and their twins in `target` in sync, both ways.
 
-    What `target` was given by IPython's configuration files is taken over first.
+    Values of `target` from IPython's configuration files are taken over first.
     """
     configured = target.config.get(type(target).__name__, {})
     for name in source.traits():

@@ -10,12 +10,12 @@ from together_nb.local.server import LocalServer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve; the exit status.
+    """Serve until Ctrl-C and return the exit status.
 
     Parameters
     ----------
     arguments
-        The command line's; None reads `sys.argv`.
+        The command-line arguments; None reads `sys.argv`.
     """
     options = _parser().parse_args(arguments)
     try:

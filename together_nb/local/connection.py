@@ -1,4 +1,4 @@
-"""One client's connection: what comes over it, what goes out, how long each may take, and whether the client is there."""
+"""One client's connection: reads, writes, their timeouts, and whether the client is still there."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_HEAD = 65_536
 REQUEST_SECONDS = 30
 """How long a request, with its body, may take to arrive."""
 IDLE_SECONDS = 300
-"""How long a connection that has brought a request is kept for the next."""
+"""How long a connection that has carried a request is kept for the next."""
 SEND_SECONDS = 120
-"""How long a client may read nothing while something is sent to it."""
+"""How long a client may read nothing while it is being sent data."""
 STALLED_SECONDS = 5
-"""After which it may be cut off for others."""
+"""After this, it may be cut off for others."""
 LINGER_SECONDS = 5
-"""How long what a refused client still sends is read, so that it gets to see why."""
+"""How long to keep reading from a refused client, so that it sees the error."""
 LOOK_SECONDS = 0.1
-"""Between two looks whether the client is there."""
+"""Between two checks that the client is there."""
 _PIECE = 65_536
 
 
@@ -40,16 +40,16 @@ class Wire(io.RawIOBase):
     Parameters
     ----------
     connection
-        The socket. Whoever made it closes it.
+        The socket; its creator closes it.
 
     Attributes
     ----------
     proven
-        Whether it has brought a request that was let in.
+        Whether it has carried an admitted request.
     answering
         Whether a request is being answered.
     since
-        Since when (`monotonic`) its client is waited for; infinite where it is not.
+        When the wait for its client began (`monotonic`); infinite if there is no wait.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -67,34 +67,34 @@ class Wire(io.RawIOBase):
         self._left: float = MAX_HEAD
 
     def admit(self) -> None:
-        """The head was read, and let in: bound no longer what is read."""
+        """Lift the limit on what is read, once the head is admitted."""
         self.proven = True
         self._left = math.inf
 
     def answer(self) -> None:
-        """The request is whole: it is not the client that is waited for."""
+        """Mark the request as complete: the client is no longer waited for."""
         self.answering, self.since, self._looked = True, math.inf, monotonic()
 
     @property
     def stalled(self) -> bool:
-        """Whether its client has read nothing for long."""
+        """Whether its client has read nothing for `STALLED_SECONDS`."""
         return self.answering and monotonic() - self.since > STALLED_SECONDS
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        """Read what has come, or wait for it.
+        """Read what has arrived, or wait for it.
 
         Raises
         ------
         TimeoutError
-            The request has not come in time.
+            The request has not arrived in time.
         HeadTooLongError
             Its head is too long.
         """
@@ -138,20 +138,20 @@ class Wire(io.RawIOBase):
             self.since = since
 
     def look(self) -> None:
-        """Look whether the client is there, if the last look was some time ago.
+        """Check that the client is there, if the last check was some time ago.
 
-        What it has sent ahead is put by: the end would be behind it.
+        What it has sent ahead is buffered, since an end of the stream comes behind it.
 
         Raises
         ------
         ConnectionError
-            It has gone.
+            It has gone, or has sent too much ahead.
         """
         now = monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        if len(self._ahead) > MAX_HEAD:  # its end could not be seen
+        if len(self._ahead) > MAX_HEAD:  # an end behind that could not be seen
             raise ConnectionAbortedError
         self._socket.settimeout(0)
         with contextlib.suppress(BlockingIOError):
@@ -161,7 +161,7 @@ class Wire(io.RawIOBase):
             self._ahead += ahead
 
     def linger(self) -> None:
-        """Say that nothing more will be sent, and read for a while what still comes."""
+        """Close the sending side, and keep reading for a while."""
         self.answering, self.since = False, monotonic()
         until = self.since + LINGER_SECONDS
         with contextlib.suppress(OSError):
@@ -170,11 +170,11 @@ class Wire(io.RawIOBase):
                 pass
 
     def cut(self) -> None:
-        """End it, from whatever thread."""
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        """End the connection, from any thread."""
+        with contextlib.suppress(OSError):  # it has already ended
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def forget(self) -> None:
-        """Close this process's hold on it, and leave the connection itself as it is."""
+        """Close this process's descriptor, but not the connection itself."""
         with contextlib.suppress(OSError):
             socket.close(self._socket.detach())

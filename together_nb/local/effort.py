@@ -1,4 +1,4 @@
-"""How much work something may be."""
+"""A limit on work."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
 
 
 class Effort:
-    """A count of steps that comes to an end.
+    """A limited budget of steps.
 
     Parameters
     ----------
     most
-        How many there are.
+        The number of steps.
     look
-        Called with each: it may end the work by an exception.
+        Called on each `spend`; it may raise to abort the work.
 
     Attributes
     ----------
     left
-        How many are left; fewer than none after one too many.
+        How many are left; negative once overspent.
     """
 
     def __init__(self, most: int, look: Callable[[], None] = lambda: None) -> None:
@@ -29,7 +29,7 @@ class Effort:
         self.look = look
 
     def spend(self, steps: int = 1) -> bool:
-        """Take some; whether there were so many left."""
+        """Spend steps, and return whether that many were left."""
         self.look()
         self.left -= steps
         return self.left >= 0

@@ -1,8 +1,8 @@
-"""JSON Schemas made flat: references followed, `allOf` merged.
+"""Flattened JSON Schemas: references resolved, `allOf` merged.
 
-A flat schema has no ``$ref``, ``allOf``, ``const`` or annotations, ``type`` is a list, and ``enum`` the
-values of a ``const``; ``false`` is ``{"enum": []}``. Keywords are those of draft 2020-12, and ``items``
-and ``additionalItems`` of draft 7 as well. One that cannot be honoured is an error, never ignored.
+A flat schema has no ``$ref``, ``allOf``, ``const`` or annotations. Its ``type`` is a list, a ``const``
+becomes an ``enum``, and ``false`` is ``{"enum": []}``. Keywords are those of draft 2020-12, plus ``items``
+and ``additionalItems`` of draft 7. An unsupported keyword is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Flat = dict[str, Any]
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
-# Said about a schema, not asked of a value. `discriminator` is OpenAPI's, and repeats what `oneOf` says.
+# Annotations, which constrain no value. `discriminator` is OpenAPI's, and repeats what `oneOf` says.
 _NOTES = frozenset({
     "$schema", "$id", "id", "$comment", "$anchor", "$defs", "definitions", "title", "description", "default", "examples",
     "example", "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema", "discriminator",
-    "unevaluatedProperties",  # no property is written that the schema does not name
+    "unevaluatedProperties",  # only properties that the schema names are written
 })  # fmt: skip
 DEEPEST = 60
 MOST_VALUES = 1000
 """The most values of an `enum`, and alternatives of an `anyOf`, `oneOf` or `allOf`."""
 _MOST_STEPS = 1_000_000  # a second or two
 _MOST_CHARACTERS = 500_000
-_FEW = 8  # values that are compared one by one
+_FEW = 8  # fewer values are compared one by one
 _LARGEST = sys.float_info.max
 
 
@@ -64,7 +64,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-# Each keyword that is honoured: whether its value is one, and what it must be.
+# Each supported keyword: a check of its value, and what that must be.
 _KEYWORDS: dict[str, tuple[Any, str]] = {
     "type": (_is_types, "one of " + ", ".join(TYPES) + ", or a list of them"),
     "enum": (
@@ -96,19 +96,19 @@ _KEYWORDS: dict[str, tuple[Any, str]] = {
 
 
 class SchemaResolver:
-    """The schemas within one document.
+    """Resolves and merges the schemas of one document.
 
     Parameters
     ----------
     document
-        The outermost schema; references are followed within it.
+        The outermost schema, within which references are resolved.
     look
-        Called now and then; it may end the work by an exception.
+        Called regularly; it may raise to abort the work.
 
     Attributes
     ----------
     effort
-        How much work they may be.
+        The budget of steps.
 
     Raises
     ------
@@ -127,24 +127,24 @@ class SchemaResolver:
         self._patterns: dict[str, Matcher | None] = {}
 
     def step(self, count: int = 1) -> None:
-        """Take so many steps.
+        """Spend `count` steps.
 
         Raises
         ------
         InputError
-            There were too many.
+            The budget is exceeded.
         """
         if not self.effort.spend(count):
             raise InputError("The schema is too much work.", "Ask for less of allOf, anyOf, oneOf, enum and pattern.")
 
     def flat(self, schema: Any, depth: int = 0) -> Flat:
-        """`schema` made flat; those within it are as they were.
+        """Flatten `schema`, but not the schemas within it.
 
         Raises
         ------
         InputError
-            A keyword that cannot be honoured, or whose value is of the wrong kind; a reference
-            that leads nowhere, or round in a circle; it is too much work.
+            A keyword is unsupported or has a value of the wrong kind; a reference is dangling or
+            circular; the schema takes too much work.
         """
         if isinstance(schema, bool):
             return {} if schema else {"enum": []}
@@ -186,9 +186,9 @@ class SchemaResolver:
         return found
 
     def shape(self, value: Any) -> int:
-        """A number that two values share if they are written alike, 1 and 1.0 too.
+        """Return a number that is the same for values written alike, 1 and 1.0 too.
 
-        What is within several values is looked at once: written out it might be without end.
+        Parts that several values share are visited once, since their expansion may be enormous.
         """
         if not isinstance(value, (dict, list)):
             return self._shapes.setdefault((isinstance(value, bool), value), len(self._shapes))
@@ -199,23 +199,23 @@ class SchemaResolver:
                 if isinstance(value, dict)
                 else ("[", *map(self.shape, value))
             )
-            # The value is kept, for another would get its id.
+            # Keep the value, or another could get its id.
             self._shaped[id(value)] = value, self._shapes.setdefault(key, len(self._shapes))
         return self._shaped[id(value)][1]
 
     def both(self, one: Any, other: Any) -> Any:
-        """The schema of what is valid by both."""
+        """A schema of the values that both allow."""
         if other is True or one is other:
             return one
         return other if one is True or self.shape(one) == self.shape(other) else {"allOf": [one, other]}
 
     def merged(self, one: Flat, other: Flat) -> Flat:
-        """The flat schema of what is valid by both.
+        """The flat schema of the values that both allow.
 
         Raises
         ------
         InputError
-            They ask something of which there is no one keyword for both.
+            No single keyword expresses the constraints of both.
         """
         self.step(4 + _extent(one) + _extent(other))
         result = {**other, **one}
@@ -244,13 +244,13 @@ class SchemaResolver:
         return one is other or self.shape(one) == self.shape(other)
 
     def canonical(self, value: Any) -> str:
-        """As `canonical`, counted as work."""
+        """Return the module's `canonical`, counted as work."""
         text = canonical(value)
         self.step(1 + len(text) // 10)
         return text
 
     def among(self, value: Any, values: list[Any]) -> bool:
-        """Whether JSON Schema has a value equal to one of some values, which are not to change."""
+        """Whether `value` equals, in JSON Schema, one of `values`, which must not change."""
         if len(values) < _FEW:
             return self.canonical(value) in map(self.canonical, values)
         if id(values) not in self._enums:
@@ -261,17 +261,17 @@ class SchemaResolver:
         """Whether a text matches the pattern of a flat schema."""
         matcher = self._patterns[pattern] = self._patterns.get(pattern) or Matcher(pattern, self.effort)
         found = matcher.search(text, self.effort)
-        self.step()  # if it was too much, nothing is known
+        self.step()  # raises if the search ran out of steps
         return found
 
 
 def _extent(schema: Flat) -> int:
-    """How much is to be looked through in a schema, apart from its values and what stands within those in it."""
+    """The size of a schema, without its `enum` and the contents of the schemas within it."""
     return sum(len(value) for key, value in schema.items() if key != "enum" and isinstance(value, (dict, list, str)))
 
 
 def _normal(own: Flat) -> Flat:
-    """A schema's keywords, each in its one spelling."""
+    """Rewrite a schema's keywords in their canonical spelling."""
     if "type" in own:
         own["type"] = list(dict.fromkeys(_listed(own["type"])))
     if isinstance(own.get("items"), list):  # draft 7
@@ -297,7 +297,7 @@ def property_of(flat: Flat, name: str) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """A text that two values share if JSON Schema has them equal."""
+    """A text that is the same for values that are equal in JSON Schema."""
     return json.dumps(_plain(value), sort_keys=True)
 
 
@@ -310,7 +310,7 @@ def _plain(value: Any) -> Any:
 
 
 def common(one: list[str], other: list[str]) -> list[str]:
-    """The types that two lists of types share: an integer is a number too."""
+    """The types common to two lists of types; an integer is a number too."""
     found = [kind for kind in one if kind in other or (kind == "integer" and "number" in other)]
     return found + [kind for kind in other if kind == "integer" and "number" in one and kind not in found]
 

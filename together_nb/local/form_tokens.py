@@ -1,4 +1,4 @@
-"""Tokens of an answer in a form: those that are forced, those that dice threw, and the model's own words."""
+"""The tokens of a constrained answer: forced ones, random ones, and the model's own words."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _ENDS = (".", "?", "!")
 
 
 class FormTokens:
-    """Makes tokens one by one, and knows what the model has read so far.
+    """Produces tokens one by one, and keeps the model's context.
 
     Parameters
     ----------
     model
-        Whose words they are.
+        The model that supplies the words.
     tokens
-        The prompt's.
+        The prompt's tokens.
     chooser
-        What chooses among them.
+        Chooses among the candidates.
     logprobs
-        How many of the likeliest tokens are told at each place.
+        How many of the likeliest tokens to report at each position.
 
     Attributes
     ----------
     count
-        How many tokens were made.
+        How many tokens it has produced.
     """
 
     def __init__(self, model: LanguageModel, tokens: Sequence[str], chooser: Chooser, logprobs: int) -> None:
@@ -48,7 +48,7 @@ class FormTokens:
         self.count = 0
 
     def state(self) -> tuple[Context, bool, int]:
-        """Where it stands, for `restore`."""
+        """A snapshot for `restore`."""
         return self._context, self._at_break, self.count
 
     def restore(self, state: tuple[Context, bool, int]) -> None:
@@ -56,25 +56,25 @@ class FormTokens:
         self._context, self._at_break, self.count = state
 
     def forced(self, text: str) -> Generated:
-        """A token that nothing else could stand for."""
+        """A token that the form leaves no choice about."""
         self.count += 1
         return Generated(text, self._model.token_id(text), 0.0, ((text, 0.0),) if self._logprobs else ())
 
     def thrown(self, text: str) -> Generated:
-        """A token that the dice made."""
+        """A token drawn at random."""
         self.count += 1
         token = self._model.token_id(text)
         logprob = math.log(self._model.token_probability(token, self._context))
         return Generated(text, token, logprob, ((text, logprob),) if self._logprobs else ())
 
     def _begin(self) -> None:
-        """A value begins, which is a new line to the model."""
+        """Begin a value, which is a new line to the model."""
         if not self._at_break:
             self._context = self._model.extended(self._context, "\n")
             self._at_break = True
 
     def _chosen(self, candidates: Candidates, texts: Sequence[str]) -> tuple[int, Generated]:
-        """The position among `candidates` that is taken, and its token, spelled as in `texts`."""
+        """The position chosen among `candidates`, and its token, spelled as in `texts`."""
         position = self._chooser.choose(candidates)
         logprobs = [math.log(each) for each in candidates.probabilities[: self._logprobs]]
         top = tuple(zip(texts, logprobs, strict=False))
@@ -83,7 +83,7 @@ class FormTokens:
         return position, Generated(texts[position], candidates.ids[position], logprob, top)
 
     def one_of(self, texts: Sequence[str], lead: str) -> Iterator[Generated]:
-        """One of some values, word by word; what all that are left have in common is forced."""
+        """One of several values, token by token; what all remaining values share is forced."""
         self._begin()
         left = [_spelled(lead, text) for text in texts]
         place = 0
@@ -101,7 +101,7 @@ class FormTokens:
             place += 1
 
     def _either(self, texts: Sequence[str]) -> Generated:
-        """One of some tokens; where the model does not know one of them, and so has no say, by dice."""
+        """One of several tokens, drawn at random if the model does not know all of them."""
         weighed = sorted(map(self._weighed, texts), key=lambda one: -one[0])
         ids = [token for _, token, _ in weighed]
         if self._model.token_id(UNKNOWN) in ids:
@@ -109,13 +109,13 @@ class FormTokens:
         return self._chosen(Candidates(ids, [share for share, _, _ in weighed]), [text for _, _, text in weighed])[1]
 
     def _weighed(self, text: str) -> tuple[float, int, str]:
-        """How likely the model has a token, with a space before it or without."""
+        """A token's probability and id, with or without a leading space, and its text."""
         ids = {self._model.token_id(text), self._model.token_id(" " + text)}
         probability, token = max((self._model.token_probability(each, self._context), each) for each in ids)
         return probability, token, text
 
     def text(self, form: Words, lead: str, most_words: int) -> Iterator[Generated]:
-        """A text of the model's own, up to the end of its sentence or to `most_words`."""
+        """A string in the model's words, up to the end of its sentence or to `most_words`."""
         self._begin()
         yield self.forced(lead + '"')
         length = words = 0
@@ -128,7 +128,7 @@ class FormTokens:
             candidates, texts = self._fitting(room, may_end=enough and length > 0, first=not length)
             if not candidates.ids and enough:
                 break
-            if not candidates.ids:  # there is no room for a word, and there must be something
+            if not candidates.ids:  # no word fits, but the string must not be empty
                 candidates, texts = self._fitting(math.inf, may_end=False, first=True)
                 texts = [text[: int(room)] if room < math.inf else text for text in texts]
             if not candidates.ids:  # a model that knows no words
@@ -146,7 +146,7 @@ class FormTokens:
         yield self.forced('"')
 
     def _fitting(self, room: float, *, may_end: bool, first: bool) -> tuple[Candidates, list[str]]:
-        """The candidates that may come next within a text, and how they are spelled: "" ends it."""
+        """The candidates that may come next within a string, and their spellings: "" ends it."""
         model = self._model
         candidates = model.candidates_after(self._context)
         if self._chooser.bias:
@@ -157,8 +157,8 @@ class FormTokens:
             if first:
                 text = text.lstrip()
             if text.isspace():
-                text = ""  # a line break is the end of a line of text
-            # A mark of direct speech is rarely followed by its other half within a sentence.
+                text = ""  # a line break ends a string
+            # A quotation mark is rarely closed within its sentence.
             if (len(text) <= room and '"' not in text and (text[:1].isalnum() or not first)) if text else may_end:
                 ids.append(token)
                 probabilities.append(probability)
@@ -167,18 +167,18 @@ class FormTokens:
 
 
 def escaped(text: str) -> str:
-    """`text` as it stands within a JSON text."""
+    """Escape `text` for a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def odd_text(dice: random.Random, form: Words) -> str:
-    """Letters of a length that fits."""
+    """Random letters of a fitting length."""
     shortest = max(form.least, 1)
     length = max(shortest, 8) if form.most is None else min(max(shortest, 8), form.most)
     return "".join(dice.choices(string.ascii_letters, k=length))
 
 
 def _spelled(lead: str, text: str) -> list[str]:
-    """The tokens of a JSON value; a number is one, so that none is the beginning of another."""
+    """The tokens of a JSON value; a number is one, so that none is a prefix of another."""
     tokens = tokenize(text) if text[:1] in '"{[' else [text]
     return [lead + tokens[0], *tokens[1:]]

@@ -1,14 +1,14 @@
-"""From probabilities to text: one token after another, chosen as the sampling parameters say.
+"""From probabilities to text: one token at a time, chosen by the sampling parameters.
 
-At each place, in this order:
+At each position, in this order:
 
 1. ``repetition_penalty`` multiplies the log-probability of every token of the prompt and the
-   answer so far; ``presence_penalty``, and ``frequency_penalty`` times the count, are subtracted
-   from that of the answer's; ``logit_bias`` is added.
-2. ``temperature`` divides; 0 takes the likeliest token, of equals the commoner one.
-3. ``top_k`` keeps so many likeliest (0 or less: all), ``top_p`` of these the likeliest that
-   together have that share, ``min_p`` those at least so likely as that share of the likeliest.
-4. One is drawn by ``seed``.
+   answer so far; for those of the answer, ``presence_penalty`` and ``frequency_penalty`` times
+   the count are subtracted; ``logit_bias`` is added.
+2. ``temperature`` divides; 0 takes the likeliest token, in a tie the commoner one.
+3. ``top_k`` keeps that many of the likeliest (0 or less: all), ``top_p`` the likeliest of these
+   that together have that share, ``min_p`` those with at least that fraction of the maximum.
+4. One is drawn, seeded by ``seed``.
 
 Reported log-probabilities are the model's own, before any of this.
 """
@@ -34,18 +34,18 @@ from together_nb.local.sampler import Chooser, with_biased
 from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
 
 DEFAULT_MAX_TOKENS = 256
-DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # half an object is none
+DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # a truncated object is useless
 _LONGEST_ID = 20
 
 
 def generate(
     model: LanguageModel, tokens: list[str], sampling: SamplingParams, form: Grammar | None = None
 ) -> Iterator[Generated]:
-    """The tokens that continue a prompt's `tokens`, and one last piece with the finish reason.
+    """Generate the tokens that continue `tokens`, and a last piece with the finish reason.
 
-    Text that may be the beginning of a stop text is held back until it is certain; its tokens
-    come then, each with its own log-probability. The stop text is not returned. With ``echo``
-    the prompt's tokens come first. ``n`` is the caller's: one call is one answer.
+    Text that may begin a stop sequence is held back until that is certain; its tokens then
+    follow, each with its own log-probability. The stop sequence is not returned. With ``echo``
+    the prompt's tokens come first. ``n`` is ignored: one call is one answer.
 
     Parameters
     ----------
@@ -54,15 +54,15 @@ def generate(
     tokens
         The tokens of the text to continue.
     sampling
-        Unset, ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
+        By default ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
     form
-        What the answer is to be: JSON that is written as `together_nb.local.writer` says, and
-        whose ``max_tokens``, unset, is 8192.
+        The grammar of a JSON answer, which `together_nb.local.writer` writes; ``max_tokens`` is
+        then 8192 by default.
 
     Raises
     ------
     InputError
-        `logit_bias` names a token that is none, or adds what is no number. Raised by the call,
+        `logit_bias` has an invalid token id, or a value that is not a number. Raised by the call,
         not by the first token.
     """
     ids = [model.token_id(token) for token in tokens]
@@ -72,17 +72,17 @@ def generate(
 
 
 def default_max_tokens(form: Grammar | None) -> int:
-    """The most tokens of an answer where ``max_tokens`` is not given."""
+    """The most tokens of an answer if ``max_tokens`` is not given."""
     return DEFAULT_MAX_TOKENS if form is None else DEFAULT_MAX_TOKENS_OF_A_FORM
 
 
 def logit_bias_of(model: LanguageModel, sampling: SamplingParams) -> dict[int, float]:
-    """`SamplingParams.logit_bias` by token id.
+    """Return `SamplingParams.logit_bias` by token id.
 
     Raises
     ------
     InputError
-        A key is no id of a token that can be generated, or a value is no finite number.
+        A key is not the id of a token that can be generated, or a value is not a finite number.
     """
     bias = {}
     last = len(model.vocabulary) - 2
@@ -124,11 +124,11 @@ def _pieces(
 def _drawn(
     model: LanguageModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser, form: Grammar | None, most: int
 ) -> Iterator[Generated]:
-    """The tokens up to the end or to `most`, and a last piece that says which."""
+    """The tokens up to the end or to `most`, and a last piece with the finish reason."""
     if form is not None:
         written = writer.write(form, model, tokens, chooser, sampling.logprobs)
         yield from islice(written, most)
-        # Whole is whole, though it is just as long as it may be.
+        # An answer of exactly `most` tokens may be complete.
         yield Generated("", finish_reason=EOS if next(written, None) is None else LENGTH)
         return
     bias = chooser.bias

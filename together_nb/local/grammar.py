@@ -1,7 +1,7 @@
 """A JSON Schema as a grammar: what may stand at each place of an answer.
 
-A `Grammar` is a table of forms that name each other by their numbers, so that a schema may refer
-to itself. With each stands its height, how deep it nests at least, by which a writer finds an end.
+A `Grammar` is a table of forms that refer to each other by number, so that a schema may refer to
+itself. Each has a height, its least nesting depth, by which a writer finds an end.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _MOST_FORMS = 5000
 _DEEPEST = 100
-_LONGEST_TOKEN = 20  # characters of a word, for the least number of them in a text
+_LONGEST_TOKEN = 20  # characters, for the least number of tokens of a text
 _LARGEST = 10**9
 _MOST_TOKENS = 131_072  # of the context
-# What a value is where its type is not said, by a keyword that says something about that type.
+# The type of a schema without ``type``, implied by another keyword.
 _IMPLIED = {
     "properties": "object", "required": "object", "additionalProperties": "object", "items": "array",
     "prefixItems": "array", "minItems": "array", "maxItems": "array", "minimum": "number", "maximum": "number",
@@ -39,14 +39,14 @@ _IMPLIED = {
 
 @dataclass(frozen=True)
 class FixedValues:
-    """One of some values, each as JSON; of none where nothing is valid."""
+    """One of several values, each as JSON; none if nothing is valid."""
 
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Words:
-    """A text of so many characters; `most` None is no limit."""
+    """A string of `least` to `most` characters; `most` None is no limit."""
 
     least: int
     most: int | None
@@ -54,7 +54,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A text that a pattern is drawn for; `sample` is one."""
+    """A string drawn for a pattern; `sample` is an example."""
 
     pattern: Pattern
     sample: str
@@ -62,7 +62,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class List:
-    """An array: the first items have forms of their own, the others `rest`, if there may be others."""
+    """An array: the first items have forms of their own, any others the form `rest`."""
 
     first: tuple[int, ...]
     rest: int | None
@@ -73,7 +73,7 @@ class List:
 
 @dataclass(frozen=True)
 class Record:
-    """An object: its members in order, and the names of those that must be there."""
+    """An object: its members in order, and the names of the required ones."""
 
     members: tuple[tuple[str, int], ...]
     required: frozenset[str]
@@ -81,7 +81,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Alternatives:
-    """One of some forms."""
+    """One of several forms."""
 
     alternatives: tuple[int, ...]
 
@@ -90,30 +90,30 @@ Form = FixedValues | Numbers | Words | Drawn | List | Record | Alternatives
 
 
 class Grammar:
-    """What an answer may be.
+    """The answers that a schema allows.
 
     Parameters
     ----------
     schema
         A JSON Schema.
     look
-        Called now and then, also while answers are written; it may end the work by an exception.
+        Called regularly, also while answers are written; it may raise to abort the work.
 
     Attributes
     ----------
     forms
-        The forms; the first is that of the whole answer.
+        The forms; the first is the whole answer's.
     heights
-        How deep each nests at least: 0 for what nests nothing, infinite for what cannot be.
+        The least nesting depth of each: 0 for a leaf, infinite for what cannot be written.
     tokens
-        How many tokens an answer has at least, or fewer.
+        A lower bound on the tokens of an answer.
     look
-        As it was given.
+        As given.
 
     Raises
     ------
     InputError
-        The schema is none, asks what cannot be honoured, nothing is valid by it, or it is too much work.
+        The schema is malformed or unsupported, allows no value, or takes too much work.
     """
 
     def __init__(self, schema: Any, look: Callable[[], None] = lambda: None) -> None:
@@ -124,7 +124,7 @@ class Grammar:
         self._waiting: list[Any] = []
         self.forms: list[Form] = []
         self._number(schema)
-        for waiting in self._waiting:  # which grows meanwhile
+        for waiting in self._waiting:  # grows during the loop
             self.forms.append(self._form(waiting))
         self.heights = [math.inf] * len(self.forms)
         self._lower(self.heights, self._height)
@@ -138,7 +138,7 @@ class Grammar:
         self.tokens = self._lengths[0]
         if self.tokens > _MOST_TOKENS:
             raise InputError(f"The shortest answer that fits the schema has more than {_MOST_TOKENS} tokens.")
-        # Nor is an alternative written that is as long, or an item that may be left out.
+        # Alternatives and optional items that are as long are not written either.
         self.heights = [
             math.inf if length > _MOST_TOKENS else height
             for height, length in zip(self.heights, self._lengths, strict=True)
@@ -154,11 +154,11 @@ class Grammar:
         return self._numbers[shape]
 
     def _lower(self, values: list[float], least: Callable[[Form], float]) -> None:
-        """Have each form's value be the least, which is reckoned from those of the forms within it."""
+        """Lower each form's value to its least, computed from the forms within it, until none changes."""
         changed = True
         while changed:
             changed = False
-            for number in reversed(range(len(values))):  # a form mostly has a lower number than those within it
+            for number in reversed(range(len(values))):  # forms mostly precede those within them
                 form = self.forms[number]
                 self._schemas.step(1 + _parts(form))
                 lower = least(form)
@@ -183,7 +183,7 @@ class Grammar:
         return 1 + max((self.heights[part] for part in needed), default=-1)
 
     def _length(self, form: Form) -> float:
-        """The least number of tokens, or fewer."""
+        """A lower bound on the tokens of a form."""
         lengths = self._lengths
         if isinstance(form, FixedValues):
             return min((self._tokens(text) for text in form.texts), default=math.inf)
@@ -203,7 +203,7 @@ class Grammar:
         return 1
 
     def variety(self, number: int) -> float:
-        """How many different values a form has at least; infinite where they were not counted."""
+        """A lower bound on the distinct values of a form; infinite if they are not counted."""
         if number not in self._varieties:
             self._varieties[number] = self._variety(number)
         return self._varieties[number]
@@ -212,7 +212,7 @@ class Grammar:
         leaves, seen = [number], {number}
         values: set[str] = set()
         most: float = 0
-        for leaf in leaves:  # which grows meanwhile
+        for leaf in leaves:  # grows during the loop
             form = self.forms[leaf]
             self._schemas.step(1 + _parts(form))
             if isinstance(form, FixedValues):
@@ -242,11 +242,11 @@ class Grammar:
         return self._of_kind(kinds[0], flat)
 
     def _exclusive(self, flat: Flat) -> list[Any]:
-        """The alternatives of `oneOf` whose values are not valid by another of them."""
+        """The alternatives of `oneOf` whose values no other alternative allows."""
         parts = flat.pop("oneOf")
         whole = [self._schemas.both(flat, part) if flat else part for part in parts]
         values = {place: self._constants(part) for place, part in enumerate(whole)}
-        # Constants are counted: to compare each with each would take very long.
+        # Constants are counted, since comparing each pair would take very long.
         counts = Counter(value for constants in values.values() for value in constants or ())
         others = [place for place, constants in values.items() if constants is None]
         found = [
@@ -266,7 +266,7 @@ class Grammar:
         return found
 
     def _constants(self, schema: Any) -> set[str] | None:
-        """The values that a schema names; None where it names none."""
+        """The values that a schema enumerates; None if it has no `enum`."""
         flat = self._schemas.flat(schema)
         if "enum" not in flat:
             return None
@@ -340,7 +340,7 @@ def _implied(flat: Flat) -> str:
 
 
 def _parts(form: Form) -> int:
-    """How much is to be looked through in a form, without those within it."""
+    """The size of a form, without the forms within it."""
     parts: tuple[Any, ...] = ()
     if isinstance(form, FixedValues):
         parts = form.texts

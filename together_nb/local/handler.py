@@ -1,4 +1,4 @@
-"""The HTTP face: paths, keys, bodies in, JSON or events out."""
+"""The HTTP handler: paths, keys and bodies in, JSON or events out."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _DIALECTS = {
     "/completions": COMPLETIONS,
     "/chat/completions": CHAT,
 }
-# Tokens, alternatives and pieces of long texts of a reply that is not streamed: each takes half a kilobyte on the way.
+# Tokens, alternatives and pieces of long texts of an unstreamed reply: each takes half a kilobyte until it is sent.
 _MOST_HELD = 50_000
-_BYTES_HELD = 1000  # for each of them, with its JSON
+_BYTES_HELD = 1000  # each, with its JSON
 _HELD_AT_ONCE = 100
-_COPIES = 10  # bytes of memory for each of a body: its text, which may take four, the values in it, the prompt
-# How long an event of an answer that is not paced may wait for others.
+_COPIES = 10  # bytes of memory per byte of a body: its text, which may take four, the values in it, the prompt
+# How long an event of an unpaced answer may wait for others.
 _UNPACED_SECONDS = 0.02
 
 
 class Throttle(Protocol):
-    """Lets the tokens of one answer go at the rate of the server."""
+    """Paces the tokens of one answer at the server's rate."""
 
     def wait(self) -> None:
         """Wait until the next token is due."""
@@ -57,27 +57,27 @@ class Owner(Protocol):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The rate at which tokens leave; None is as fast as possible."""
+        """The rate at which tokens are sent; None is as fast as possible."""
 
     def pace(self, look: Callable[[], None]) -> Throttle:
-        """What paces one answer; `look` is called while it waits."""
+        """The throttle of one answer, which calls `look` while it waits."""
 
 
 class Connections(Protocol):
-    """The open connections, which are bounded; `ConnectionServer` is one."""
+    """The open connections, limited in number; `ConnectionServer` holds them."""
 
     def wire_of(self, request: Any) -> Wire:
         """The connection of a socket."""
 
     def reserve(self, size: int) -> bool:
-        """Whether there is room for `size` bytes more of a request."""
+        """Reserve `size` more bytes for a request, and return whether they fit."""
 
     def has_room(self, wire: Wire) -> bool:
-        """Whether one answer more may be written."""
+        """Whether one more answer may be written."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; `owner` is set on a subclass by the server."""
+    """One connection. The server sets `owner` on a subclass."""
 
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.0"  # a malformed request gets headers too
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self._lingers = False
 
     def finish(self) -> None:
-        """Send what is left to be sent; a client that is gone, or reads nothing, is no error."""
+        """Send what is left; a client that has gone or reads nothing is not an error."""
         with suppress(OSError):
             self.wfile.flush()
             if self._lingers:
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def handle_one_request(self) -> None:
-        """Answer one request, and a head without an end."""
+        """Answer one request, also one whose head is too long."""
         self.wire.begin()
         self.command = self.requestline = ""
         self.request_version = self.default_request_version
@@ -114,20 +114,20 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(431, f"The request's line and headers have more than {MAX_HEAD} bytes.")
 
     def handle_expect_100(self) -> bool:
-        """A client that waits with its body hears of it when the request was let in."""
+        """Put off ``100 Continue`` until the request is admitted."""
         self._expects = True
         return True
 
     def do_GET(self) -> None:
-        """Answer the models."""
+        """Serve the list of models, or one of them."""
         self._answer(self._get)
 
     def do_POST(self) -> None:
-        """Answer a completion."""
+        """Serve a completion."""
         self._answer(self._post)
 
     def _answer(self, method: Callable[[str, bytes], None]) -> None:
-        # A client that has gone raises ConnectionError out of here; the server then closes in silence.
+        # If the client has gone, ConnectionError is raised from here; the server then closes silently.
         self._held = 0
         try:
             self._answer_within_bounds(method)
@@ -135,12 +135,12 @@ class Handler(BaseHTTPRequestHandler):
             self.server.reserve(-self._held)
 
     def _hold(self, size: int) -> None:
-        """Take memory for this request until it is answered.
+        """Reserve memory for this request until it is answered.
 
         Raises
         ------
         RequestError
-            Others have taken too much (503).
+            503: other requests hold too much.
         """
         if not self.server.reserve(size):
             raise RequestError(503, "The server holds as much for other requests as it can. Try again in a moment.")
@@ -168,12 +168,12 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(500, responses.error_body(failure))
 
     def _admitted(self) -> int:
-        """The length of the body of a request that is let in.
+        """Admit the request, and return the length of its body.
 
         Raises
         ------
         RequestError
-            As `guard.check`; 401: it lacks the key; and as `_length`.
+            As `origin.check` and `_length`; 401: the key is missing or wrong.
         """
         if len(self.requestline.split()) != 3:  # noqa: PLR2004  (method, target, version; HTTP/0.9 has no version)
             raise RequestError(400, "The request's first line must end with HTTP/1.1.")
@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         if path not in _DIALECTS:
             raise self._unknown_path()
         request = read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
-        del body  # a long one is not held while the answer is written
+        del body  # frees a long one before the answer is written
         answers = request.generate(self.owner.model)
         if request.stream:
             self._send_events(request, answers)
@@ -229,12 +229,12 @@ class Handler(BaseHTTPRequestHandler):
             )
 
     def _length(self) -> int:
-        """How many bytes the request's body has.
+        """The length of the request's body, in bytes.
 
         Raises
         ------
         RequestError
-            It is not told (411), is no number (400), or is too great (413).
+            411: it is missing; 400: it is not a number; 413: it is too great.
         """
         if "Transfer-Encoding" in self.headers:
             raise RequestError(411, "The body must come whole, with a Content-Length.")
@@ -247,12 +247,12 @@ class Handler(BaseHTTPRequestHandler):
         return int(digits)
 
     def _body(self, length: int) -> bytes:
-        """The request's body, read whole, so that the next request of the connection is found.
+        """Read the whole body, so that the connection's next request is found.
 
         Raises
         ------
         RequestError
-            As many requests as can be are being answered (503).
+            503: too many requests are being answered.
         """
         if self._expects:
             super().handle_expect_100()
@@ -294,7 +294,7 @@ class Handler(BaseHTTPRequestHandler):
     def _send_events(self, request: ParsedRequest, answers: list[Iterator[Generated]]) -> None:
         reply = responses.Reply(request)
         self._begun = True
-        self._chunked = self.request_version >= "HTTP/1.1"  # older clients know no chunks
+        self._chunked = self.request_version >= "HTTP/1.1"  # HTTP/1.0 has no chunks
         self.close_connection = self.close_connection or not self._chunked
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -319,7 +319,7 @@ class Handler(BaseHTTPRequestHandler):
     def _paced(
         self, request: ParsedRequest, answers: list[Iterator[Generated]]
     ) -> Iterator[list[tuple[int, Generated]]]:
-        """The rounds of `answers`, each when it is due; the prompt and the ends do not wait."""
+        """The rounds of `answers`, each when it is due; the echo and the ends do not wait."""
         pace = self.owner.pace(self.wire.look)
         for number, batch in enumerate(_rounds(answers, self.wire.look)):
             if number >= request.echoed and not all(piece.finish_reason for _, piece in batch):
@@ -329,30 +329,30 @@ class Handler(BaseHTTPRequestHandler):
     def _send_event(self, data: bytes) -> None:
         event = b"data: " + data + b"\n\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event)
-        # Each event leaves when it is due. Where none is, and each would wake the reader, many leave together.
+        # A paced event is sent when it is due. Others are sent together, since each flush would wake the reader.
         now = monotonic()
         if self.owner.tokens_per_second or now - self._flushed >= _UNPACED_SECONDS:
             self.wfile.flush()
             self._flushed = now
 
     def flush_headers(self) -> None:
-        """Send them at once: a client may wait for ``100 Continue``."""
+        """Send the headers at once: a client may wait for ``100 Continue``."""
         super().flush_headers()
         self.wfile.flush()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer http.server's own complaints (a malformed request, an unknown method) in JSON too."""
+        """Send http.server's own errors (a malformed request, an unknown method) as JSON too."""
         self._lingers = self.close_connection = True
         self._send_json(code, responses.error_body(RequestError(int(code), message or explain or "Bad request.")))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (http.server's names)
-        """Write a line to stderr, if the server was asked to."""
+        """Write a line to stderr, if the server is verbose."""
         if self.owner.verbose:
             super().log_message(format, *args)
 
 
 def _rounds(answers: list[Iterator[Generated]], look: Callable[[], None]) -> Iterator[list[tuple[int, Generated]]]:
-    """One piece of every answer that still runs, round by round, with a look between them."""
+    """One piece of each running answer per round, with a look after each piece."""
     running = list(enumerate(answers))
     while running:
         batch = []

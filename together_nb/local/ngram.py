@@ -1,17 +1,16 @@
 """An interpolated n-gram model over words and punctuation.
 
-The whole model is a table of counts, and one formula. Let h be the last words, h' the same
-without the first of them, N(h) how often h stood in the corpus, c(hw) how often w followed it::
+The whole model is a table of counts and one formula. Let h be the last words, h' the same
+without the first, N(h) how often h occurs in the corpus, c(hw) how often w follows it::
 
     P(w|h) = (c(hw) + kappa * P(w|h')) / (N(h) + kappa)
 
-With no word left in h it ends at P(w) = (c(w) + kappa / V) / (N + kappa), V being the size of
-the vocabulary. Words h that never stood in the corpus have N(h) = 0, so that P(w|h) = P(w|h').
+With no word left in h, P(w) = (c(w) + kappa / V) / (N + kappa), where V is the size of the
+vocabulary. Words h that do not occur in the corpus have N(h) = 0, so that P(w|h) = P(w|h').
 
-What is generated are tokens as they are spelled, with their leading space (``" Turing"``); what
-they are matched with are words: without that space, in lower case, every run of line breaks
-being one. So the prompt ``alan turing was`` finds what followed ``Alan Turing was``. Spaces that
-stand alone are no words.
+The model generates tokens as they are spelled, with their leading space (``" Turing"``), but
+matches words: without that space, in lower case, every run of line breaks as one. So the prompt
+``alan turing was`` finds what followed ``Alan Turing was``. A lone space is not a word.
 """
 
 from __future__ import annotations
@@ -44,19 +43,19 @@ _TITLE = re.compile(r"^# .*$", re.MULTILINE)
 
 
 def _word(token: str) -> str:
-    """What `token` counts as in a context; "" for a space that stands alone."""
+    """The word that `token` is in a context; "" for a lone space."""
     return "\n" if token[:1] == "\n" else token.strip().lower().replace("’", "'")  # noqa: RUF001
 
 
 class _Place(NamedTuple):
-    """What followed one context in the corpus: how many tokens, and how often each."""
+    """What followed one context in the corpus: the number of tokens, and the count of each."""
 
     total: int
     followers: dict[int, int]
 
 
 class NgramModel:
-    """A trained model; nothing in it changes any more, so threads may share it.
+    """A trained model. It no longer changes, so threads may share it.
 
     Parameters
     ----------
@@ -75,13 +74,12 @@ class NgramModel:
 
     Notes
     -----
-    To generate, not all V tokens are weighed at each place but its *candidates*: every token that
-    followed the last word somewhere in the corpus, the end of the text and the 64 commonest tokens.
-    What is left out is what reads worst. In the package's own corpus it has together, on average
-    over the places a text comes by, a probability of 0.2 per cent; where only a rare word is left
-    of the context, up to 19. If the last word was never seen, the candidates are the whole
-    vocabulary. Reported probabilities are not changed by this: they are P(w|h), and the likeliest
-    64 are always among the candidates.
+    Generation weighs only some of the V tokens at each position, the *candidates*: every token that
+    followed the last word in the corpus, the end of the text and the 64 commonest tokens. The others
+    read worst. In the package's own corpus their total probability is 0.2 per cent, averaged
+    over the positions of a text; if only a rare word is left of the context, up to 19 per cent. If
+    the last word was never seen, the candidates are the whole vocabulary. This does not change the
+    reported probabilities: they are P(w|h), and the likeliest 64 are always among the candidates.
 
     Examples
     --------
@@ -102,7 +100,7 @@ class NgramModel:
         ranked = sorted(counts, key=lambda token: (-counts[token], token))
         self.vocabulary: tuple[str, ...] = (END_OF_TEXT, *ranked, UNKNOWN)
         self._ids = {token: number for number, token in enumerate(self.vocabulary)}
-        # Every way to spell a word has the same number, the id of its commonest spelling.
+        # All spellings of a word share a number, the id of the commonest one.
         self._numbers: dict[str, int] = {}
         for number, token in enumerate(self.vocabulary[:-1]):
             self._numbers.setdefault(_word(token), number)
@@ -129,27 +127,27 @@ class NgramModel:
         Parameters
         ----------
         token : str
-            As `tokenize` makes it, with its leading space.
+            As `tokenize` returns it, with its leading space.
 
         Returns
         -------
         int
-            Its place in `vocabulary`; that of `UNKNOWN` where it is not in it.
+            Its index in `vocabulary`; that of `UNKNOWN` if it is not there.
         """
         return self._ids.get(token, len(self.vocabulary) - 1)
 
     def context(self, tokens: Iterable[str]) -> Context:
-        """The context after some tokens, which begin a document.
+        """The context after `tokens`, which begin a document.
 
         Parameters
         ----------
         tokens : iterable of str
-            As `tokenize` makes them.
+            As `tokenize` returns them.
 
         Returns
         -------
         tuple of int
-            The numbers of the last words that stood together in the corpus, at most `order` - 1 of them.
+            The numbers of the last words that occur together in the corpus, at most `order` - 1 of them.
         """
         context: Context = (END_ID,)[: self.order - 1]
         for token in tokens:
@@ -157,19 +155,19 @@ class NgramModel:
         return self._seen(context)
 
     def extended(self, context: Context, token: str) -> Context:
-        """The context after one token more.
+        """The context after one more token.
 
         Parameters
         ----------
         context : tuple of int
-            That before it.
+            The one before it.
         token : str
-            As `tokenize` makes it.
+            As `tokenize` returns it.
 
         Returns
         -------
         tuple of int
-            The numbers of the last words that stood together in the corpus, at most `order` - 1 of them.
+            The numbers of the last words that occur together in the corpus, at most `order` - 1 of them.
         """
         return self._seen(self._extended(context, token))
 
@@ -183,18 +181,18 @@ class NgramModel:
         return (*context[max(0, len(context) - self.order + 2) :], number) if self.order > 1 else ()
 
     def _seen(self, context: Context) -> Context:
-        """The longest end of `context` that stood in the corpus; the rest changes no probability."""
+        """The longest suffix of `context` that occurs in the corpus; the rest changes no probability."""
         while context and context not in self._places:
             context = context[1:]
         return context
 
     def probability(self, token: str, context: str) -> float:
-        """P(`token` | `context`), exactly by the formula above.
+        """P(`token` | `context`), exactly by the module's formula.
 
         Parameters
         ----------
         token : str
-            A token as `tokenize` makes it; one that is not in the vocabulary counts as `UNKNOWN`.
+            A token as `tokenize` returns it; one that is not in the vocabulary counts as `UNKNOWN`.
         context : str
             The text before it; its last `order` - 1 words matter. It begins a document.
 
@@ -206,14 +204,14 @@ class NgramModel:
         return self.token_probability(self.token_id(token), self.context(tokenize(context)))
 
     def token_probability(self, token: int, context: Context) -> float:
-        """P of a token by its id.
+        """The probability of a token, by its id.
 
         Parameters
         ----------
         token : int
-            Its place in `vocabulary`.
+            Its index in `vocabulary`.
         context : tuple of int
-            What `context` or `extended` gave.
+            As `context` or `extended` returns it.
 
         Returns
         -------
@@ -234,7 +232,7 @@ class NgramModel:
             ids = sorted({*self._places[context].followers, *range(min(COMMONEST + 1, len(self.vocabulary) - 1))})
         else:
             ids = list(range(len(self.vocabulary) - 1))
-        # As `token_probability` has it, but each context is looked up once.
+        # As in `token_probability`, but each context is looked up once.
         probabilities = [1 / len(self.vocabulary)] * len(ids)
         for start in range(len(context), -1, -1):
             total, followers = self._places[context[start:]]
@@ -246,7 +244,7 @@ class NgramModel:
         return ids, probabilities, {token: position for position, token in enumerate(ids)}
 
     def _candidates(self, context: Context) -> Candidates:
-        """The candidates after a context of `context` or `extended`."""
+        """The candidates after a context from `context` or `extended`."""
         # All contexts that end in one word share its candidates: each longer context scales the
         # probabilities down and lifts the few tokens that followed it.
         ids, probabilities, position = self._after_word(context[-1:])
@@ -269,14 +267,14 @@ class NgramModel:
         Parameters
         ----------
         candidates : Candidates
-            What may come next.
+            The candidates.
         count : int
-            How many of them.
+            How many to return.
 
         Returns
         -------
         tuple of tuple of (str, float)
-            Token and log-probability, each.
+            Each token with its log-probability.
         """
         pairs = islice(zip(*candidates, strict=True), count)
         return tuple((self.vocabulary[token], math.log(probability)) for token, probability in pairs)
@@ -284,16 +282,16 @@ class NgramModel:
     def generate(
         self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
     ) -> Iterator[vocabulary.Generated]:
-        """The tokens that continue a prompt, one by one.
+        """Generate the tokens that continue a prompt, one by one.
 
         Parameters
         ----------
         prompt : str
             The text to continue; it begins a document.
         sampling : SamplingParams
-            How to choose; those of one answer, `n` and `echo` left aside.
+            The sampling parameters; `n` is ignored.
         form : Grammar or None
-            What the answer is to have the form of.
+            The grammar of the answer; None is plain text.
 
         Returns
         -------
@@ -303,18 +301,18 @@ class NgramModel:
         Raises
         ------
         InputError
-            `logit_bias` names what is no token's id, or adds what is no finite number.
+            `logit_bias` has an invalid token id, or a value that is not a finite number.
         """
         return generation.generate(self, tokenize(prompt), sampling, form)
 
 
 def train(documents: Iterable[str], order: int = ORDER) -> NgramModel:
-    """A model of `documents`, with n-grams of up to `order` words."""
+    """Train a model on `documents`, with n-grams of up to `order` words."""
     return NgramModel(documents, order)
 
 
 def documents_of(text: str) -> list[str]:
-    """The documents of a corpus file: what stands between the lines ``# Title``."""
+    """The documents of a corpus file, separated by lines ``# Title``."""
     return [document for part in _TITLE.split(text) if (document := part.strip())]
 
 
@@ -330,7 +328,7 @@ _default: NgramModel | None = None
 
 
 def default_model() -> NgramModel:
-    """The model of the package's own corpus, trained at the first call, in a fraction of a second.
+    """Return the model of the package's own corpus, trained at the first call in a fraction of a second.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Who may ask: programs of this machine and its own pages, not pages from elsewhere that a browser has open here."""
+"""Access control: admits this machine's programs and its own pages, not web pages from elsewhere."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]*:[0-9a-f:.]*)\]|([a-z0-9.-]+))(?::[0-
 _ORIGIN = re.compile(r"https?://([^/]+)")
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _JSON = re.compile(r"text/json|application/([\w.-]+\+)?json")
-# What a browser says of a page's own requests, of its neighbours' and of those that somebody typed.
+# What browsers send for requests from the same origin, from the same site, and from the address bar.
 _NEAR = {"same-origin", "same-site", "none"}
 
 
 def check(target: str, version: str, headers: Message) -> None:
-    """Let a request in.
+    """Check that a request may be served.
 
     Parameters
     ----------
     target
-        What its first line asks for.
+        The target in its first line.
     version
-        Its ``HTTP/…``.
+        Its ``HTTP/…`` version.
     headers
         Its headers.
 
@@ -44,7 +44,7 @@ def check(target: str, version: str, headers: Message) -> None:
         raise RequestError(403, "This server answers no web page but those of this machine itself.")
     if not all(map(_is_taken, headers.get_all("Content-Type", []))):
         raise RequestError(415, "The body must be JSON. Send it with Content-Type: application/json.")
-    if headers.defects or headers.get_payload():  # what follows a malformed line is in no header
+    if headers.defects or headers.get_payload():  # lines after a malformed one are not parsed as headers
         raise RequestError(400, "The headers are malformed.")
 
 
@@ -69,6 +69,6 @@ def _is_near(origin: str) -> bool:
 
 
 def _is_taken(kind: str) -> bool:
-    """Whether it is a type of JSON, or the one that curl and urllib say where nobody tells them."""
+    """Whether `kind` is a JSON type, or the default of curl and urllib."""
     media = kind.partition(";")[0].strip().lower()
     return media in ("", "application/x-www-form-urlencoded") or _JSON.fullmatch(media) is not None

@@ -1,9 +1,9 @@
-r"""Texts that a regular expression matches: what `pattern` and `format` ask for, drawn by dice.
+r"""Random texts that match a regular expression, for `pattern` and `format`.
 
-Read are letters, ``.``, classes (``[a-z_]``, ``\d``, ``\w``, ``\s``), groups, ``|``, the quantifiers
-``? * + {m,n}``, and ``^`` and ``$`` at the ends of the whole. What looks ahead, behind or back is not.
+Supported are letters, ``.``, classes (``[a-z_]``, ``\d``, ``\w``, ``\s``), groups, ``|``, the quantifiers
+``? * + {m,n}``, and ``^`` and ``$`` at the ends of an alternative; not lookaround or backreferences.
 
-No expression is searched for by `re`, which may take longer than anybody lives: a `Matcher` follows all ways at once.
+`re` is not used to search, since it may take exponential time: a `Matcher` follows all paths at once.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LONGEST_COUNT = 1000
 _LONGEST_SOURCE = 2000
 _LONGEST_TEXT = 10_000
 _MOST_STATES = 20_000
-_MOST_STEPS = 300_000  # of one search for a text, a tenth of a second
-_MORE = 5  # how often more than at least, where nothing says
+_MOST_STEPS = 300_000  # to find one text, a tenth of a second
+_MORE = 5  # repetitions beyond the least, if there is no limit
 _TRIES = 200
 _DEEPEST = 50
 
-# What validators take for each; the words are such as stand in prose about computing.
+# Texts that validators accept; the words are common in prose about computing.
 _NAME = "(ada|alan|grace|edsger|barbara|donald|hedy|margaret)"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 _DATE = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
@@ -55,18 +55,18 @@ FORMATS = {
     "iri-reference": "/" + _NAME,
     "uri-template": "https://" + _HOST + "/" + _NAME,
     "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
-    "ipv4": r"192\.0\.2\.[1-9]\d?",  # addresses that are kept for documents (RFC 5737, RFC 3849)
+    "ipv4": r"192\.0\.2\.[1-9]\d?",  # reserved for documentation (RFC 5737, RFC 3849)
     "ipv6": "2001:db8::[1-9a-f][0-9a-f]{0,3}",
     "json-pointer": "/" + _NAME,
     "relative-json-pointer": "[0-9]/" + _NAME,
     "regex": "[a-z]{2,5}",
 }
-"""A pattern for each `format` that is made; the others are notes, as JSON Schema has it."""
+"""A pattern for each supported `format`; the others are annotations, as in JSON Schema."""
 
 
 @dataclass(frozen=True)
 class _Letters:
-    """One of some characters; `fits` is whether a character matches, of which those to draw `among` are a part."""
+    """One character; `fits` tells whether it matches, and `among` has some that do, to draw from."""
 
     among: str
     fits: Callable[[str], Any]
@@ -78,7 +78,7 @@ class _Letters:
 
 @dataclass(frozen=True)
 class _End:
-    """An end of the text: of `^` the first, of `$` the last."""
+    """An end of the text: the first for `^`, the last for `$`."""
 
     first: bool
     longest = 0
@@ -104,7 +104,7 @@ class _Sequence:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """A part some times; `limit` is what the expression has, None for no limit, and `most` what is drawn."""
+    """A repeated part; `limit` is the expression's, None for no limit, and `most` is the one for drawing."""
 
     part: _Letters | _Either
     least: int
@@ -121,7 +121,7 @@ class _Repeated:
 
 @dataclass(frozen=True)
 class _Either:
-    """One of some sequences."""
+    """One of several sequences."""
 
     alternatives: tuple[_Sequence, ...]
 
@@ -137,12 +137,12 @@ _Part = _Letters | _End | _Repeated | _Either
 
 
 def compiled(source: str) -> re.Pattern[str]:
-    """The expression, as `re` has it.
+    """Compile the expression with `re`.
 
     Raises
     ------
     InputError
-        It is none, or too long.
+        It is invalid, or too long.
     """
     if len(source) > _LONGEST_SOURCE:
         raise InputError(f"A pattern has more than {_LONGEST_SOURCE} characters.")
@@ -153,19 +153,19 @@ def compiled(source: str) -> re.Pattern[str]:
 
 
 class Matcher:
-    """Searches texts for a regular expression, with as many steps as the text has characters times its states.
+    """Searches texts for a regular expression, in at most characters times states steps.
 
     Parameters
     ----------
     source
         The expression.
     effort
-        How much work it may be to read it.
+        The budget for reading it.
 
     Raises
     ------
     InputError
-        It is no regular expression, or one that looks around, or has too many states.
+        It is invalid or unsupported, or its texts are too long or its states too many.
     """
 
     def __init__(self, source: str, effort: Effort) -> None:
@@ -174,7 +174,7 @@ class Matcher:
         if self.whole.longest > _LONGEST_TEXT:
             raise InputError(f"The pattern {source!r} asks for more than {_LONGEST_TEXT} characters.")
         self._source, self._effort = source, effort
-        # Of each state: what character or end must come, if any must, and which states follow.
+        # For each state: the character or end that must come, if any, and the states that follow.
         self._states: list[tuple[_Letters | _End | None, tuple[int, ...]]] = []
         self._found = self._state(None, ())
         self._start = self._either(self.whole, self._found)
@@ -210,11 +210,11 @@ class Matcher:
         return state
 
     def search(self, text: str, effort: Effort) -> bool:
-        """Whether it matches somewhere in `text`; no if that is too much effort, or the text too long."""
+        """Whether it matches somewhere in `text`; False if the effort runs out or the text is too long."""
         if len(text) > _LONGEST_TEXT:
             return False
         waiting: set[int] = set()
-        last = len(text) - text.endswith("\n")  # `$` is before the last line break too
+        last = len(text) - text.endswith("\n")  # `$` also matches before a final line break
         for place in range(len(text) + 1):
             states = self._reached({*waiting, self._start}, first=place == 0, last=place >= last)
             if self._found in states:
@@ -229,9 +229,9 @@ class Matcher:
         return False
 
     def _reached(self, states: Iterable[int], *, first: bool, last: bool) -> set[int]:
-        """These states and those that can be reached from them before the next character."""
+        """The states and those reachable from them before the next character."""
         reached, queue = set(states), list(states)
-        for state in queue:  # which grows meanwhile
+        for state in queue:  # grows during the loop
             wants, after = self._states[state]
             if wants is None or (isinstance(wants, _End) and (first if wants.first else last)):
                 new = [each for each in after if each not in reached]
@@ -241,7 +241,7 @@ class Matcher:
 
 
 class Pattern:
-    """A regular expression that texts are drawn for.
+    """A regular expression to draw matching texts for.
 
     Parameters
     ----------
@@ -252,12 +252,12 @@ class Pattern:
     also
         A second expression that they must match.
     effort
-        How much work it may be to read them.
+        The budget for reading them.
 
     Raises
     ------
     InputError
-        It is no regular expression, or one that looks around, or has no text of such a length.
+        One is invalid or unsupported, or its texts are too long or its states too many.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class Pattern:
         self._whole = self._matchers[0].whole
 
     def draw(self, dice: random.Random, effort: Effort | None = None) -> str | None:
-        """A text that matches and has the length, or None if many tries found none, or there is no effort left."""
+        """Draw a matching text of the right length; None if many tries find none or the effort runs out."""
         whole = effort or Effort(_MOST_STEPS)
         own = Effort(_MOST_STEPS, whole.look)
         for _ in range(_TRIES if self._least <= self._whole.longest else 0):
@@ -371,7 +371,7 @@ class _PatternReader:
         return self._letters[source]
 
     def _escaped(self) -> str:
-        """The characters that an escape stands for, its backslash having been read."""
+        """The characters that an escape stands for, after its backslash has been read."""
         character = self._next()
         if character in _CLASSES:
             return _CLASSES[character]
@@ -379,7 +379,7 @@ class _PatternReader:
             return "".join(other for other in _PRINTED if other not in _CLASSES[character.lower()])
         if character in _CONTROLS:
             return _CONTROLS[character]
-        if character.isalnum():  # a border, a reference, a property
+        if character.isalnum():  # a boundary, a backreference, a property
             self._at -= 2
             raise self._unread()
         return character
@@ -413,17 +413,17 @@ class _PatternReader:
             sign = self._next()
             least, limit = int(sign == "+"), 1 if sign == "?" else None
             more = _MORE - least
-        elif self._source.startswith("{,", self._at):  # `re` reads a count, others letters
+        elif self._source.startswith("{,", self._at):  # `re` reads a count, other engines letters
             raise self._unread()
         else:
             return part
         if least > _LONGEST_COUNT:
             raise InputError(f"The pattern {self._source!r} repeats more than {_LONGEST_COUNT} times.")
-        if self._peek() == "?":  # whether it is greedy is nothing to what is drawn
+        if self._peek() == "?":  # greediness does not affect what is drawn
             self._at += 1
         if limit is not None:
             more = min(limit - least, _LONGEST_COUNT)
-        if not part.longest:  # nothing, however often, is nothing
+        if not part.longest:  # repeating an empty match adds nothing
             return _Repeated(part, min(least, 1), min(least, 1), 1 if limit is None else min(limit, 1))
-        more = min(more, _LONGEST_TEXT // part.longest)  # repetitions of repetitions are held short
+        more = min(more, _LONGEST_TEXT // part.longest)  # keeps nested repetitions short
         return _Repeated(part, least, least + more, limit)

@@ -1,4 +1,4 @@
-"""The numbers that a schema allows, and one of them by dice."""
+"""The numbers that a schema allows, and random ones among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from together_nb.local.flat_schema import Flat
 
-_SPAN = 100  # from the least number to the greatest, where the schema does not say
+_SPAN = 100  # from the least number to the greatest, if the schema leaves a bound open
 _FINEST = Fraction(1, 10**15)
 _TRIES = 100
 
@@ -32,11 +32,11 @@ class Numbers:
     of: float | None = None
 
     def draw(self, dice: random.Random, without: AbstractSet[str] = frozenset()) -> str | None:
-        """A number as JSON that is none of `without`; None if it was not found."""
+        """Draw a number that is not in `without`, as JSON; None if none is found."""
         count = self.high - self.low + 1
         start = dice.randrange(count)
         for offset in range(min(count, _TRIES + len(without))):
-            # One after the other, from anywhere: so the last that is left is found too.
+            # In order from a random start, so that a single remaining number is found too.
             text = self._text(self.low + (start + offset) % count)
             if text not in without and (self.of is None or is_multiple(json.loads(text), self.of)):
                 return text
@@ -48,9 +48,9 @@ class Numbers:
 
 
 def numbers_of(flat: Flat, *, whole: bool) -> Numbers | None:
-    """The numbers of a flat schema; a finer step where there is hardly one between the bounds.
+    """The numbers of a flat schema, in finer steps if few lie between the bounds.
 
-    None: there is no such number.
+    None if there is no such number.
     """
     of = flat.get("multipleOf")
     step = Fraction(1, 1 if whole else 10) if of is None else Fraction(str(of))

@@ -1,4 +1,4 @@
-"""From the body of a request to what is asked, or to an error with Together's status and words."""
+"""The parser of a request's body, whose errors have Together's status and words."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 INFERENCE, COMPLETIONS, CHAT = "inference", "completions", "chat"
 
 CONTEXT_LENGTH = 131_072
-"""The most tokens of a prompt and its answer together. The model itself knows no bound."""
+"""The most tokens of a prompt and its answer together. The model itself has no limit."""
 
-_MOST_TOKENS = 8 * CONTEXT_LENGTH  # of all the answers to one request, and of its prompt as often
+_MOST_TOKENS = 8 * CONTEXT_LENGTH  # of all answers to one request, and of its prompt once per answer
 _MOST_CHARACTERS = 20 * _MOST_TOKENS
 _MOST_STOPS = 32
 _LONGEST_STOP = 1000
 _MOST_PARTS = 200_000  # commas and brackets of a body
 _DEEPEST = 300
-_LONGEST_NUMBER = 300  # digits, so that each is a float too
+_LONGEST_NUMBER = 300  # digits, so that each fits a float too
 _STRING = re.compile('"[^"]*"')
 _BRACKET = re.compile(r"[\[\]{}]")
 _LEVEL = {"[": 1, "{": 1, "]": -1, "}": -1}
 
-# Keys that say nothing about the text, beside the parameters and those read below.
+# Keys that do not affect the text, besides the parameters and those in `_READ`.
 _IGNORED = frozenset({"user", "stream_options"})
-# By name: a parameter that is declared is not honoured here before somebody has seen to it.
+# By name, so that a newly declared parameter is refused until it is implemented here.
 _HONOURED = frozenset({
     "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
     "presence_penalty", "frequency_penalty", "stop", "seed", "logprobs", "top_logprobs", "n", "echo", "logit_bias",
@@ -51,7 +51,7 @@ _READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens"})
 
 
 class RequestError(Exception):
-    """What is answered in place of a completion.
+    """An error that is sent instead of a completion.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class RequestError(Exception):
     message
         What is wrong and what to do about it.
     param
-        The key of the body it is about, or None.
+        The key of the body at fault, or None.
     code
-        Together's word for it, or None.
+        Together's error code, or None.
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
@@ -75,7 +75,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """One request, understood.
+    """One parsed request.
 
     Parameters
     ----------
@@ -86,15 +86,15 @@ class ParsedRequest:
     prompt_tokens
         How many tokens it has.
     sampling
-        The parameters; the seed is always set, so that the answer can tell it.
+        The parameters; the seed is always set, so that the answer can report it.
     stream
-        Whether to answer token by token.
+        Whether to stream the answer.
     openai_logprobs
-        Whether log-probabilities were asked for as OpenAI's chat does (``logprobs: true``).
+        Whether log-probabilities are requested as in OpenAI's chat (``logprobs: true``).
     form
-        What ``response_format`` asks the answer to be; None is plain text.
+        The grammar of ``response_format``; None is plain text.
     look
-        Called now and then while answers begin; it may end that by an exception.
+        Called regularly while answers begin; it may raise to abort that.
     """
 
     dialect: str
@@ -108,16 +108,16 @@ class ParsedRequest:
 
     @property
     def choices(self) -> int:
-        """How many answers."""
+        """The number of answers."""
         return self.sampling.n or 1
 
     @property
     def echoed(self) -> int:
-        """How many of each answer's tokens are the prompt's."""
+        """How many of each answer's tokens echo the prompt."""
         return self.prompt_tokens if self.sampling.echo else 0
 
     def generate(self, model: NgramModel) -> list[Iterator[Generated]]:
-        """The answers, one iterator each; answer i is seeded with the seed plus i.
+        """Return an iterator for each answer; answer i is seeded with the seed plus i.
 
         Raises
         ------
@@ -137,23 +137,23 @@ class ParsedRequest:
 
 
 def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> ParsedRequest:
-    """What the `body` of a request asks for.
+    """Parse the `body` of a request.
 
     Parameters
     ----------
     dialect
         `INFERENCE`, `COMPLETIONS` or `CHAT`.
     body
-        JSON, as it came.
+        JSON, as received.
     any_model
-        Whether whatever model is asked for is taken.
+        Whether to accept any model name.
     look
-        Called now and then in the meantime; it may end the work by an exception.
+        Called regularly; it may raise to abort the work.
 
     Raises
     ------
     RequestError
-        400: no JSON object, no prompt, or something this model cannot do; 403: too long; 404:
+        400: no JSON object, model or prompt, or something this model cannot do; 403: too long; 404:
         another model; 422: a parameter is of the wrong type or out of bounds.
     """
     values = {key: value for key, value in _object(body).items() if value not in (None, [], {})}
@@ -166,7 +166,7 @@ def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None]
     sampling = _sampling(values)
     prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
     _check_length(prompt_tokens, sampling, form)
-    # A single word may be as long as a book.
+    # A single token may be of any length.
     if (sampling.n or 1) * len(prompt) > _MOST_CHARACTERS:
         raise RequestError(
             403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
@@ -190,7 +190,7 @@ def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | 
             "tokens in all. Lower n or max_tokens, or shorten the prompt.",
             "n",
         )
-    if form is not None and sampling.max_tokens is None and form.tokens > length:  # one that is chosen cuts the answer
+    if form is not None and sampling.max_tokens is None and form.tokens > length:  # an explicit one truncates
         raise RequestError(
             400,
             f"The shortest answer that fits the schema has more than {length} tokens. Ask for less, or set max_tokens.",
@@ -211,8 +211,8 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _check_size(text: str) -> None:
-    """Look how much JSON there is before it is made."""
-    bare = text.replace("\\\\", "").replace('\\"', "")  # so that each quotation mark begins a text or ends it
+    """Check the size of the JSON before it is parsed."""
+    bare = text.replace("\\\\", "").replace('\\"', "")  # so that each quotation mark delimits a string
     if bare.count('"') > 2 * _MOST_PARTS:
         raise ValueError("it has too many parts")
     bare = _STRING.sub("", bare)
@@ -257,9 +257,9 @@ def _prompt(prompt: object) -> str:
 
 
 def _chat_prompt(messages: object) -> str:
-    """The text of a conversation: the contents, a blank line after each.
+    """The prompt of a conversation: the contents, a blank line after each.
 
-    An answer that was begun (the last message is the assistant's) is continued without one.
+    A partial answer (the last message is the assistant's) is continued without one.
     """
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise RequestError(
@@ -299,7 +299,7 @@ def _flag(values: dict[str, Any], name: str) -> bool:
 
 
 def _form(values: dict[str, Any], look: Callable[[], None]) -> Grammar | None:
-    """What the answer of a chat is to be; `values` are rid of the key that says so."""
+    """The grammar of a chat's answer; pops ``response_format`` from `values`."""
     wanted = values.pop("response_format", None)
     if wanted is None:
         return None
@@ -331,7 +331,7 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         given.setdefault("max_tokens", given.pop("max_completion_tokens"))
     top = given.pop("top_logprobs", None)
     if isinstance(given.get("logprobs"), bool):
-        # OpenAI's chat: whether, and beside it how many.
+        # OpenAI's chat has a flag, with the count beside it.
         wanted = given.pop("logprobs")
         if wanted:
             given["logprobs"] = 0 if top is None else top

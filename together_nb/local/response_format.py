@@ -1,4 +1,4 @@
-"""What a `response_format` asks for."""
+"""The grammar of a `response_format`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ ANY_OBJECT = {
     "required": ["title", "text", "number"],
     "additionalProperties": False,
 }
-"""The form of ``{"type": "json_object"}``, which asks for any object: a title, a sentence, a number."""
+"""The schema used for ``{"type": "json_object"}``, which allows any object: a title, a sentence, a number."""
 
 
 def form_of(response_format: Any, look: Callable[[], None] = lambda: None) -> Grammar | None:
-    """The form that a ``response_format`` asks for; None is plain text.
+    """Return the grammar of a ``response_format``; None is plain text.
 
-    Known are Together's and OpenAI's ``{"type": "json_schema", "json_schema": {"schema": …}}``,
-    Together's older ``{"type": …, "schema": …}``, ``{"type": "json_object"}``, for which an
-    `ANY_OBJECT` is written, and ``{"type": "text"}``.
+    Accepts Together's and OpenAI's ``{"type": "json_schema", "json_schema": {"schema": …}}``,
+    Together's older ``{"type": …, "schema": …}``, ``{"type": "json_object"}``, which yields an
+    `ANY_OBJECT`, and ``{"type": "text"}``.
 
     Parameters
     ----------
     response_format
-        As it was sent.
+        As received.
     look
-        As `Grammar` has it.
+        As in `Grammar`.
 
     Raises
     ------
     InputError
-        It is none of these, or its schema cannot be honoured.
+        It is none of these, or `Grammar` rejects its schema.
     """
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     if kind == "text":

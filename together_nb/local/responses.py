@@ -1,8 +1,8 @@
-"""The JSON bodies of the replies, in Together's forms.
+"""The JSON bodies of the replies, in Together's formats.
 
-Read from recorded replies of the API: a chat's count of tokens comes on an extra last chunk
-without choices, that of a completion on its last finish chunk. The ``inference`` events are
-those of the original tutorial; its last one also tells why the answer ended.
+As in recorded replies of the API, a chat's usage comes in an extra last chunk without choices,
+a completion's in its last finish chunk. The ``inference`` events are those of the original
+tutorial; the last one also has the finish reason.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from together_nb.local.request_body import ParsedRequest, RequestError
     from together_nb.local.vocabulary import Generated
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would make one each time
-_CREATED = 1_690_329_600  # any fixed date: the model is made anew in every process
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would create one each time
+_CREATED = 1_690_329_600  # any fixed date: every process trains the model anew
 _INFERENCE_REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
 
 
 def encoded(body: object) -> bytes:
-    """`body` as JSON in UTF-8; half a surrogate pair, which UTF-8 cannot carry, as JSON's escape."""
+    """Encode `body` as JSON in UTF-8; a lone surrogate, which UTF-8 cannot carry, as JSON's escape."""
     return _encode(body).encode("utf-8", "backslashreplace")
 
 
@@ -74,13 +74,13 @@ class Reply:
         self._created = int(time.time())
 
     def opening(self) -> Iterator[dict[str, Any]]:
-        """The chunks before the first token: of a chat, the role of each answer."""
+        """The chunks before the first token: for a chat, the role of each answer."""
         if self._request.dialect == CHAT:
             for index in range(self._request.choices):
                 yield self._chunk(self._choice(index, "", None, None))
 
     def chunk(self, index: int, piece: Generated) -> dict[str, Any]:
-        """The chunk that brings `piece` of answer `index`."""
+        """The chunk that carries `piece` of answer `index`."""
         self._count(index, piece)
         reason = self._reason(piece)
         if self._request.dialect == INFERENCE:
@@ -94,12 +94,12 @@ class Reply:
         return chunk
 
     def closing(self) -> Iterator[dict[str, Any]]:
-        """The chunks after the last token: of a chat, the count of tokens."""
+        """The chunks after the last token: for a chat, the usage."""
         if self._request.dialect == CHAT:
             yield {**self._chunk(), "usage": self._usage()}
 
     def whole(self, answers: Sequence[Sequence[Generated]]) -> dict[str, Any]:
-        """The one body of a reply that is not streamed."""
+        """The body of an unstreamed reply."""
         for index, pieces in enumerate(answers):
             for piece in pieces:
                 self._count(index, piece)
@@ -184,7 +184,7 @@ class Reply:
         return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
 
     def _logprobs(self, pieces: Sequence[Generated]) -> dict[str, Any] | None:
-        """Together's arrays; OpenAI's list beside them where asked for in OpenAI's way."""
+        """Together's arrays, and OpenAI's list beside them if requested in OpenAI's way."""
         tokens = [piece for piece in pieces if piece.id is not None]
         if self._request.sampling.logprobs is None or not tokens:
             return None

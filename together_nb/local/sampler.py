@@ -1,4 +1,4 @@
-"""Chooses tokens as the sampling parameters say."""
+"""The choice of tokens by the sampling parameters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from together_nb.values.parameters import SamplingParams
 
 DEFAULT_TEMPERATURE = 0.8
-# Logits are kept finite, so that no difference of two of them is "not a number".
+# Logits are kept finite, so that no difference of two is NaN.
 _HUGE = 1e30
-_FEW = 8  # tokens that are looked for one by one
+_FEW = 8  # fewer tokens are looked up one by one
 
 
 class Chooser:
-    """Chooses tokens as `sampling` says, and remembers them.
+    """Chooses tokens by `sampling`, and remembers them.
 
     Parameters
     ----------
     sampling
-        The parameters; unset ones are off, the temperature 0.8.
+        The parameters; by default the temperature is 0.8 and all else is off.
     prompt_ids
         Ids of the prompt's tokens, for the repetition penalty.
     logit_bias
@@ -35,7 +35,7 @@ class Chooser:
     Attributes
     ----------
     dice
-        What draws where the model has no say; at temperature 0 it falls alike for every seed.
+        The generator of choices outside the model; at temperature 0, the same for every seed.
     """
 
     def __init__(self, sampling: SamplingParams, prompt_ids: list[int], logit_bias: dict[int, float]) -> None:
@@ -48,14 +48,14 @@ class Chooser:
         self._frequency = sampling.frequency_penalty or 0.0
         self._penalizes = self._repetition != 1 or bool(self._presence or self._frequency)
         self.bias = logit_bias
-        # How often the answer holds each token; 0 for one that only the prompt holds.
+        # How often each token is in the answer; 0 for one that is only in the prompt.
         self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
-        # Seeded by text, for -1 and 1 to differ; without a seed, by the system.
+        # Seeded by a string, so that -1 and 1 differ; without a seed, by the system.
         self._random = random.Random(None if sampling.seed is None else str(sampling.seed))
         self.dice = random.Random("greedy") if self._temperature == 0 else self._random
 
     def choose(self, candidates: Candidates) -> int:
-        """The position among `candidates` of the token to take."""
+        """Choose a token, and return its position among `candidates`."""
         logits = self._logits(candidates)
         if self._temperature == 0:
             position = logits.index(max(logits)) if logits else 0
@@ -67,7 +67,7 @@ class Chooser:
         return position
 
     def _logits(self, candidates: Candidates) -> list[float]:
-        """The log-probabilities with penalties and biases; [] where there are none to apply."""
+        """The log-probabilities with penalties and biases; [] if there are none to apply."""
         ids, seen = candidates.ids, self._seen
         penalized = [position for position, token in enumerate(ids) if token in seen] if seen else []
         places = _places(ids, self.bias)
@@ -101,7 +101,7 @@ class Chooser:
         return drawn if order is None else order[drawn]
 
     def _weights(self, probabilities: Sequence[float], logits: Sequence[float]) -> Sequence[float]:
-        """What to draw by: not normalized, the greatest about 1."""
+        """The weights to draw by, not normalized."""
         if logits:
             exp, peak, temperature = math.exp, max(logits), self._temperature
             return [exp((logit - peak) / temperature) for logit in logits]
@@ -112,7 +112,7 @@ class Chooser:
 
 
 def _places(ids: Sequence[int], tokens: dict[int, float]) -> dict[int, int]:
-    """The positions among `ids` of those `tokens` that are there."""
+    """The positions in `ids` of the `tokens` that are there."""
     if len(tokens) < _FEW:
         return {token: ids.index(token) for token in tokens if token in ids}
     return {token: position for position, token in enumerate(ids) if token in tokens}
@@ -123,7 +123,7 @@ def _finite(logit: float) -> float:
 
 
 def with_biased(model: LanguageModel, candidates: Candidates, context: Context, bias: dict[int, float]) -> Candidates:
-    """The candidates and every token that `bias` names."""
+    """Add every token that `bias` names to the candidates."""
     known = _places(candidates.ids, bias)
     missing = [token for token in bias if token not in known]
     if not missing:

@@ -5,7 +5,7 @@
     with LocalServer(tokens_per_second=20) as server:
         requests.post(server.base_url + "/v1/completions", json={"model": "local/ngram", "prompt": "Once"})
 
-`request` reads requests, `responses` writes replies, `handler` is the HTTP between them.
+`request_body` reads requests, `responses` writes replies, `handler` is the HTTP between them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 
-MOST_BYTES = 400_000_000  # that requests and whole answers may take in memory together
+MOST_BYTES = 400_000_000  # of memory for requests and unstreamed answers together
 MOST_ANSWERS = 128
-"""The most requests that are answered at once."""
+"""The most requests answered at once."""
 MOST_CONNECTIONS = MOST_ANSWERS + 32
-"""The most connections; for one more, that is closed whose client has been waited for longest."""
+"""The most connections. One more closes the one waited for longest, if possible one without a request."""
 _PAUSE = 0.05  # seconds
-_LOOK_SECONDS = 0.25  # between two looks whether the client of a token that is not yet due is there
+_LOOK_SECONDS = 0.25  # between two checks that the client is there, before a token is due
 
 
 class LocalServer:
@@ -48,24 +48,24 @@ class LocalServer:
     Parameters
     ----------
     model : NgramModel or None
-        The model; None is that of `default_model`, trained at the first request.
+        The model; None is `default_model`, trained at the first request.
     port : int
         TCP port; 0 takes a free one.
     tokens_per_second : float or None
-        Tokens a second that each answer comes with; None or 0 is as fast as possible. May be changed while answers run.
+        Tokens per second of each answer; None or 0 is as fast as possible. May be changed while answers run.
     api_key : str or None
-        The key to ask for; None asks for none.
+        The key to require; None requires none.
     any_model : bool
-        Whether to answer whatever model is asked for. Replies still say which one answered.
+        Whether to accept any model name. Replies still name the model that answered.
     verbose : bool
         Whether to write a line to stderr for each request.
 
     Attributes
     ----------
     api_key : str or None
-        The key that is asked for.
+        The required key.
     any_model : bool
-        Whether whatever model is asked for is answered.
+        Whether any model name is accepted.
     verbose : bool
         Whether a line is written to stderr for each request.
     stopped : bool
@@ -75,7 +75,7 @@ class LocalServer:
     base_url : str
         The server's address, ``http://127.0.0.1:PORT``, without ``/v1``.
     tokens_per_second : float or None
-        Tokens a second that each answer comes with; None or 0 is as fast as possible.
+        Tokens per second of each answer; None or 0 is as fast as possible.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class LocalServer:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second that each answer comes with; None or 0 is as fast as possible."""
+        """Tokens per second of each answer; None or 0 is as fast as possible."""
         return self._rate
 
     @tokens_per_second.setter
@@ -139,7 +139,7 @@ class LocalServer:
         Returns
         -------
         LocalServer
-            This one.
+            This server.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self.serve_forever, name="together_nb.local", daemon=True)
@@ -151,7 +151,7 @@ class LocalServer:
         self._http.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
-        """End every answer that runs, close every connection and the port."""
+        """End all running answers, and close all connections and the port."""
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
@@ -162,42 +162,42 @@ class LocalServer:
         self._http.close_connections()
 
     def abandon(self) -> None:
-        """Be stopped, in the child of a fork: the parent's threads are not there, and its connections stay its own."""
+        """Stop in the child of a fork, which has none of the parent's threads and must leave its connections open."""
         self.changed = threading.Condition()
         self.stopped = True
         self._thread = None
         self._http.forget()
 
     def pace(self, look: Callable[[], None] = lambda: None) -> Throttle:
-        """What the tokens of one answer wait for.
+        """Return a throttle for the tokens of one answer.
 
         Parameters
         ----------
         look : callable
-            Called now and then in the meantime; it may end the wait by an exception.
+            Called regularly during a wait; it may raise to end it.
 
         Returns
         -------
         Throttle
-            One for each answer.
+            A new one at each call.
         """
         return Throttle(self, look)
 
     def __enter__(self) -> Self:
-        """Start; the server."""
+        """Start the server and return it."""
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop the server."""
         self.stop()
 
 
 class Throttle:
-    """Lets one answer's tokens go at the server's rate, each at its own time from the first on.
+    """Paces the tokens of one answer at the server's rate.
 
-    The times are counted from one start, so that delays do not add up; a change of the rate makes
+    Due times are counted from one start, so that delays do not add up; a change of the rate makes
     a new start.
     """
 
@@ -209,7 +209,7 @@ class Throttle:
         self._count = 0
 
     def wait(self) -> None:
-        """Wait until the next token is due; the first one is at once.
+        """Wait until the next token is due; the first one is due at once.
 
         Raises
         ------
@@ -243,12 +243,12 @@ class Throttle:
 
 
 class ConnectionServer(ThreadingHTTPServer):
-    """Knows its connections, to bound and to close them; silent about clients that leave."""
+    """Limits and closes its connections; silent about clients that leave."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    # Elsewhere than on Unix this option would let two servers share the port.
+    # Outside Unix, this option would let two servers share the port.
     allow_reuse_address = os.name == "posix"
 
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
@@ -260,20 +260,20 @@ class ConnectionServer(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         """Take the port."""
-        # Not HTTPServer's, which asks the name service for this machine's name: that can take seconds.
+        # Not HTTPServer's, which looks up this machine's name: that can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def get_request(self) -> Any:
-        """A connection, as soon as there is one."""
+        """Accept a connection."""
         try:
             return super().get_request()
         except OSError:
-            time.sleep(_PAUSE)  # where no file can be opened, the next try would fail at once
+            time.sleep(_PAUSE)  # if descriptors have run out, the next try would fail at once
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Have a thread answer a connection, for which another may have to be cut off."""
+        """Serve a connection in a thread, cutting off another if there are too many."""
         with self._left:
             if len(self._wires) >= MOST_CONNECTIONS:
                 waiting = [wire for wire in self._wires.values() if not wire.answering or wire.stalled]
@@ -293,14 +293,14 @@ class ConnectionServer(ThreadingHTTPServer):
         return self._wires[request]
 
     def reserve(self, size: int) -> bool:
-        """Whether so many bytes more may be held for requests; less than 0 gives them back."""
+        """Reserve `size` more bytes, and return whether they fit; a negative `size` releases them."""
         with self._left:
             fits = self._reserved + size <= MOST_BYTES
             self._reserved += size if fits else 0
         return fits
 
     def has_room(self, wire: Wire) -> bool:
-        """Whether one request more may be answered; it is that of `wire` then."""
+        """Begin to answer the request of `wire`, and return whether there is room for it."""
         with self._left:
             answering = [other for other in self._wires.values() if other.answering]
             stalled = [other for other in answering if other.stalled]
@@ -325,7 +325,7 @@ class ConnectionServer(ThreadingHTTPServer):
             wire.cut()
 
     def forget(self) -> None:
-        """Close this process's hold on the port and the connections, in the child of a fork, where no thread serves."""
+        """Close this process's descriptors of the port and the connections, in the child of a fork."""
         self._left = threading.Condition()
         for wire in self._wires.values():
             wire.forget()
@@ -333,7 +333,7 @@ class ConnectionServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say, if asked to, what went wrong."""
+        """Print the error, if verbose."""
         if self._verbose and not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -344,9 +344,9 @@ _servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()
 
 
 def running_server() -> LocalServer:
-    """The server of this process, started at the first call; again after a fork or `LocalServer.stop`.
+    """Return this process's server, started at the first call, and anew after a fork or `LocalServer.stop`.
 
-    Its `api_key` is made up, and known in this process alone.
+    Its `api_key` is random, and known only in this process.
     """
     global _running  # noqa: PLW0603  (one for the process)
     with _starting:

@@ -1,4 +1,4 @@
-"""Stop texts: an answer ends before the first of them, wherever the tokens' borders fall."""
+"""Stop sequences: an answer ends before the first of them, even within or across tokens."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class StopFilter:
-    """Passes tokens on once it is certain that they do not belong to a stop text.
+    """Passes tokens on once they cannot belong to a stop sequence.
 
     Parameters
     ----------
     stops
-        The stop texts, none of them empty.
+        The stop sequences, none of them empty.
 
     Attributes
     ----------
     met
-        Whether a stop text was met. Nothing is to be fed after that.
+        Whether a stop sequence was found. Nothing may be fed after that.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
@@ -32,7 +32,7 @@ class StopFilter:
         self.met = False
 
     def feed(self, piece: Generated) -> Iterator[Generated]:
-        """The tokens that are certain now that `piece` has come."""
+        """Take in `piece`, and yield the tokens that are now certain."""
         if not self._stops:
             yield piece
             return
@@ -40,7 +40,7 @@ class StopFilter:
         self._text += piece.text
         ends = [(start + len(stop), start) for stop in self._stops if (start := self._text.find(stop)) >= 0]
         if ends:
-            # The one that is complete first, as if the text had come letter by letter.
+            # The one completed first, as if the text arrived letter by letter.
             self.met = True
             yield from self._release(min(ends)[1], cut=True)
             self._held.clear()
@@ -48,12 +48,12 @@ class StopFilter:
             yield from self._release(len(self._text) - self._unsure())
 
     def flush(self) -> Iterator[Generated]:
-        """The tokens still held back, the text having ended."""
+        """Yield the tokens still held back, at the end of the text."""
         yield from self._held
         self._held.clear()
 
     def _unsure(self) -> int:
-        """How many characters at the end may be the beginning of a stop text."""
+        """How many trailing characters may begin a stop sequence."""
         for length in range(min(self._longest - 1, len(self._text)), 0, -1):
             end = self._text[-length:]
             if any(stop.startswith(end) for stop in self._stops):
@@ -61,7 +61,7 @@ class StopFilter:
         return 0
 
     def _release(self, length: int, *, cut: bool = False) -> Iterator[Generated]:
-        """The held tokens within the first `length` characters; with `cut`, part of one too."""
+        """The held tokens within the first `length` characters; with `cut`, also part of one."""
         while self._held and len(self._held[0].text) <= length:
             piece = self._held.pop(0)
             length -= len(piece.text)

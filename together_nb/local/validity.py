@@ -1,4 +1,4 @@
-"""What is valid by a schema, and which two schemas have no value in common."""
+"""Which values a schema allows, and which two schemas share no value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from together_nb.local.flat_schema import DEEPEST, TYPES, Flat, SchemaResolver, 
 
 
 def holds(schemas: SchemaResolver, value: Any, schema: Any, depth: int = 0) -> bool:
-    """Whether `value` is valid by `schema`, which is one of `schemas`; a `format` is a note."""
+    """Whether `schema`, one of `schemas`, allows `value`; `format` is an annotation."""
     if depth > DEEPEST:
         raise InputError("The schema refers to itself without an end, or nests too deep.")
     flat = schemas.flat(schema)
@@ -66,7 +66,7 @@ def _number_holds(value: float, flat: Flat) -> bool:
 
 
 def is_multiple(value: float, of: float) -> bool:
-    """Whether `value` is a multiple, as validators reckon it: in floating point where there is any."""
+    """Whether `value` is a multiple, as validators compute it: in floating point if either is a float."""
     if isinstance(of, float) or isinstance(value, float):
         try:
             return (value / of).is_integer()
@@ -76,7 +76,7 @@ def is_multiple(value: float, of: float) -> bool:
 
 
 def excludes(schemas: SchemaResolver, one: Any, other: Any, depth: int = 0) -> bool:
-    """Whether it is plain that no value that is written for `one` is valid by `other`."""
+    """Whether clearly no value written for `one` is allowed by `other`."""
     if depth > DEEPEST:
         return False
     a, b = schemas.flat(one), schemas.flat(other)
@@ -93,7 +93,7 @@ def excludes(schemas: SchemaResolver, one: Any, other: Any, depth: int = 0) -> b
 
 
 def _objects_exclude(schemas: SchemaResolver, a: Flat, b: Flat, depth: int) -> bool:
-    """Whether one lacks what the other requires, or has something that the other has not like that."""
+    """Whether `a` lacks a property that `b` requires, or requires one whose values `b` excludes."""
     names = a.get("properties", {})
     return bool(set(b.get("required", ())) - set(names)) or any(
         name in names and excludes(schemas, names[name], property_of(b, name), depth + 1)
@@ -102,7 +102,7 @@ def _objects_exclude(schemas: SchemaResolver, a: Flat, b: Flat, depth: int) -> b
 
 
 def _branches(schemas: SchemaResolver, flat: Flat) -> list[list[Flat]]:
-    """The alternatives of each `anyOf` and `oneOf`, each with what stands beside them."""
+    """The alternatives of each `anyOf` and `oneOf`, each merged with the keywords beside them."""
     found = []
     for branch in ("anyOf", "oneOf"):
         rest = {key: value for key, value in flat.items() if key != branch}
@@ -121,7 +121,7 @@ def _is_of(value: Any, kind: str) -> bool:
 
 
 def _kinds(flat: Flat) -> list[str]:
-    """The types of the values that are valid; [] where nothing is said."""
+    """The types of the valid values; [] if unrestricted."""
     if "enum" in flat:
         return [kind for kind in TYPES if any(_is_of(value, kind) for value in flat["enum"])]
     kinds: list[str] = flat.get("type", [])

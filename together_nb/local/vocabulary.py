@@ -1,4 +1,4 @@
-"""Tokens of a text, what may come next, and what a model must be to be generated from."""
+"""The tokens of a text, the candidates to continue it, and the interface of a language model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 UNKNOWN = "<|unknown|>"
-"""The one entry of the vocabulary for every word that never stood in the corpus; never generated."""
+"""The one entry of the vocabulary for all words that are not in the corpus; never generated."""
 END_ID = 0
 _TOKEN = re.compile(r" ?\w+(?:['’-]\w+)*|\n+| ?[^\w\s]|\s")  # noqa: RUF001  (a typographer's apostrophe)
 Context = tuple[int, ...]
-"""The numbers of the last words, at most `order` - 1 of them; -1 is a word never seen."""
+"""The numbers of the last words, at most `order` - 1 of them; -1 is an unseen word."""
 
 
 def tokenize(text: str) -> list[str]:
@@ -25,12 +25,12 @@ def tokenize(text: str) -> list[str]:
 
 
 def tokens_of(text: str) -> Iterator[str]:
-    """The same, one by one."""
+    """Yield the same tokens one by one."""
     return (found[0] for found in _TOKEN.finditer(text))
 
 
 class Candidates(NamedTuple):
-    """The tokens that may come next, likeliest first (of equals, the commoner first).
+    """The tokens that may come next, likeliest first (in a tie, the commoner first).
 
     Parameters
     ----------
@@ -53,16 +53,17 @@ class Generated(NamedTuple):
     Parameters
     ----------
     text
-        The token's text; of a token that a stop text cuts, what stands before it.
+        The token's text; of a token that a stop sequence cuts, the part before it.
     id
         Its id; None on the last piece, which carries the finish reason and no token.
     logprob
-        The model's log-probability of it; None on the last piece and the first token of an echo.
+        The model's log-probability of it; None on the last piece, on an echo's first token, and on
+        the whole echo without `SamplingParams.logprobs`.
     top
-        The likeliest tokens at this place and their log-probabilities, likeliest first; empty
-        unless `SamplingParams.logprobs` asks for them.
+        The likeliest tokens at this position and their log-probabilities, likeliest first; empty
+        unless `SamplingParams.logprobs` requests them.
     finish_reason
-        On the last piece: "stop" (a stop text was met), "length" (`max_tokens`), "eos" (the model
+        On the last piece: "stop" (a stop sequence), "length" (`max_tokens`), "eos" (the model
         ended the text). None on all others.
     """
 
@@ -74,24 +75,24 @@ class Generated(NamedTuple):
 
 
 class LanguageModel(Protocol):
-    """What tokens are generated from; `NgramModel` is one."""
+    """A model to generate tokens from, such as `NgramModel`."""
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The text of each token by its id; the first is the end of the text, the last none that is generated."""
+        """The text of each token by its id; the first is the end of the text, the last is never generated."""
 
     @property
     def candidates_after(self) -> Callable[[Context], Candidates]:
-        """What may come next, by the context."""
+        """A function that returns the candidates after a context."""
 
     def token_id(self, token: str) -> int:
         """The id of a token's text."""
 
     def context(self, tokens: Iterable[str]) -> Context:
-        """What the model remembers of `tokens`."""
+        """The context that the model keeps of `tokens`."""
 
     def extended(self, context: Context, token: str) -> Context:
-        """The context after one token more."""
+        """The context after one more token."""
 
     def token_probability(self, token: int, context: Context) -> float:
         """How likely a token is after `context`."""

@@ -1,16 +1,15 @@
-"""Answers in a form: the schema says what stands where, the model fills in the words.
+"""Constrained decoding: the schema gives the structure, the model fills in the words.
 
-Decoding is constrained. What the form leaves no choice about (brackets, names) is *forced*, with a
-log-probability of 0. The words within texts, and which of several values is taken, are the model's:
-of its candidates those remain that fit, and the sampling parameters choose among them as
-everywhere. Log-probabilities are the model's own, of all that might have come. Numbers, lengths of
-lists, alternatives of other kinds, values that the model has no word for and texts for a `pattern`
-or `format` are thrown by the same seeded dice; at temperature 0 they fall alike for every seed.
+What the form leaves no choice about (brackets, names) is *forced*, with a log-probability of 0. The
+model supplies the words within strings, and chooses among several values: the sampling parameters
+apply as usual to those of its candidates that fit. Log-probabilities are the model's own, over all
+candidates. Numbers, lengths of arrays, alternatives of other kinds, values that the model has no word
+for and strings for a `pattern` or `format` are drawn by the same seeded generator; at temperature 0
+they are the same for every seed.
 
-The model has read prose, which knows no braces: to it, what stands between two values is a line
-break. Spaces stand after ``:`` and ``,``. A text ends with its sentence or after a dozen words;
-members that may be left out are written; no member is made up. A form that holds itself, or an
-answer that grows long, is brought to its end by what is shortest.
+The model is trained on prose, which has no braces: to it, a line break separates two values. Spaces
+follow ``:`` and ``,``. A string ends with its sentence or after a dozen words. Optional members are
+written; none is made up. A form that contains itself, or a long answer, is ended the shortest way.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     from together_nb.local.vocabulary import Generated, LanguageModel
 
 _MOST_WORDS = 12
-_FEWEST_WORDS = 4  # where an end is sought
-_LONG = 2000  # tokens after which an end is sought
-_LONG_WITHIN_ITSELF = 150  # and after which it is where a form stands within itself; before, where it does twice
-_DEEP = 60  # nesting from which an end is sought
+_FEWEST_WORDS = 4  # when hurrying to an end
+_LONG = 2000  # tokens after which to hurry
+_LONG_WITHIN_ITSELF = 150  # likewise, for a form nested in itself; before, for one nested twice
+_DEEP = 60  # nesting beyond which to hurry
 _USUAL_ITEMS = 3
-_TRIES = 5  # for an item unlike the others, of the model's words
-_ODD_TRIES = 500  # and of any letters
-_MOST_STEPS = 1_000_000  # for texts that fit patterns, and for items unlike the others
+_TRIES = 5  # at a unique item, in the model's words
+_ODD_TRIES = 500  # and in random letters
+_MOST_STEPS = 1_000_000  # for texts that match patterns, and for unique items
 _STEPS_OF_A_TOKEN = 50
 _NULL = FixedValues(("null",))
 
@@ -50,20 +49,20 @@ _NULL = FixedValues(("null",))
 def write(
     grammar: Grammar, model: LanguageModel, tokens: Sequence[str], chooser: Chooser, logprobs: int | None
 ) -> Iterator[Generated]:
-    """The tokens of one answer, to its end.
+    """Yield the tokens of one answer, to its end.
 
     Parameters
     ----------
     grammar
-        Its form.
+        The answer's grammar.
     model
-        Whose words they are.
+        The model that supplies the words.
     tokens
-        The prompt's.
+        The prompt's tokens.
     chooser
-        What chooses among them.
+        Chooses among the candidates.
     logprobs
-        How many of the likeliest tokens are told at each place.
+        How many of the likeliest tokens to report at each position.
     """
     return _Writer(grammar, model, tokens, chooser, logprobs or 0).written(0)
 
@@ -120,7 +119,7 @@ class _Writer:
         return self._dice.choices(possible, weights)[0]
 
     def _drawn(self, text: str, lead: str) -> Iterator[Generated]:
-        """A text that the dice made."""
+        """A string drawn at random."""
         yield self._wording.forced(lead + '"')
         for token in tokenize(escaped(text)):
             yield self._wording.thrown(token)
@@ -172,7 +171,7 @@ class _Writer:
         yield self._wording.forced("]")
 
     def _items(self, form: List) -> list[int]:
-        """The forms of the items that are to be written."""
+        """The forms of the items to write."""
         most = math.inf
         if form.rest is None:
             most = len(form.first)
@@ -193,7 +192,7 @@ class _Writer:
         return parts[:possible]
 
     def _unlike(self, part: int, lead: str, texts: set[str], values: set[str]) -> list[Generated]:
-        """An item that is none of `texts`, whose values are `values`, if one is found; at last with words of any letters."""
+        """An item not in `texts`, whose values are `values`, if one is found; in random letters as a last resort."""
         state = self._wording.state()
         for number in range(_TRIES + _ODD_TRIES):
             self._wording.restore(state)

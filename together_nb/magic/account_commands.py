@@ -1,4 +1,4 @@
-"""Commands about whom to ask: where it stands, the key, the models."""
+"""Commands about the server: status, key, models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def status(_: Cells) -> None:
-    """Where it stands: server, model, key, defaults."""
+    """Show server, model, key and defaults."""
     from together_nb.run import history, resolve
 
     model, server = resolve.defaults()
@@ -41,7 +41,7 @@ def status(_: Cells) -> None:
 
 
 def login(_: Cells, text: str) -> None:
-    """Take a key, unseen and unsaved, and see whether the server takes it."""
+    """Read a key without showing or saving it, and try it on the server."""
     from IPython.core.error import StdinNotImplementedError
 
     from together_nb.run import resolve
@@ -54,11 +54,11 @@ def login(_: Cells, text: str) -> None:
     root = server_root(settings.chosen_base_url or DEFAULT_BASE_URL)
     host = host_of(root)
     before = None
-    with suppress(InputError):  # what the environment holds may be no key
+    with suppress(InputError):  # the environment's value may be no valid key
         before = settings.key_for(root)
     try:
-        # Looked up now: a kernel puts its own in that place while a cell runs. The text itself is given no
-        # name here, since tracebacks show what has one.
+        # `getpass.getpass` is looked up now: a kernel replaces it while a cell runs. The text is not bound to a
+        # name, since tracebacks may show variables.
         key = Key(getpass.getpass(f"API key for {host} (it is not shown and not saved): "), "`%together login`")
     except (StdinNotImplementedError, EOFError):
         raise InputError(
@@ -85,7 +85,7 @@ def logout(_: Cells) -> None:
 
 
 def models(cells: Cells, text: list[str]) -> None:
-    """List the models that can be asked."""
+    """List the models that can be called."""
     from together_nb.render import tables
     from together_nb.run import resolve
     from together_nb.values.model_list import ModelList

@@ -1,4 +1,4 @@
-"""One cell of ``%%together``: its line read, its names filled in, its answer drawn and kept."""
+"""One cell of ``%%together``: read its line, fill in names, draw and keep the answer."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from together_nb.run.template import Filler
     from together_nb.values.completion import Completion
 
-SHOWN_UNSENT = 3  # requests of many that --dry-run shows
+SHOWN_UNSENT = 3  # requests, at most, that --dry-run shows
 _LONGEST_START = 80  # characters of a value that it shows
 
 
 class Cells:
-    """Runs the cells of one IPython.
+    """Runs the cells of one IPython shell.
 
     Parameters
     ----------
     shell
-        The running IPython.
+        The running IPython shell.
     open_panel
         Opens the panel.
     """
@@ -51,7 +51,7 @@ class Cells:
     def __init__(self, shell: Any, open_panel: Callable[[], object] | None = None) -> None:
         self.shell = shell
         self.open_panel = open_panel or (lambda: None)
-        self._runs: dict[str, BackgroundRun] = {}  # what streams in the background, by its cell
+        self._runs: dict[str, BackgroundRun] = {}  # background runs, by cell
 
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
@@ -74,7 +74,7 @@ class Cells:
             history.history.append(completion)
             self.bind(completion, None if given.background else given.out)
 
-        # From before there are widgets until there are none, or a thread has them.
+        # Defer interrupts for as long as this thread has widgets.
         with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
             if given.background:
                 self._run_in_background(given, stream, keep)
@@ -86,16 +86,16 @@ class Cells:
                 stream.cancel()
 
     def view(self, given: Options, stream: CompletionStream, stop: Callable[[], Any] | None = None) -> driver.View:
-        """What draws the answer here."""
+        """Return the view of the answer."""
         return views.view_for(self.shell, format_name(given), chat=stream.dialect.chat, stop=stop)
 
     def bind(self, value: Any, name: str | None) -> None:
-        """Give the last answer, or answers, their names."""
+        """Bind the last answer, or answers, to its names."""
         names = {history.LAST: value, **({} if name is None else {name: value})}
         self.shell.push(names, interactive=name is not None)
 
     def rebind(self, before: object, after: object) -> None:
-        """Let every name of the user's that stood for `before` stand for `after`."""
+        """Rebind every user variable that holds `before` to `after`."""
         names = {name: after for name, value in self.shell.user_ns.items() if value is before and name.strip("_")}
         for held in [value for value in self.shell.user_ns.values() if type(value) is list]:  # --compare's
             for number, one in enumerate(held):
@@ -104,7 +104,7 @@ class Cells:
         self.shell.push({**names, history.LAST: after}, interactive=False)
 
     def display(self, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:
-        """Show what is not drawn by a view."""
+        """Show output that no view draws."""
         from IPython.display import display
 
         if not frontend.has_kernel(self.shell):
@@ -113,7 +113,7 @@ class Cells:
             display({"text/markdown": markdown, "text/plain": plain}, raw=True, metadata=metadata or {})
 
     def keywords(self, given: Options) -> dict[str, Any]:
-        """What the line asks for, but for the prompt and the system prompt, as keywords of `resolve.open_stream`."""
+        """The line's options, without prompt and system prompt, as keywords of `resolve.open_stream`."""
         sampling = dict(given.sampling)
         if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
             sampling.setdefault("logprobs", ALTERNATIVES)
@@ -128,7 +128,7 @@ class Cells:
         }
 
     def _schema(self, given: Options) -> Any:
-        """The schema that the line names, looked up; that of any JSON for ``--show json``, where it can be asked for."""
+        """The schema that the line names; for ``--show json``, that of any JSON if the dialect takes one."""
         if given.schema is None:
             askable = given.api == AUTO or dialect_for(given.api).chat
             return ANY_JSON if given.show == JSON and askable else None
@@ -142,13 +142,13 @@ class Cells:
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
     def filler(self, given: Options) -> Filler:
-        """What fills in the user's names, or none for ``--raw``."""
+        """What fills in the user's names; nothing with ``--raw``."""
         from together_nb.batch.prompts import filler_for
 
         return filler_for({} if given.raw else self.shell.user_ns)
 
     def _run_in_background(self, given: Options, stream: CompletionStream, keep: Callable[[Completion], None]) -> None:
-        """Return at once and stream on, where that can be seen; elsewhere wait for the end."""
+        """Return at once and keep streaming if the front end shows that; else wait for the end."""
         watched = frontend.has_kernel(self.shell) and frontend.someone_watches(self.shell)
         returns = watched and frontend.draws_from_threads()
         view = self.view(given, stream, stop=stream.cancel if returns else None)
@@ -156,29 +156,29 @@ class Cells:
         if given.out is not None:
             self.shell.push({given.out: run})
         if returns:
-            view.start(stream)  # here, where it is this cell that displays
+            view.start(stream)  # in this thread, so that this cell displays it
             self._runs[frontend.cell(self.shell)] = run.start()
         else:
             run.run()
-            run.result()  # raises what it failed with
+            run.result()  # raises its error
 
     def end_earlier_run(self) -> None:
-        """The answer that this cell streams from an earlier run has lost its place."""
+        """Cancel what an earlier run of this cell still streams: its output is gone."""
         earlier = self._runs.pop(frontend.cell(self.shell), None)
         if earlier is not None:
             earlier.cancel()
         self._runs = {cell: run for cell, run in self._runs.items() if not run.done()}
 
     def body_as_typed(self, cell: str) -> str:
-        """The body as the front end sent it: IPython takes `>>>` and blanks out of it, and adds a line end.
+        """The body as the front end sent it: IPython strips `>>>` and blanks, and appends a newline.
 
-        In a terminal, where nothing tells, blank lines are what ends a cell; there they are no part of it.
+        A terminal sends no original; there blank lines end a cell and are not part of it.
         """
         first, _, body = frontend.code_as_sent(self.shell).lstrip("\n").partition("\n")
         return body if first.startswith("%%together") else cell.rstrip("\n")
 
     def show_requests(self, streams: list[CompletionStream], fillers: list[Filler], more: int = 0) -> None:
-        """Show what was filled in, and what would be sent; of `more` than there are, or of many, the first."""
+        """Show the values filled in and the first requests, out of `more` if that is larger."""
         import json
 
         names = [(name, filler) for one, filler in zip(streams, fillers, strict=True) for name in one.completion.filled]
@@ -205,7 +205,7 @@ class Cells:
 
 
 def fill_in(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
-    """The prompt and the system prompt with the names filled in, and which, as keywords of `resolve.open_stream`."""
+    """The filled-in prompts and the names filled in, as keywords of `resolve.open_stream`."""
     prompt, names = filler.fill(prompt)
     others: tuple[str, ...] = ()
     if system is not None:
@@ -214,11 +214,11 @@ def fill_in(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
 
 
 def _start(value: str) -> str:
-    """A value in a line: its beginning, and how long it is where that is not all."""
+    """The beginning of a value on one line, with its length if it is cut."""
     more = f" ({len(value):,} characters)" if len(value) > _LONGEST_START else ""
     return f"{shorten(value, _LONGEST_START) or '(empty)'}{more}"
 
 
 def format_name(given: Options) -> str:
-    """How the answer is shown: a schema's is JSON where nothing else is said."""
+    """Name of the format: JSON by default if there is a schema."""
     return JSON if given.schema is not None and given.show == AUTO else given.show

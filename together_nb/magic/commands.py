@@ -1,4 +1,4 @@
-"""The commands of ``%together``, in one table: running them, the help, Tab and the reference page come from it."""
+"""The table of ``%together`` commands: running them, help, Tab and the reference page derive from it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Command:
     Parameters
     ----------
     name
-        What is typed after ``%together``; "" for what it does alone.
+        What is typed after ``%together``; "" for nothing.
     function
         Called with the `Cells` and the arguments, as keywords.
     help
-        What it does, as an order: ``forget the key``.
+        What it does, in the imperative: ``forget the key``.
     arguments
-        What may follow the name, each made by `argument`.
+        Its arguments, each made by `argument`.
     cell_options
-        The options of a cell that it takes, by the names of `Options`; the function is called with ``given``.
+        The cell options that it takes, by the names of `Options`; the function is called with ``given``.
     verbatim
-        Whether the function is called with the ``text`` after the name as it stands. An error that repeats an argument
-        would show a key that was typed there.
+        Whether the function is called with the unparsed ``text`` after the name. A parse error that quotes an argument
+        would show a key typed there.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Command:
 
     @cached_property
     def parser(self) -> options.Parser:
-        """Reads what follows the name."""
+        """The parser of the arguments."""
         if self.cell_options:
             return options.parser(self.cell_options)
         parser = options.Parser("", prog=self.name, add_help=False, allow_abbrev=False)
@@ -65,23 +65,23 @@ class Command:
 
     @property
     def typed(self) -> str:
-        """As it is typed after ``%together``: ``save FILE [--force]``."""
+        """The usage after ``%together``: ``save FILE [--force]``."""
         return self._typed(self.parser)
 
     def _typed(self, parser: options.Parser) -> str:
         if self.cell_options:
             return f"{self.name} [OPTIONS]"
-        # argparse writes the options first, where a reader looks for the file.
+        # argparse would put the options before the file.
         actions = sorted(parser._actions, key=lambda action: bool(action.option_strings))  # noqa: SLF001
         return " ".join(filter(None, (self.name, *map(_spelled, actions))))
 
     def run(self, cells: Cells, text: str) -> None:
-        """Call the function with what `text` says.
+        """Parse `text` and call the function.
 
         Raises
         ------
         InputError
-            An argument is missing, unknown, surplus, or has a value that does not fit.
+            An argument is missing, unknown, surplus or invalid.
         """
         self.function(cells, **self._parsed(text))
 
@@ -171,7 +171,7 @@ def run(cells: Cells, line: str) -> None:
     Raises
     ------
     InputError
-        There is no such command, or it cannot take what follows.
+        There is no such command, or an argument is invalid.
     """
     name, _, text = line.strip().partition(" ")
     if name not in COMMANDS:
@@ -182,7 +182,7 @@ def run(cells: Cells, line: str) -> None:
 
 
 def help_text() -> str:
-    """All of them, a line each."""
+    """All commands, one per line."""
     width = max(len(command.typed) for command in COMMANDS.values())
     rows = [f"  {command.typed or '(alone)':<{width}}  {command.help}" for command in COMMANDS.values()]
     return "\n".join(["%together COMMAND", "", *rows, "", "OPTIONS are some of those of %%together above.", ""])

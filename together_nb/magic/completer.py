@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
-    """What may stand where `typed` stands at the end of the line of a cell.
+    """Complete `typed` at the end of the line of a cell.
 
     Parameters
     ----------
     line
         The line up to the cursor, ``%%together --te``.
     typed
-        The word that is being typed, as the completer cut it.
+        The word being typed, as the completer split it.
     parser
-        What reads the line; that of a cell where none is given.
+        The parser of the line; that of a cell by default.
     """
     before = _words_before(line)
     option = before[-1] if before else ""
@@ -44,7 +44,7 @@ def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
 
 
 def words(line: str, typed: str) -> list[str]:
-    """What may stand at the end of the line of ``%together``: a command, or an option of the command."""
+    """Complete the end of a ``%together`` line: a command, or an option of the command."""
     from together_nb.magic.commands import COMMANDS
 
     before = _words_before(line)
@@ -54,13 +54,13 @@ def words(line: str, typed: str) -> list[str]:
 
 
 def _words_before(line: str) -> list[str]:
-    """The words of a line before the one that is being typed."""
+    """The words of a line before the one being typed."""
     return line.split()[: None if line[-1:].isspace() else -1]
 
 
 def model_names() -> list[str]:
-    """Ids to offer: the server's callable ones, or the two that are known without asking."""
-    from together_nb.run import resolve  # brings requests along, so not before it is needed
+    """Ids to offer: the local model, and the server's or the default model."""
+    from together_nb.run import resolve  # imports requests, so only when needed
 
     try:
         rows = [row.id for row in resolve.models_for_tab() if row.writes_text]
@@ -70,7 +70,7 @@ def model_names() -> list[str]:
 
 
 def _starting(candidates: Iterable[str], line: str, typed: str) -> list[str]:
-    """Candidates that go on what is being typed, without what the completer takes for earlier words."""
+    """Candidates that continue the word being typed, without what the completer counts as earlier words."""
     word = "" if line[-1:].isspace() else line.rsplit(maxsplit=1)[-1]
     cut = len(word) - len(typed) if word.endswith(typed) else 0
     return [candidate[cut:] for candidate in candidates if candidate.startswith(word)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_LONGEST_CELL = 6000  # characters; the cell's lines around the error are what matters
+_LONGEST_CELL = 6000  # characters
 _LONGEST_TRACEBACK = 6000
 _QUESTION = "Explain in a few sentences what went wrong, and show how to mend it."
 
@@ -32,7 +32,7 @@ def last_exception() -> BaseException:
         There is none yet.
     """
     error = getattr(sys, "last_value", None)
-    # One that this very command ended with is not what was asked about.
+    # An error of `%together explain` stands for the one it explains.
     error = getattr(error, "_explaining", error)
     if not isinstance(error, BaseException):
         raise InputError("No cell has failed yet.", "Run `%together explain` after one has.")
@@ -41,7 +41,7 @@ def last_exception() -> BaseException:
 
 @contextmanager
 def remember(error: BaseException) -> Iterator[None]:
-    """Mark what ends the block, so that the next `last_exception` is still the one that is explained."""
+    """Mark an exception that ends the block, so that the next `last_exception` still returns `error`."""
     try:
         yield
     except (TogetherError, KeyboardInterrupt) as raised:
@@ -50,7 +50,7 @@ def remember(error: BaseException) -> Iterator[None]:
 
 
 def prompt_about(error: BaseException) -> str:
-    """What is asked about `error`: its cell, its traceback from the cell on, a question. No key is in it."""
+    """The prompt about `error`: its cell, its traceback from the cell on, a question. It contains no key."""
     trace = _from_the_cell(error.__traceback__)
     place = getattr(error, "filename", None) if trace is None else trace.tb_frame.f_code.co_filename
     cell = "".join(linecache.getlines(place)).strip("\n") if isinstance(place, str) and _is_a_cell(place) else ""
@@ -63,19 +63,19 @@ def prompt_about(error: BaseException) -> str:
 
 
 def _from_the_cell(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames in which IPython runs the cell; None where it could not even be compiled."""
+    """The traceback without IPython's frames before the cell; None if the cell did not compile."""
     while trace is not None and not _is_a_cell(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
 
 
 def _is_a_cell(filename: str) -> bool:
-    """Whether code was compiled from a cell: its source is known, and there is no such file."""
+    """Whether code comes from a cell: its source is cached, and there is no such file."""
     return filename in linecache.cache and not Path(filename).exists()
 
 
 def _middle_out(text: str, longest: int) -> str:
-    """`text`, or its two ends where it is too long: a traceback's first frame and its last line say most."""
+    """`text`, or its two ends if it is too long: a traceback's first frame and last line say most."""
     if len(text) <= longest:
         return text
     half = longest // 2

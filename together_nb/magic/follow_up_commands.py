@@ -1,4 +1,4 @@
-"""Commands that ask a model: go on, explain."""
+"""Commands that call a model: continue, explain."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.fences import fenced
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
-from together_nb.magic import exceptions, next_cell
+from together_nb.magic import exceptions
 from together_nb.render.formats import CODE
-from together_nb.run import continuation
-from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
@@ -19,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def continue_answer(cells: Cells, given: Options) -> None:
-    """Go on from the last answer's very end; the cell shows the whole, which takes the part's place and its names."""
+    """Continue the last answer from its end; the cell shows the whole, which replaces the partial under its names."""
+    from together_nb.magic import next_cell
+    from together_nb.run import continuation
+    from together_nb.views.waits import show_waits
+
     before = continuation.last_answer()
     with defer_interrupts(), show_waits(cells.shell):
         stream = continuation.open_continuation(before, **given.sampling)
@@ -38,7 +40,7 @@ def continue_answer(cells: Cells, given: Options) -> None:
 
 
 def explain(cells: Cells, given: Options) -> None:
-    """Ask what went wrong in the cell that failed last; what is sent is shown before it is sent."""
+    """Ask what went wrong in the last failed cell; the prompt is shown before it is sent."""
     given = replace(given, raw=True)
     error = exceptions.last_exception()
     prompt = exceptions.prompt_about(error)

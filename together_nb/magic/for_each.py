@@ -24,7 +24,7 @@ _NO_ITEMS = "--for {} has no items, so nothing was asked."
 
 
 def ask(cells: Cells, given: Options, prompt: str) -> None:
-    """Ask for each item, and show a table of what came; the names hold it also where this is stopped."""
+    """Send the prompt for each item and show a table; the results are bound even if stopped."""
     if given.show not in (AUTO, JSON, _NONE):
         raise InputError(
             f"--show {given.show} and --for do not go together: what comes is shown as a table.",

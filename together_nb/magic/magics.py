@@ -1,4 +1,4 @@
-"""What IPython calls: the two magics, their completion and their help. What they do has rooms of its own."""
+"""What IPython calls: the two magics, their completion and their help. Other modules do the work."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TogetherMagics(Magics):
     """Send a cell to a language model and watch the answer arrive.
 
     Its traits are those of `together_nb.settings`: ``%config TogetherMagics.temperature = 0.7``
-    holds for every cell that does not say otherwise.
+    applies to every cell that does not override it.
 
     Parameters
     ----------
     shell : InteractiveShell
-        The running IPython.
+        The running IPython shell.
     open_panel : callable or None
         Opens the panel, for ``%together panel``.
     """
@@ -41,7 +41,7 @@ class TogetherMagics(Magics):
 
     @property
     def _cells(self) -> Cells:
-        """What runs cells. Imported here, as all that is heavy: loading the extension must not wait for it."""
+        """What runs cells. Imported here, like all that is heavy, so that loading the extension is fast."""
         if self._made is None:
             from together_nb.magic.cell import Cells
 
@@ -56,18 +56,18 @@ class TogetherMagics(Magics):
         Parameters
         ----------
         line : str
-            What stands behind ``%%together``: the options that ``%%together?`` shows.
+            What follows ``%%together``: the options that ``%%together?`` shows.
         cell : str
-            What stands below it: the prompt.
+            What is below it: the prompt.
 
         Raises
         ------
         InputError
-            Something cannot be sent. Nothing was.
+            The request is invalid; nothing was sent.
         TogetherError
-            What went wrong; its `completion` is what came.
+            The request failed; `completion` is what arrived.
         KeyboardInterrupt
-            Ctrl-C or the notebook's ■; what came is kept.
+            Ctrl-C or the notebook's ■; what has arrived is kept.
         """
         from together_nb.base.interrupts import interrupt_message
         from together_nb.magic.run_cell import run
@@ -78,19 +78,19 @@ class TogetherMagics(Magics):
     @no_var_expand
     @line_magic("together")
     def run_command(self, line: str) -> None:
-        """``%together`` COMMAND; alone: where it stands.
+        """Run a ``%together`` command; alone, show the status.
 
         Parameters
         ----------
         line : str
-            What stands behind ``%together``: a command that ``%together?`` shows, and what it takes.
+            What follows ``%together``: a command that ``%together?`` shows, and its arguments.
 
         Raises
         ------
         InputError
-            There is no such command, or it cannot take what follows.
+            There is no such command, or an argument is invalid.
         TogetherError
-            What went wrong.
+            The command failed.
         KeyboardInterrupt
             Ctrl-C or the notebook's ■.
         """
@@ -119,7 +119,7 @@ def _help() -> str:
     return f"Send a cell to a language model; the answer streams below it.\n\n{options.help_text()}\n{help_text()}"
 
 
-# What `%%together?` shows: IPython asks an object for its documentation by this name first. It is
-# the same for both, since Shift+Tab on `%%together` looks up `%together`.
+# What `%%together?` shows: IPython looks for `getdoc` first. Both share it, since Shift+Tab on
+# `%%together` looks up `%together`.
 TogetherMagics.run_cell.getdoc = _help
 TogetherMagics.run_command.getdoc = _help

@@ -17,13 +17,13 @@ _MAGIC = {
 }
 _PYTHON = frozenset({"", "python", "py", "python3", "ipython"})
 
-_offered: dict[str, str] = {}  # by the cell that offered it: run again, it does not offer the same twice
+_offered: dict[str, str] = {}  # by cell: the same code is not offered twice
 
 
 def offer(shell: Any, answer: str) -> None:
-    """Put the fenced code of `answer` into a new cell below the running one, not run; nothing where there is none.
+    """Put the fenced code of `answer`, if any, into a new cell below the running one, without running it.
 
-    Blocks of one language are one cell: that of the first block.
+    The cell holds all blocks in the language of the first.
     """
     code = cell_of(answer)
     cell = frontend.cell(shell)
@@ -34,7 +34,7 @@ def offer(shell: Any, answer: str) -> None:
 
 
 def cell_of(answer: str) -> str:
-    """What the new cell holds; "" where there is no fenced code."""
+    """The text of the new cell; "" if there is no fenced code."""
     blocks = fenced_blocks(answer)
     if not blocks:
         return ""

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What stands on the line of a cell.
+    """The options on the line of a cell.
 
     Parameters
     ----------
     model, api, system, out, show, raw, dry_run, background, schema
-        As the options of these names.
+        As the options of the same names.
     sampling
-        The sampling parameters that were given; None unsets one that is set elsewhere.
+        The sampling parameters given; None unsets one that is set elsewhere.
     chat
-        Name of the conversation, "" for the one without a name; None for none.
+        Name of the conversation; "" for the unnamed one, None for none.
     compare
-        What stands after each ``--compare``.
+        The value of each ``--compare``.
     items
         The expression after ``--for``, or None.
     extra
@@ -110,7 +110,7 @@ more: `import together_nb`, `help(together_nb)`.
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps a model's id in one piece, which has hyphens."""
+    """Keeps model ids, which have hyphens, in one piece."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         import textwrap
@@ -119,12 +119,12 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises what a cell can show.
+    """An argument parser that raises `InputError`.
 
     Parameters
     ----------
     hint
-        What to do about an argument that does not fit.
+        What to do about an invalid argument.
     settings
         As for `argparse.ArgumentParser`.
     """
@@ -139,7 +139,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message[:1].upper()}{message[1:]}.", self.hint)
 
     def spellings(self) -> list[str]:
-        """Every long option, as it is offered and suggested."""
+        """Every long option, to complete and suggest."""
         return [
             next(text for text in one.option_strings if text.startswith("--"))
             for one in self._actions
@@ -159,12 +159,12 @@ class Parser(argparse.ArgumentParser):
 
 @cache
 def parser(only: tuple[str, ...] = ()) -> Parser:
-    """The parser of a cell's options, or of those of them that a command takes.
+    """Return the parser of a cell's options, or of those that a command takes.
 
     Parameters
     ----------
     only
-        Names of `Options`; none are all.
+        Names of `Options`; empty means all.
     """
     hint = "`%%together?` shows the options."
     if only:
@@ -258,22 +258,22 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def parse(line: str, only: tuple[str, ...] = ()) -> Options | None:
-    """The options on `line`, or None where the help is asked for.
+    """Return the options on `line`, or None if it requests help.
 
     Parameters
     ----------
     line
-        What is typed.
+        The text typed.
     only
         As for `parser`.
 
     Raises
     ------
     InputError
-        An option is unknown, lacks its value, or has a value that does not fit.
+        An option is unknown, lacks its value, or has an invalid one.
     """
     words = [_hyphened(word) for word in split(line)]
-    if any(word.endswith("=--") for word in words):  # which argparse takes for no value, or fails over
+    if any(word.endswith("=--") for word in words):  # argparse sees no value here, or fails
         raise InputError("-- is no value of an option.", "Put a value after the =.")
     given, unknown = parser(only).parse_known_args(words)
     if "help" in given and given.help:
@@ -303,7 +303,7 @@ def parse(line: str, only: tuple[str, ...] = ()) -> Options | None:
 
 
 def _check_together(read: Options) -> None:
-    """Refuse options that say two things at once."""
+    """Refuse options that conflict."""
     ways = {
         "--for": read.items is not None, "--compare": bool(read.compare), "--chat": read.chat is not None,
         "--background": read.background,
@@ -318,7 +318,7 @@ def _check_together(read: Options) -> None:
 
 
 def split(line: str) -> Iterator[str]:
-    r"""The words of `line`; quotes group, and a backslash is a backslash (``--stop \n``).
+    r"""Yield the words of `line`; quotes group, and a backslash is literal (``--stop \n``).
 
     Raises
     ------
@@ -336,7 +336,7 @@ def split(line: str) -> Iterator[str]:
 
 
 def _hyphened(word: str) -> str:
-    """``--max_tokens`` as ``--max-tokens``: Python's spelling of a parameter is an option too."""
+    """``--max_tokens`` as ``--max-tokens``: Python's spelling of an option works too."""
     option, equals, value = word.partition("=")
     return option.replace("_", "-") + equals + value if option.startswith("--") else word
 
@@ -349,5 +349,5 @@ def _value(parameter: Parameter, given: Any) -> Any:
 
 
 def help_text() -> str:
-    """The help of ``%%together``, as ``%%together?`` shows it."""
+    """The help of ``%%together``, as ``--help`` shows it."""
     return parser().format_help()

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def run(cells: Cells, line: str, cell: str) -> None:
-    """Send a cell as its line says; the answer streams below.
+    """Run a cell as its line says; the answer streams below.
 
     Parameters
     ----------
     cells
         What draws and keeps the answers.
     line, cell
-        As IPython hands them to a cell magic.
+        As IPython passes them to a cell magic.
     """
     cells.end_earlier_run()
     given = options.parse(line)
@@ -41,7 +41,7 @@ def run(cells: Cells, line: str, cell: str) -> None:
 
 
 def _compare(cells: Cells, given: Options, prompt: str) -> None:
-    """Send one prompt in several ways, and draw the answers side by side."""
+    """Send one prompt in several variations, and draw the answers side by side."""
     from together_nb.run.parallel import run_side_by_side
     from together_nb.values import variations
     from together_nb.views import side_by_side_view_for

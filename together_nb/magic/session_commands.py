@@ -1,4 +1,7 @@
-"""Commands about what has been asked: history, conversations, costs, files."""
+"""Commands about the session: history, conversations, costs, files.
+
+What brings the network along is imported in the functions: Tab and the help need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,21 @@ from typing import TYPE_CHECKING
 from together_nb.base.wording import count, dollars, shorten
 from together_nb.config.settings import settings
 from together_nb.errors import InputError
-from together_nb.recording import control
 from together_nb.render import tables
-from together_nb.run import chats, history, history_file
-from together_nb.run.ledger import ledger
 
 if TYPE_CHECKING:
     from together_nb.magic.cell import Cells
     from together_nb.values.completion import Completion
 
-_LAST = 30  # answers that are listed
+_LAST = 30  # answers listed
 _COLUMNS = "{} | prompt | text | by"
 _LONGEST = 70  # characters of a prompt or an answer in a list
 
 
 def show(cells: Cells, name: list[str]) -> None:
-    """List the answers so far and the turns of each conversation; with a name, one conversation whole."""
+    """List the answers and the turns of each conversation; with a name, show all of that conversation."""
+    from together_nb.run import chats, history
+
     if name:
         bundle = chats.find(" ".join(name)).bundle()
         cells.display(bundle["text/markdown"], bundle["text/plain"])
@@ -36,10 +38,10 @@ def show(cells: Cells, name: list[str]) -> None:
         left = max(len(history.history) - _LAST, 0)
         numbered = list(enumerate(history.history[left:], left))
         note = f"{left} earlier ones are in together_nb.history" if left else ""
-        rows = [(f"history[{number}]", *_told(answer.asked, answer)) for number, answer in numbered]
+        rows = [(f"history[{number}]", *_cells(answer.asked, answer)) for number, answer in numbered]
         parts.append(tables.table(_COLUMNS.format("answer"), rows, note))
     for talk in chats.conversations.values():
-        rows = [(f"{talk.name}[{number}]", *_told(turn.prompt, turn.completion)) for number, turn in enumerate(talk)]
+        rows = [(f"{talk.name}[{number}]", *_cells(turn.prompt, turn.completion)) for number, turn in enumerate(talk)]
         note = f"%together history {talk.name} shows it whole"
         parts.append(tables.table(_COLUMNS.format("turn"), rows, note))
     cells.display("\n\n".join(part[0] for part in parts), "\n\n".join(part[1] for part in parts))
@@ -47,12 +49,16 @@ def show(cells: Cells, name: list[str]) -> None:
 
 def reset(_: Cells, name: list[str]) -> None:
     """Forget a conversation."""
+    from together_nb.run import chats
+
     turns = chats.reset(" ".join(name))
     print(f"Forgotten: {count(turns, 'turn')}. The answers are still in together_nb.history.")  # noqa: T201
 
 
 def usage(cells: Cells) -> None:
-    """What was asked for and what it cost, by model."""
+    """Show requests, tokens and cost by model."""
+    from together_nb.run.ledger import ledger
+
     rows = [*ledger.rows]
     if len(rows) != 1:
         rows.append(ledger.total())
@@ -81,32 +87,40 @@ def _total(known: float) -> str:
 
 def save(_: Cells, file: str, *, force: bool) -> None:
     """Write the history and the conversations to a file."""
+    from together_nb.run import history_file
+
     answers, talks = history_file.save(file, force=force)
     print(f"Written to {file}: {count(answers, 'answer')}, {count(talks, 'conversation')}. The key is not in it.")  # noqa: T201
 
 
 def load(_: Cells, file: str) -> None:
-    """Add those of a file."""
+    """Add the history and conversations of a file."""
+    from together_nb.run import history_file
+
     answers, talks = history_file.load(file)
     print(f"Added: {count(answers, 'answer')}, {count(talks, 'conversation')}.")  # noqa: T201
 
 
 def record(_: Cells, file: str, *, force: bool) -> None:
     """Record all requests and answers, or end the recording."""
+    from together_nb import recording
+
     if file == "off":
-        print(control.stop() or "Nothing is being recorded.")  # noqa: T201
+        print(recording.stop() or "Nothing is being recorded.")  # noqa: T201
     else:
-        print(control.record(file, force=force))  # noqa: T201
+        print(recording.record(file, force=force))  # noqa: T201
 
 
 def replay(_: Cells, file: str, *, speed: float) -> None:
     """Answer from a recording, or end the replay."""
+    from together_nb import recording
+
     if file == "off":
-        print(control.stop() or "Nothing is being replayed.")  # noqa: T201
+        print(recording.stop() or "Nothing is being replayed.")  # noqa: T201
     else:
-        print(control.replay(file, speed=speed))  # noqa: T201
+        print(recording.replay(file, speed=speed))  # noqa: T201
 
 
-def _told(prompt: str, answer: Completion) -> tuple[str, ...]:
+def _cells(prompt: str, answer: Completion) -> tuple[str, ...]:
     by = " · ".join(filter(None, (answer.model or answer.request.model, answer.ending)))
     return shorten(prompt, _LONGEST), shorten(answer.text, _LONGEST), by

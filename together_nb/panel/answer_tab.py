@@ -1,4 +1,4 @@
-"""The Answer tab: the text as it streams, in a box that follows its end, and what went wrong below it."""
+"""The Answer tab: the streaming text, in a box that follows its end, and any error below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EMPTY = "The answer appears here, as it is written."
 
 
 class AnswerTab(Page):
-    """The live answer. It is drawn while it is seen, and caught up with when it is seen again."""
+    """The live answer, drawn while the tab is visible; it catches up when shown again."""
 
     title = "Answer"
 
@@ -36,33 +36,33 @@ class AnswerTab(Page):
         self.clear("")
 
     def follow(self, stream: CompletionStream) -> None:
-        """A stream that was asked for is open; it goes on with what is shown, if anything is."""
+        """Follow an open stream, which continues the answer shown, if any."""
         if self._growing is None:
             self._growing = GrowingAnswers(format_for(AUTO, chat=stream.dialect.chat), stream)
             self._inner.children = (self._growing.box,)
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come."""
+        """Draw new chunks."""
         self._behind += chunks
         if self.seen and self._behind and self._growing is not None:
             self._growing.add(self._behind)
             self._behind = []
 
     def catch_up(self) -> None:
-        """Draw what came meanwhile."""
+        """Draw what arrived meanwhile."""
         self.write([])
 
     def fail(self, error: BaseException) -> None:
-        """Say what went wrong, and what to do."""
+        """Show an error and its hint."""
         message, hint = sentences(error)
         self._error.set(f"<b>{escaped(message)}</b>{f'<br>{escaped(hint)}' if hint else ''}")
 
     def forgive(self) -> None:
-        """Take the error away."""
+        """Remove the error."""
         self._error.set("")
 
     def clear(self, empty: str = EMPTY) -> None:
-        """Take the answer away."""
+        """Remove the answer."""
         self.forgive()
         self._behind = []
         self._empty.value = escaped(empty)

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
 
-MOST = 8  # columns; more are too narrow to be read
+MOST = 8  # columns; more are too narrow to read
 _EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."
 _STOP_SECONDS = 2.0
 
 
 class CompareTab(Page):
-    """Columns that stream at once, each with a Stop of its own.
+    """Columns that stream at once, each with its own Stop button.
 
     Parameters
     ----------
     opener
-        Some values → what gives the stream of the panel's request as it stands now, with these changed.
+        Values → a function that opens the stream of the panel's current request with these values changed.
     changed
         Called, from any thread, when an answer has been added to the history.
     """
@@ -82,7 +82,7 @@ class CompareTab(Page):
         return any(not column.run.done() for column in self.columns)
 
     def compare(self) -> None:
-        """Ask once for each value."""
+        """Send a request for each value."""
         self.clear()
         try:
             wanted = self._wanted()
@@ -99,12 +99,12 @@ class CompareTab(Page):
                     other.stop()
 
     def stop(self) -> None:
-        """End all columns."""
+        """Stop all columns."""
         for column in self.columns:
             column.stop()
 
     def clear(self) -> None:
-        """End all columns and take them away."""
+        """Stop all columns and remove them."""
         old, self.columns = self.columns, []
         self._wrong.set("")
         self._row.children = (self._empty,)
@@ -113,7 +113,7 @@ class CompareTab(Page):
         self._tell_buttons()
 
     def close(self) -> None:
-        """End all columns, their threads too."""
+        """Stop all columns and their threads."""
         old = self.columns
         self.clear()
         deadline = monotonic() + _STOP_SECONDS
@@ -121,7 +121,7 @@ class CompareTab(Page):
             column.run.join(max(deadline - monotonic(), 0))
 
     def _wanted(self) -> list[tuple[str, Callable[[], CompletionStream]]]:
-        """The title of each column, and what gives its stream."""
+        """The title of each column, and what opens its stream."""
         name = self.vary.value
         found = combinations({name: values_of(name, self.values.value)}).columns
         if len(found) > MOST:
@@ -129,7 +129,7 @@ class CompareTab(Page):
         return [(one.title, self._opener(one.values)) for one in found]
 
     def _suggest(self) -> None:
-        """Values worth a look."""
+        """Suggest values to compare."""
         name = self.vary.value
         parameter = PARAMETERS.get(name)
         if parameter is None:
@@ -154,16 +154,16 @@ class CompareTab(Page):
 
 
 class StoppableColumn:
-    """One answer among several, with a Stop of its own.
+    """One answer among several, with its own Stop button.
 
     Parameters
     ----------
     title
-        What is different here.
+        What differs in this column.
     open_stream
-        Gives its stream.
+        Opens its stream.
     ended
-        Called, in its thread, when it has ended, with the completion if one came.
+        Called in its thread when it has ended, with the completion, if any.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class StoppableColumn:
         self.run.add_done_callback(self._done)
 
     def begin(self) -> bool:
-        """Stream, in a thread where what it draws is shown, else here; False where the notebook's ■ ended it."""
+        """Stream, in a thread if its drawing is shown, else here; False if the notebook's ■ stopped it."""
         if draws_from_threads():
             self.run.start()
             return True
@@ -189,12 +189,12 @@ class StoppableColumn:
         return True
 
     def stop(self) -> None:
-        """End it; what came is kept."""
+        """Stop the stream. What has arrived is kept."""
         self.run.cancel()
 
     def close(self) -> None:
-        """End it and take it from the page."""
-        self._drawn.close()  # nothing is drawn from now on
+        """Stop it and remove it from the page."""
+        self._drawn.close()  # nothing is drawn after this
         self.run.cancel()
         close_all((self._stop,))
 

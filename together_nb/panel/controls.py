@@ -27,7 +27,7 @@ class ParameterControl:
     parameter
         The declaration.
     settings
-        Whose trait of that name is shown and set.
+        Their trait of that name is shown and set.
     """
 
     def __init__(self, parameter: Parameter, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class ParameterControl:
         settings.observe(self._draw, names=parameter.name)
 
     def close(self) -> None:
-        """Let go of the settings."""
+        """Stop observing the settings."""
         self._settings.unobserve(self._draw, names=self.parameter.name)
 
     def _typed(self, change: dict[str, Any]) -> None:
@@ -78,16 +78,16 @@ class ParameterControl:
 
     def _set(self, value: Any) -> None:
         setattr(self._settings, self.parameter.name, value)
-        self._draw()  # "0.70" is 0.7: no change of the setting, and yet one to draw
+        self._draw()  # "0.70" is 0.7: the setting does not change, the field does
 
     def _draw(self, _: Any = None) -> None:
-        """Show what is set."""
+        """Show the setting."""
         value = getattr(self._settings, self.parameter.name)
         self._drawing = True
         try:
             self._field.value = _typed_form(self.parameter, value)
             if self._slider is not None:
-                # Unset is its first place; a value beyond its ends leaves it at that end.
+                # The first position is unset; a value beyond an end is shown at that end.
                 self._slider.value = self._slider.min if value is None else value
         finally:
             self._drawing = False
@@ -97,7 +97,7 @@ class ParameterControl:
 
 
 def controls(settings: Settings) -> list[ParameterControl]:
-    """One for each parameter there is."""
+    """A control for each parameter."""
     return [ParameterControl(parameter, settings) for parameter in PARAMETERS.values()]
 
 
@@ -118,13 +118,13 @@ def _slider(parameter: Parameter) -> Any:
     if parameter.slider is None:
         return None
     low, high, step = parameter.slider
-    # One place more, below the lowest value: unset. So each value is another one, and can be chosen.
+    # An extra position below the lowest value is unset, so choosing any value is a change.
     kind = IntSlider if parameter.type is int else FloatSlider
     return explained(kind(value=low - step, min=low - step, max=high, step=step, readout=False), parameter.name)
 
 
 def _value(parameter: Parameter, typed: str) -> Any:
-    """What was typed or chosen, as a value; nothing is unset."""
+    """The value typed or chosen; an empty text is unset."""
     if not typed.strip():
         return None
     if parameter.type is list:

@@ -1,4 +1,4 @@
-"""Small parts that the panel is made of."""
+"""Building blocks of the panel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def explained(widget: Any, help: str) -> Any:  # noqa: A002  (the parameter's own word)
-    """`widget` with `help` as its tooltip, which ipywidgets 7 calls otherwise."""
+    """`widget` with `help` as its tooltip, a trait with another name in ipywidgets 7."""
     setattr(widget, "tooltip" if widget.has_trait("tooltip") else "description_tooltip", help)
     return widget
 
 
 def close_tree(root: Widget) -> None:
-    """Close a widget and all that it holds."""
+    """Close a widget and all its descendants."""
     close_all(list(within(root)))
 
 
 def within(widget: Widget) -> Iterator[Widget]:
-    """What a widget holds, and the widget itself after it."""
+    """Yield the descendants of a widget, then itself."""
     children: Iterable[Widget] = getattr(widget, "children", ())
     for child in children:
         yield from within(child)
@@ -35,22 +35,22 @@ def within(widget: Widget) -> Iterator[Widget]:
 
 
 def icon_button(kind: str, name: str, help: str = "") -> Button:  # noqa: A002
-    """A button that shows a sign, drawn by the style sheet, and is called `name` by who reads it out.
+    """A button whose icon the style sheet draws, and which screen readers call `name`.
 
-    An icon of the front end's would be read out in the place of the name.
+    They would read out an icon of the front end instead of the name.
     """
     return Button(description=name, tooltip=help or name, style=button_style(), **styled("icon", kind))
 
 
 class Fold:
-    """What is folded away below a button. Unlike ipywidgets' Accordion it is opened by keyboard too.
+    """Foldable content below a button. Unlike ipywidgets' Accordion, it opens by keyboard too.
 
     Parameters
     ----------
     name
-        What stands on the button.
+        Label of the button.
     inner
-        What is folded.
+        The content.
     unfolded
         Whether it is open at first.
     """
@@ -69,19 +69,19 @@ class Fold:
 
 
 def hide(widget: Widget, *, hidden: bool, by: str = "tnb-hidden") -> None:
-    """Give a widget a class that hides it, or what it holds, or take the class away."""
+    """Add or remove a class that hides a widget or its content."""
     (widget.add_class if hidden else widget.remove_class)(by)
 
 
 class Page:
-    """What one tab holds. What is not seen need not be drawn: it is caught up with when it is.
+    """The content of one tab. It is not drawn while hidden, and catches up when shown.
 
     Attributes
     ----------
     title : str
-        What stands on the tab.
+        Label of the tab.
     box : Widget
-        What it holds.
+        The content.
     seen : bool
         Whether its tab is the one in front.
     """
@@ -91,13 +91,13 @@ class Page:
     seen = False
 
     def show(self, *, seen: bool) -> None:
-        """Its tab has come to the front, or has left it."""
+        """React to the tab coming to the front or leaving it."""
         self.seen = seen
         if seen:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Draw what has changed while it was not seen."""
+        """Draw what changed while it was hidden."""
 
     def close(self) -> None:
-        """Let go of what outlives the widgets."""
+        """Release what outlives the widgets."""

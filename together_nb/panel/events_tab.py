@@ -1,4 +1,4 @@
-"""The Events tab: the stream's lines as they came over the wire, with the moment of each."""
+"""The Events tab: the stream's lines as they arrived, each with its time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PER = 20
 
 
 class EventsTab(Page):
-    """The last lines; drawn while it is seen."""
+    """The last lines; drawn while the tab is visible."""
 
     title = "Events"
 
@@ -26,25 +26,25 @@ class EventsTab(Page):
         self._stream: CompletionStream | None = None
         self._wiretap: Wiretap | None = None
         self._drawn = 0
-        self._pieces = Pieces("lines", _PER, KEPT // _PER + 1)  # the last of them is rarely full
+        self._pieces = Pieces("lines", _PER, KEPT // _PER + 1)  # the last one is rarely full
         self._head = DrawnValue(note("help", _EMPTY))
         self.box = box("page", self._head.widget, row("end", self._pieces.box))
 
     def start(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._stream = self._wiretap = None
         self._drawn = 0
         self._pieces.clear()
         self._head.set(escaped(_EMPTY))
 
     def follow(self, stream: CompletionStream) -> None:
-        """Listen to a stream, which has not begun."""
+        """Listen to a stream that has not begun."""
         self.start()
         self._stream, self._wiretap = stream, Wiretap()
         stream.wiretap = self._wiretap
 
     def write(self) -> None:
-        """Draw what has come."""
+        """Draw new lines."""
         if not self.seen or self._wiretap is None or self._stream is None:
             return
         lines = self._wiretap.since(self._drawn)
@@ -54,7 +54,7 @@ class EventsTab(Page):
             self._head.set(escaped(self._words()))
 
     def catch_up(self) -> None:
-        """Draw what came meanwhile."""
+        """Draw what arrived meanwhile."""
         self.write()
 
     def _words(self) -> str:
@@ -63,7 +63,7 @@ class EventsTab(Page):
         return f"{count(self._drawn, 'line')}{last}; seconds since the request was sent. A blank line ends an event."
 
     def _row(self, line: WireLine, stream: CompletionStream) -> str:
-        # A server may repeat what it was sent.
+        # A server may echo the key.
         text = stream.endpoint.without_key(line.text)
         field, colon, value = text.partition(":")
         named = f"<b>{escaped(field)}</b>{colon}{escaped(value)}" if colon and field == "data" else escaped(text)

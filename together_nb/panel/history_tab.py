@@ -20,7 +20,7 @@ _EMPTY = '<div class="tnb-empty">The answers of this session are listed here.</d
 
 
 class HistoryTab(Page):
-    """The last answers, of the panel and of cells alike; drawn while it is seen."""
+    """The last answers of the panel and of cells; drawn while the tab is visible."""
 
     title = "History"
 
@@ -29,12 +29,12 @@ class HistoryTab(Page):
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
-        """An answer has come."""
+        """React to a new answer."""
         if self.seen:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Draw the list anew."""
+        """Redraw the list."""
         self._shown.set(_html(history.history))
 
 

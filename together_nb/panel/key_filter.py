@@ -1,4 +1,4 @@
-"""Keeps the API key out of the panel's boxes: what stands in a widget can be saved with the notebook."""
+"""Keeps the API key out of the panel's boxes: a widget's content can be saved with the notebook."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOLD = "That was your API key, and it was taken out again: what stands here may 
 
 
 class KeyGuard:
-    """Takes the key out of every box of text in which it is typed, and out of all when it becomes the key.
+    """Removes the key from a text box it is typed into, and from all widgets when it is set.
 
     Parameters
     ----------
     root
-        The widget in which to look.
+        The widget to search.
     tell
-        Called with a sentence where a key was found.
+        Called with a sentence when a key is found.
     """
 
     def __init__(self, root: Widget, tell: Callable[[str], Any]) -> None:
@@ -38,7 +38,7 @@ class KeyGuard:
         settings.settings.observe(self.sweep, names="api_key")
 
     def close(self) -> None:
-        """Let go of the settings."""
+        """Stop observing the settings."""
         settings.settings.unobserve(self.sweep, names="api_key")
 
     def _typed(self, change: Any) -> None:
@@ -46,13 +46,13 @@ class KeyGuard:
             self._tell(TOLD)
 
     def sweep(self, _: Any = None) -> None:
-        """Take the key out of all that the widgets would be saved with."""
+        """Remove the key from all that is saved of the widgets."""
         if sum(map(_clean, within(self._root))):
             self._tell(TOLD)
 
 
 def _clean(widget: Any) -> bool:
-    """Take each key out of all that `widget` would be saved with; whether it was there."""
+    """Remove each key from all that is saved of `widget`; return whether there was one."""
     found = False
     for name in ("value", "description", "tooltip", "placeholder", "outputs"):
         shown = getattr(widget, name, None)
@@ -64,6 +64,6 @@ def _clean(widget: Any) -> bool:
             continue
         if without != shown:
             found = True
-            # Of a number or of a model's name nothing is left that makes sense.
+            # The rest of a number or of a model id makes no sense.
             setattr(widget, name, "" if name == "value" and type(widget) in (Text, Combobox) else without)
     return found

@@ -1,4 +1,4 @@
-"""Work that must not be waited for, and of which only the newest matters."""
+"""Background work of which only the newest job matters."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _log = logging.getLogger(__name__)
 
 
 class Latest:
-    """Does the job that was asked for last, in a thread that lives as long as there is one.
+    """Runs the newest job, in a thread that lives as long as there is one.
 
     Parameters
     ----------
     name
-        Of the thread.
+        Name of the thread.
     threaded
-        False does each job at once, in the calling thread.
+        False runs each job at once, in the calling thread.
     """
 
     def __init__(self, name: str, *, threaded: bool = True) -> None:
@@ -35,7 +35,7 @@ class Latest:
         self._thread: threading.Thread | None = None
 
     def do(self, job: Callable[[], None]) -> None:
-        """Do `job` in the place of what is under way, unless a newer one comes."""
+        """Run `job` instead of the current one, unless a newer one comes."""
         if not self._threaded:
             job()
             return
@@ -47,7 +47,7 @@ class Latest:
                 self._thread.start()
 
     def drop(self) -> None:
-        """Do nothing more, and end what is under way."""
+        """Drop the waiting job and cancel the current one."""
         with self._lock:
             self._job = None
             self._scope.cancel()

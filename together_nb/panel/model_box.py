@@ -1,4 +1,4 @@
-"""The model: free text, the server's callable models to choose from, and what is known of the one chosen."""
+"""The model: free text, the server's callable models, and facts about the chosen one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class ModelBox:
-    """A box for the model's id, with the list of those that can be asked.
+    """A box for the model's id, with the list of callable models.
 
     Parameters
     ----------
     settings
-        Whose `model` is shown and set.
+        Their `model` is shown and set.
     worker
-        Loads the list, so that nobody waits for it.
+        Loads the list in the background.
     listed
-        Called, in the worker's thread, when the list has come or failed.
+        Called in the worker's thread when the list has loaded or failed.
     """
 
     def __init__(self, settings: Settings, worker: Latest, listed: Callable[[], Any]) -> None:
@@ -56,19 +56,19 @@ class ModelBox:
         self.load()
 
     def close(self) -> None:
-        """Let go of the settings."""
+        """Stop observing the settings."""
         self._settings.unobserve(self._draw, names="model")
         self._settings.unobserve(self.load, names="base_url")
         config.settings.unobserve(self.load, names="api_key")
 
     def load(self, _: Any = None) -> None:
-        """Get the server's list, in the worker's thread."""
+        """Load the server's list, in the worker's thread."""
         self._about.set("Reading the server's list of models …")
         self._worker.do(self._load)
 
     def _load(self) -> None:
         try:
-            with listen_to_waits(ignore_wait):  # that it is being read stands below the box
+            with listen_to_waits(ignore_wait):  # the line below the box says that it loads
                 self._catalog = ModelList(tuple(resolve.models(chosen=self._settings)))
         except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
@@ -90,7 +90,7 @@ class ModelBox:
             self._box.value = chosen
         try:
             standing, server = resolve.defaults(self._settings)
-        except TogetherError as error:  # the environment names a server that is none
+        except TogetherError as error:  # the environment names an invalid server
             self._about.set(escaped(str(error)))
             return
         placeholder = standing if chosen == "" else ""
@@ -100,7 +100,7 @@ class ModelBox:
             self._about.set(escaped(self._words(standing, server, self._catalog)))
 
     def _words(self, model: str, server: str, catalog: ModelList) -> str:
-        """What is known of a model, in a line."""
+        """Facts about a model, in one line."""
         known = catalog.get(model)
         offered = len(catalog.callable())
         if known is not None:

@@ -1,4 +1,4 @@
-"""The panel itself: what stands where, and what each button does."""
+"""The panel itself: its layout, and what each button does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from together_nb.values.keywords import PanelDefaults
 
 _NOTHING = {"text/markdown": "", "text/plain": ""}
-_open: dict[str, tuple[str, list[Panel]]] = {}  # by the cell that made them: which run of it, and the panels
+_open: dict[str, tuple[str, list[Panel]]] = {}  # by cell: its execution, and the panels it made
 
 
 class Panel:
@@ -55,16 +55,16 @@ class Panel:
     Parameters
     ----------
     prompt : str
-        What stands in its box at first.
+        Initial text of the prompt box.
     system : str
-        What stands in the system prompt's box at first.
+        Initial text of the system prompt box.
     api : str
-        ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type.
+        ``chat``, ``completions``, ``inference``, or ``auto``, which depends on the model's type.
     shared : bool
-        True: the controls are `together_nb.settings`, which ``%config TogetherMagics``, the cells
-        and the other panels share. False: they are this panel's own, and begin as the settings are.
+        True: the controls set `together_nb.settings`, shared with ``%config TogetherMagics``, the
+        cells and the other panels. False: they set a copy of the settings of this panel's own.
     **defaults
-        What is set at first: `model`, and sampling parameters.
+        Initial settings: `model`, and sampling parameters.
 
         model : str or None
             Model id.
@@ -117,18 +117,18 @@ class Panel:
     Attributes
     ----------
     settings : Settings
-        What the controls stand for.
+        The settings behind the controls.
     widget : VBox
-        All of it, as one widget of ipywidgets.
+        The whole panel, as one ipywidgets widget.
     state : State
-        What it does now; its `value` says so in words (``Ready``, ``Answering``, ``Stopped``, …).
+        The current state; its `value` is in words (``Ready``, ``Answering``, ``Stopped``, …).
     completion : Completion or None
-        The answer that is shown, as far as it has come; None where there is none.
+        The answer shown, as far as it has arrived; None if there is none.
 
     Raises
     ------
     InputError
-        A default is of no known parameter, or its value does not fit.
+        A default is unknown or invalid, or `api` is unknown.
 
     Examples
     --------
@@ -232,7 +232,7 @@ class Panel:
     # What the buttons do
 
     def generate(self) -> None:
-        """Ask for an answer, in place of the one that is shown or streams."""
+        """Request an answer, replacing the one shown or streaming."""
         if self._closed:
             return
         try:
@@ -244,29 +244,29 @@ class Panel:
             self._runs.begin(opener)
 
     def go_on(self) -> None:
-        """Ask for what comes after the answer that is shown."""
+        """Continue the answer that is shown."""
         last = self._runs.last
         if not self._can_go_on() or last is None:
             return
         self._guard.sweep()
         chosen = self.settings.copy()
-        # How to choose may have been changed on purpose: a higher limit for an answer that was cut at it.
+        # The sampling may have been changed on purpose, such as a higher limit for a truncated answer.
         sampling = chosen.sampling.updated({"n": None, "echo": None})
         request = replace(continuation_request(last, dialect_for(last.api)), sampling=sampling)
         self._runs.begin(lambda: resolve.open_request(request, chosen=chosen), last)
 
     def stop(self) -> None:
-        """End the answer; what came is kept."""
+        """Stop the answer. What has arrived is kept."""
         self._runs.stop()
 
     def clear(self) -> None:
-        """End what streams and take it away."""
+        """Stop all streams and remove the answers."""
         self._runs.clear()
         self.compare.clear()
         self._tell_below(_NOTHING, {})
 
     def close(self) -> None:
-        """End all that streams, and take the panel from the page and the kernel."""
+        """Stop all streams, and remove the panel from the page and the kernel."""
         if self._closed:
             return
         self._closed = True
@@ -287,18 +287,18 @@ class Panel:
 
     @property
     def state(self) -> State:
-        """What it does now; its `value` says so in words (``Ready``, ``Answering``, ``Stopped``, …)."""
+        """The current state; its `value` is in words (``Ready``, ``Answering``, ``Stopped``, …)."""
         return self._runs.state
 
     @property
     def completion(self) -> Completion | None:
-        """The answer that is shown, as far as it has come; None where there is none."""
+        """The answer shown, as far as it has arrived; None if there is none."""
         return self._runs.completion
 
-    # What is asked
+    # The request
 
     def _opener(self, values: dict[str, Any] | None = None) -> Callable[[], CompletionStream]:
-        """What gives the stream of the request as it stands now, with some values changed.
+        """Return what opens the stream of the current request, with some values changed.
 
         Raises
         ------
@@ -308,8 +308,8 @@ class Panel:
         if not self.prompt.value.strip():
             raise InputError("There is no prompt yet.", "Write one in the box above.")
         given = {"api": self.api.value, "system": self.system.value or None, **(values or {})}
-        self._guard.sweep()  # the environment may have a key since, and tells nobody
-        # What is changed from now on is for the next request.
+        self._guard.sweep()  # the environment may have a key by now, unannounced
+        # Later changes apply to the next request.
         prompt, chosen = self.prompt.value, self.settings.copy()
         return lambda: resolve.open_stream(prompt, chosen=chosen, **given)
 
@@ -320,7 +320,7 @@ class Panel:
         last = self._runs.last
         return not self.state.running and last is not None and can_continue(last)
 
-    # What is seen
+    # The display
 
     def _shown(self) -> None:
         with self._runs.lock:
@@ -328,7 +328,7 @@ class Panel:
                 tab.show(seen=number == self._tab.selected_index)
 
     def changed(self) -> None:
-        """The state is another one: buttons are enabled and disabled."""
+        """Enable and disable the buttons for a new state."""
         running = self.state.running
         possible = {self._generate: not running, self._stop: running, self._go_on: self._can_go_on()}
         for button, enabled in possible.items():
@@ -336,17 +336,17 @@ class Panel:
                 button.disabled = not enabled
 
     def kept(self) -> None:
-        """An answer has been added to the history."""
+        """React to an answer added to the history."""
         with self._runs.lock:
             self._history.changed()
 
     def ended(self, completion: Completion | None) -> None:
-        """Put the answer that has ended under the panel, to be saved.
+        """Put the finished answer below the panel, to be saved.
 
         Parameters
         ----------
         completion : Completion or None
-            The answer; None takes away what stands there.
+            The answer; None removes what is there.
         """
         if completion is None:
             self._tell_below(_NOTHING, {})
@@ -354,7 +354,7 @@ class Panel:
             self._tell_below(completion.bundle(), {"together_nb": completion.metadata()})
 
     def _key_found(self, words: str) -> None:
-        """A key was taken out of the widgets; it may have been repeated in the answer below."""
+        """Report a key removed from the widgets; redraw the answer below, which may repeat it."""
         self._runs.fail(InputError(words))
         if self._runs.last is not None:
             self.ended(self._runs.last)
@@ -363,10 +363,10 @@ class Panel:
         self._request.changed()
 
     def _claim_cell(self) -> None:
-        """Close the panels that an earlier run of this cell made: they have lost their place."""
+        """Close the panels that an earlier run of this cell made: their output is gone."""
         shell = get_ipython()
         cell, execution = frontend.cell(shell), frontend.execution(shell)
-        if not cell or frontend.is_voila():  # there each cell runs once, and has no id
+        if not cell or frontend.is_voila():  # in Voilà each cell runs once, and has no id
             return
         before, panels = _open.get(cell, (execution, []))
         if before != execution:
@@ -386,7 +386,7 @@ class Panel:
             self._below = display(_NOTHING, raw=True, display_id=uuid.uuid4().hex)
 
     def _tell_below(self, bundle: dict[str, str], metadata: dict[str, Any]) -> None:
-        """Put the answer under the panel, where it is saved with the notebook."""
+        """Put the answer below the panel, where it is saved with the notebook."""
         if self._below is not None:
             bundle = {kind: settings.settings.without_keys(text) for kind, text in bundle.items()}
             self._below.update(bundle, raw=True, metadata=metadata)
@@ -403,7 +403,7 @@ def _button(name: str, icon: str, help: str, does: Callable[[], Any], style: str
 
 
 def _checked(defaults: dict[str, Any]) -> dict[str, Any]:
-    """The defaults, each of a parameter that there is and fit for it."""
+    """The defaults, with names and values checked."""
     sampling = {name: value for name, value in defaults.items() if name != MODEL}
     for name in sampling:
         if name not in PARAMETERS:

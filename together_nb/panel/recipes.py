@@ -1,4 +1,4 @@
-"""The same call as text: a cell, Python, curl. Pasted, each does the same; the key is in none of them."""
+"""The same call as text: a cell, Python, curl. Pasted, each does the same; none contains the key."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from together_nb.values.parameters import SamplingParams
 
 NEXT_CELL = "# In the next cell:"
-_BARE = re.compile(r"[\w.\\/:-]+")  # a word of the line that needs no quotes
-# What editors, clipboards and lines do not carry to the letter: controls but tab and newline, and half characters.
+_BARE = re.compile(r"[\w.\\/:-]+")  # a word that needs no quotes on the line
+# What editors, clipboards and lines may alter: controls except tab and newline, line separators, lone surrogates.
 _FRAGILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# What IPython changes in a cell's body: lines of blanks, prompts that it takes for pasted ones. And line
-# ends at the end, which some front ends do not send.
+# What IPython changes in a cell's body: whitespace-only lines, text that looks like pasted prompts. Also
+# trailing newlines, which some front ends do not send.
 _CHANGED = re.compile(
     r"^[^\S\n]+$ | ^[^\S\n]*(?: >>> | \.\.\. | (?:\[\w+\][ ])? In[ ]\[ ) | \n\Z", re.MULTILINE | re.VERBOSE
 )
@@ -37,15 +37,15 @@ _SERVE = "# In another terminal: python -m together_nb.local --port {}"
 
 
 def recipes(stream: CompletionStream, standing: SamplingParams) -> dict[str, str]:
-    """Every recipe by its name: ``cell``, ``python``, ``curl``.
+    """Return every recipe by name: ``cell``, ``python``, ``curl``.
 
     Parameters
     ----------
     stream
         The call, sent or not.
     standing
-        The sampling parameters that hold where the recipe is pasted (`settings.sampling`): what
-        the call has not of them is unset.
+        The default sampling parameters where the recipe is pasted (`settings.sampling`): those
+        that the call does not set are unset.
     """
     return {"cell": as_cell(stream, standing), "python": as_python(stream, standing), "curl": as_curl(stream)}
 
@@ -53,8 +53,8 @@ def recipes(stream: CompletionStream, standing: SamplingParams) -> dict[str, str
 def as_cell(stream: CompletionStream, standing: SamplingParams) -> str:
     """The call as a ``%%together`` cell.
 
-    What a cell does not carry to the letter is given a name in the cell before it, and is filled
-    in from there; `NEXT_CELL` stands between the two. What a cell cannot say at all is said in Python.
+    Text that a cell would alter is assigned to a variable in the cell before it, and filled in
+    from there; `NEXT_CELL` separates the two. What a cell cannot express is written in Python.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ def as_python(stream: CompletionStream, standing: SamplingParams) -> str:
 
 
 def as_curl(stream: CompletionStream) -> str:
-    """The call as a command of a POSIX shell, which takes the key from its environment.
+    """The call as a POSIX shell command, which takes the key from its environment.
 
-    The engine that a session starts for itself lets nobody else in: the command is for one that is started on purpose.
+    The embedded engine accepts no other clients, so the command is for a server that is started separately.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def as_curl(stream: CompletionStream) -> str:
 
 
 def _sampling(stream: CompletionStream, standing: SamplingParams) -> dict[str, Any]:
-    """What is set, and None for what has to be unset."""
+    """The parameters to set, and None for those to unset."""
     return dict.fromkeys(standing.to_dict()) | stream.request.sampling.to_dict()
 
 
 def _line(meant: options.Options) -> str:
-    """The line from which `options.parse` reads `meant`."""
+    """The line that `options.parse` reads as `meant`."""
     given = [("-m", meant.model), ("--api", meant.api), ("--system", meant.system)]
     if meant.show != AUTO:
         given.append(("--show", meant.show))
@@ -163,14 +163,14 @@ def _line(meant: options.Options) -> str:
 
 
 def _word(option: str, text: str) -> str:
-    quotes = shlex.quote if '"' in text else '"{}"'.format  # the shells' way reads worse, and holds for any text
+    quotes = shlex.quote if '"' in text else '"{}"'.format  # shell quoting reads worse, but works for any text
     quoted = text if _BARE.fullmatch(text) else quotes(text)
-    # Apart from its option, it would be taken for one itself.
+    # As a separate word, it would be read as an option.
     return f"{option}={quoted}" if text.startswith("-") else f"{option} {quoted}"
 
 
 def _is_read_as(line: str, meant: options.Options) -> bool:
-    """Whether the line says it all; none says an empty list, or a stop that reads "unset"."""
+    """Whether the line expresses `meant`; none expresses an empty list, or a stop "unset"."""
     with suppress(InputError):
         return not _beyond_a_line(line) and options.parse(line) == meant
     return False
@@ -181,5 +181,5 @@ def _beyond_a_line(text: str) -> bool:
 
 
 def _python(value: Any) -> str:
-    """The literal of an argument, over several lines where one is too long."""
+    """The literal of an argument, on several lines if it is long."""
     return pformat(value, width=100, sort_dicts=False).replace("\n", "\n    ")

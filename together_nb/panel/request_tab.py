@@ -23,14 +23,14 @@ _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
 
 
 class RequestTab(Page):
-    """The request as it now stands; drawn while it is seen.
+    """The current request; drawn while the tab is visible.
 
     Parameters
     ----------
     worker
-        Works it out: the server may have to be asked for its models first.
+        Builds the request, which may need the server's models first.
     open_stream
-        Gives the stream that Generate would begin.
+        Opens the stream that Generate would start.
     """
 
     title = "Request"
@@ -42,12 +42,12 @@ class RequestTab(Page):
         self.box = box("page", self._shown.widget)
 
     def changed(self) -> None:
-        """The request is another one now."""
+        """React to a changed request."""
         if self.seen:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Work the request out, in the worker's thread."""
+        """Build the request, in the worker's thread."""
         self._worker.do(self._draw)
 
     def _draw(self) -> None:
@@ -62,7 +62,7 @@ def _html(stream: CompletionStream) -> str:
     payload = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
     texts |= {_TITLES[name]: text for name, text in recipes.recipes(stream, settings.settings.sampling).items()}
-    # Tabbing to a text and Ctrl+A would take the whole page: a click takes the text whole.
+    # Ctrl+A in a focused text would select the whole page: a click selects the whole text.
     return "".join(
         f"<section><h4>{escaped(title)}</h4>"
         f'<pre tabindex="0" role="group" aria-label="{escaped(title)}">{escaped(stream.endpoint.without_key(text))}</pre></section>'

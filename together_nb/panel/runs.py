@@ -1,4 +1,4 @@
-"""One answer at a time: begun, stopped, gone on with, and drawn into the tabs."""
+"""One answer at a time: started, stopped, continued, and drawn into the tabs."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ _STOP_SECONDS = 2.0
 
 
 class Observer(Protocol):
-    """Who is told what becomes of an answer."""
+    """Receives the events of an answer."""
 
     def changed(self) -> None:
-        """The state is another one; the lock is held."""
+        """The state has changed; the lock is held."""
 
     def kept(self) -> None:
-        """What came, whole or not, is in the history."""
+        """The completion, whole or partial, is in the history."""
 
     def ended(self, completion: Completion | None) -> None:
-        """The answer that is shown has ended, None where nothing came; the lock is held."""
+        """The answer shown has ended, None if nothing arrived; the lock is held."""
 
 
 class Runs:
-    """The answer that streams, or that streamed last.
+    """The answer that is streaming, or the last one.
 
     Parameters
     ----------
     status, answer, tokens, events
-        What it is drawn into.
+        Where it is drawn.
     observer
-        Told, from any thread, what becomes of it.
+        Receives its events, from any thread.
 
     Attributes
     ----------
     lock : threading.RLock
         Held while anything is drawn, by a click or by an answer's thread.
     last : Completion or None
-        The answer that is shown, once it has ended.
+        The answer shown, once it has ended.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Runs:
 
     @property
     def state(self) -> State:
-        """What it does now."""
+        """The current state."""
         return self.status.state
 
     @property
     def completion(self) -> Completion | None:
-        """The answer that is shown, as far as it has come."""
+        """The answer shown, as far as it has arrived."""
         run, view = self._run, self._view
         interrupts = None if run is None else run.completion
         if interrupts is None or view is None:
@@ -92,14 +92,14 @@ class Runs:
         return interrupts if view.before is None else join_parts(view.before, interrupts)
 
     def begin(self, open_stream: Callable[[], CompletionStream], before: Completion | None = None) -> None:
-        """Stream an answer in place of what there is, or on from `before`, which is shown.
+        """Stream an answer that replaces the one shown, or continues it (`before`).
 
         Parameters
         ----------
         open_stream
-            Gives the stream; called in the answer's own thread.
+            Opens the stream; called in the answer's own thread.
         before
-            The part that it goes on from.
+            The partial that it continues.
         """
         view = _TabsView(self, before)
         run = BackgroundRun(with_listener(view.waits, open_stream), view, view.keep)
@@ -116,21 +116,21 @@ class Runs:
         run.add_done_callback(lambda _: self._ended(run, view))
         if frontend.draws_from_threads():
             run.start()
-        else:  # a click itself is the only place from where what is drawn is shown
-            with suppress(KeyboardInterrupt):  # the notebook's ■ ended it, and the panel says so
+        else:  # only what a click itself draws is shown
+            with suppress(KeyboardInterrupt):  # the notebook's ■ stopped it, and the panel says so
                 run.run()
 
     def stop(self) -> None:
-        """End it; what came is kept."""
+        """Stop the answer. What has arrived is kept."""
         run = self._run
         if run is not None and run.cancel() and run.stream is None:
-            # A look-up of names cannot be ended, and nothing has been asked of a model yet.
+            # A DNS lookup cannot be interrupted, and no completion has been requested yet.
             with self.lock:
                 self._abandon()
                 self.to(State.STOPPED)
 
     def clear(self) -> None:
-        """End it and take it away."""
+        """Stop the answer and remove it."""
         with self.lock:
             self._abandon()
             self.last = None
@@ -141,31 +141,31 @@ class Runs:
             self.to(State.READY)
 
     def close(self) -> None:
-        """End it, its threads too."""
+        """Stop the answer and its thread."""
         with self.lock:
             run = self._abandon()
         if run is not None:
             run.join(_STOP_SECONDS)
 
     def fail(self, error: BaseException) -> None:
-        """Say what went wrong where the answer would stand."""
+        """Show an error in the Answer tab."""
         with self.lock:
             self.answer.fail(error)
 
     def to(self, state: State) -> None:
-        """Be in another state."""
+        """Change to another state."""
         self.status.to(state)
         self.observer.changed()
 
     def _abandon(self) -> BackgroundRun | None:
-        """Stop what streams, and let nothing more of it come here."""
+        """Stop the current run and draw nothing more of it."""
         run, self._run, self._view = self._run, None, None
         if run is not None:
             run.cancel()
         return run
 
     def shows(self, view: _TabsView) -> bool:
-        """Whether `view` is that of the run under way: a late token of an older one is drawn nowhere."""
+        """Whether `view` belongs to the current run: late tokens of older runs are not drawn."""
         return self._view is view
 
     def _ended(self, run: BackgroundRun, view: _TabsView) -> None:
@@ -187,7 +187,7 @@ class Runs:
             if view.completion is not None:
                 state = State.after(view.completion)
             if run.stopped or isinstance(error, KeyboardInterrupt):
-                state = State.STOPPED  # by whatever error it told so
+                state = State.STOPPED  # whatever error reported it
             elif error is not None:
                 self.answer.fail(error)
                 state = state if state is State.LOST else State.FAILED
@@ -195,14 +195,14 @@ class Runs:
 
 
 class _TabsView:
-    """Draws one run, as long as it is the one that is shown.
+    """Draws one run, as long as it is the current one.
 
     Attributes
     ----------
     completion : Completion or None
-        What this run brought, once it has ended.
+        The completion of this run, once it has ended.
     whole : Completion or None
-        The same with what was before it, where anything came.
+        The same joined to `before`, if anything arrived.
     """
 
     def __init__(self, runs: Runs, before: Completion | None) -> None:
@@ -214,7 +214,7 @@ class _TabsView:
         self._told = 0.0
 
     def start(self, stream: CompletionStream) -> None:
-        """The stream is open."""
+        """Draw an open stream."""
         self._stream = stream
         runs = self._runs
         with runs.lock:
@@ -223,7 +223,7 @@ class _TabsView:
                 runs.events.follow(stream)
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come."""
+        """Draw new chunks."""
         runs, stream = self._runs, self._stream
         with runs.lock:
             if stream is None or not runs.shows(self):
@@ -242,14 +242,14 @@ class _TabsView:
                 runs.status.streaming(stream, self.before)
 
     def waits(self, wait: Wait) -> None:
-        """Say what is waited for, also before there is a stream."""
+        """Show a wait, even before there is a stream."""
         with self._runs.lock:
             if self._runs.shows(self):
                 self._runs.status.waiting(wait)
                 self._runs.to(State.RETRYING)
 
     def keep(self, completion: Completion) -> None:
-        """Keep what came in the history; what goes on from a part takes its place."""
+        """Keep the completion in the history; a continuation replaces its partial."""
         self.completion = completion
         if completion.came_to_nothing:
             return

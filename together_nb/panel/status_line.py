@@ -1,4 +1,4 @@
-"""The status line: a state that is read out, and figures that are not."""
+"""The status line: a state that screen readers announce, and figures that they do not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """What the panel does, in the words that are shown and read out."""
+    """The panel's states, in the words shown and announced."""
 
     READY = "Ready"
     WAITING = "Waiting for the first token"
@@ -34,7 +34,7 @@ class State(Enum):
 
     @classmethod
     def after(cls, completion: Completion) -> State:
-        """The state in which an answer leaves the panel."""
+        """The state after an answer has ended."""
         if completion.cancelled:
             return cls.STOPPED
         if completion.error:
@@ -46,8 +46,8 @@ class StatusLine:
     """State, tokens, tokens a second, time to the first token, cost."""
 
     def __init__(self) -> None:
-        # All states stand in the live region from the start, and a class shows one of them: the region
-        # itself must not be drawn anew, or nobody hears of the change.
+        # The live region contains all states from the start, and a class shows one of them: a region that
+        # is redrawn would not be announced.
         states = "".join(f'<span class="tnb-is-{state.name.lower()}">{state.value}</span>' for state in State)
         self._state = note("state")
         self._state.value = f'<span role="status" aria-live="polite">{states}</span>'
@@ -57,22 +57,22 @@ class StatusLine:
         self._state.add_class("tnb-now-ready")
 
     def to(self, state: State) -> None:
-        """Show and say `state`."""
+        """Show and announce `state`."""
         if state is not self.state:
             kept = [name for name in self._state._dom_classes if not name.startswith("tnb-now-")]  # noqa: SLF001
             self._state._dom_classes = (*kept, f"tnb-now-{state.name.lower()}")  # noqa: SLF001  (one message, not two)
             self.state = state
 
     def clear(self) -> None:
-        """Show no figures."""
+        """Remove the figures."""
         self._figures.set("")
 
     def waiting(self, wait: Wait) -> None:
-        """What is waited for before the request is sent again."""
+        """Show the wait before the request is retried."""
         self._figures.set(f"<span>{escaped(str(wait))}</span>")
 
     def streaming(self, stream: CompletionStream, before: Completion | None) -> None:
-        """The figures of an answer that streams, `before` being the part that it goes on from."""
+        """Show the figures of a streaming answer; `before` is the partial that it continues."""
         chunks, seconds = stream.chunks, stream.seconds
         first = stream.first_token
         parts = [(count(chunks + (before.chunks if before else 0), "chunk"), "so far")]
@@ -81,7 +81,7 @@ class StatusLine:
         self._draw([*parts, (_seconds(first), "to the first token"), (f"{seconds:.1f} s", "in all")])
 
     def ended(self, completion: Completion) -> None:
-        """The figures of an answer that has ended; the server's count where it gave one."""
+        """Show the figures of a finished answer, with the server's count if it sent one."""
         usage, rate, timings = completion.usage, completion.tokens_per_second, completion.timings
         counted = count(completion.chunks, "chunk") if usage is None else count(usage.completion_tokens, "token")
         parts = [(counted, "")]

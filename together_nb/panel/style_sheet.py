@@ -1,4 +1,4 @@
-"""How the panel looks, by the front end's own colours; and what stands in its place where it cannot live."""
+"""The panel's style, in the front end's own colours, and what replaces a panel that cannot run."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ STATES
 .together-nb-panel.jupyter-widgets-disconnected::before { content: "LOST"; font: inherit; color: var(--jp-ui-font-color2, #616161); }
 """
 
-# Stands before the panel in its cell, and takes no room. Where the page knows no such panel, it
-# shows the sentence in the place of the front end's own message.
+# Precedes the panel in its cell, and takes no room. If the page has no such panel, it shows the
+# sentence instead of the front end's own message.
 _PLACE = """<style class="tnb-place">
 .jp-OutputArea-child:has(.tnb-place) { display: none; }
 .jp-OutputArea-child:has(.tnb-place) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)) { font-size: 0; }

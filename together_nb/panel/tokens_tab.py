@@ -1,4 +1,4 @@
-"""The Tokens tab: each token shaded by its probability, with what else could have stood there."""
+"""The Tokens tab: each token shaded by its probability, with its alternatives."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from together_nb.config.settings import Settings
     from together_nb.values.chunk import Chunk, Token
 
-_PER = 100  # tokens to a widget
-_PIECES = 300  # widgets; beyond, a page of as many radio buttons is slow and nobody points at the first
-_SECONDS = 0.3  # between drawings, each of which is a widget
+_PER = 100  # tokens per widget
+_PIECES = 300  # widgets; with more radio buttons the page is slow, and nobody points at the first
+_SECONDS = 0.3  # between drawings, each of which adds a widget
 _LEGEND = 'likely <span class="tnb-scale"></span> unlikely · point at a token, or Tab to the text and go on with the arrow keys'
 
 
 class TokensTab(Page):
-    """The tokens of the answer; drawn while it is seen.
+    """The tokens of the answer; drawn while the tab is visible.
 
     Parameters
     ----------
     settings
-        Where log-probabilities are asked for.
+        The settings that request log-probabilities.
     """
 
     title = "Tokens"
@@ -38,10 +38,10 @@ class TokensTab(Page):
         self._settings = settings
         self._tokens: list[Token] = []
         self._drawn = 0
-        self._known, self._sum = 0, 0.0  # log-probabilities of what is drawn
+        self._known, self._sum = 0, 0.0  # log-probabilities drawn: count and sum
         self._group = ""
         self._drawn_at = 0.0
-        # Never drawn anew, or the arrow keys would lose their token while others come.
+        # Never redrawn, or the arrow keys would lose their token while others arrive.
         self._pieces = Pieces("tokens-text", _PER, _PIECES, extended=False)
         self._head = DrawnValue(note("help"))
         self._ask = Button(description=f"Ask for {ALTERNATIVES} alternatives", icon="check")
@@ -54,11 +54,11 @@ class TokensTab(Page):
         self.start()
 
     def close(self) -> None:
-        """Let go of the settings."""
+        """Stop observing the settings."""
         self._settings.unobserve(self._draw_empty, names="logprobs")
 
     def start(self) -> None:
-        """Begin another text."""
+        """Start a new text."""
         self._tokens, self._drawn = [], 0
         self._known, self._sum = 0, 0.0
         self._group = new_group()
@@ -66,7 +66,7 @@ class TokensTab(Page):
         self._draw()
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Take the first answer's tokens."""
+        """Add the first answer's tokens."""
         self._tokens += [token for chunk in chunks if not chunk.index for token in chunk.tokens]
         if monotonic() - self._drawn_at >= _SECONDS:
             self.catch_up()
@@ -88,7 +88,7 @@ class TokensTab(Page):
         self._draw_empty()
 
     def _draw_empty(self, _: object = None) -> None:
-        """Say how there come to be tokens here."""
+        """Say how to get tokens here."""
         wanted = self._settings.sampling.logprobs is not None
         words = (
             "The next answer's tokens appear here, where the server tells their probabilities."

@@ -1,4 +1,4 @@
-"""Records what goes over the wire, and plays it back: `record`, `replay`, `stop`."""
+"""Record what goes over the wire, and replay it: `record`, `replay`, `stop`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Records what goes over the wire, and has it played back: `record`, `replay`, `stop`.
+"""Record what goes over the wire, and replay it: `record`, `replay`, `stop`.
 
-The bytes are recorded, and played back they take the road of live ones: events, dialects, views,
-retries and errors are those of then. One of the two at most is on in a process. The key is in no file.
+Replayed bytes take the same path as live ones, so events, dialects, views, retries and errors are
+the original ones. A process does at most one of the two at a time. The key is in no file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 
 def current() -> Recorder | Replay | None:
-    """The recording that is made or played back, or None."""
+    """The recording being made or replayed, or None."""
     now = transport.current()
     return now if isinstance(now, (Recorder, Replay)) else None
 
@@ -44,7 +44,7 @@ def _set(now: Recorder | Replay | None) -> None:
 
 
 def _default_model() -> str:
-    """The model of a request that names none; "" where the server has to be asked."""
+    """The model of a request that names none; "" if the server must be asked."""
     if settings.chosen_model:
         return settings.chosen_model
     if _host(settings.chosen_base_url or DEFAULT_BASE_URL) not in TOGETHER_HOSTS:
@@ -53,26 +53,26 @@ def _default_model() -> str:
 
 
 def record(path: str | Path, *, force: bool = False) -> str:
-    """Write each exchange with a server to a file from now on: what is asked and each byte of the reply, with its time.
+    """Record each exchange with a server from now on: the request and each byte of the reply, with its time.
 
-    `recording.stop`, or ``%together record off``, ends it. The key is not in the file.
+    `recording.stop` or ``%together record off`` ends it. The key is not in the file.
 
     Parameters
     ----------
     path : str or Path
-        Of the file, which must not exist.
+        The file, which must not exist.
     force : bool
         Replace it if it does.
 
     Returns
     -------
     str
-        What is done, for people.
+        A message for the user.
 
     Raises
     ------
     InputError
-        The file exists or cannot be made, or a recording is played back.
+        The file exists or cannot be created, or a replay is on.
 
     See Also
     --------
@@ -103,26 +103,26 @@ def record(path: str | Path, *, force: bool = False) -> str:
 
 
 def replay(path: str | Path, *, speed: float = 1.0) -> str:
-    """Answer each request from a recording from now on: no key is needed, and no network.
+    """Answer each request from a recording from now on, without a key or a network.
 
-    `recording.stop`, or ``%together replay off``, ends it.
+    `recording.stop` or ``%together replay off`` ends it.
 
     Parameters
     ----------
     path : str or Path
-        Of a file that `record` made.
+        A file that `record` made.
     speed : float
-        Factor of the pace at which the answers came: 1 takes as many seconds as they did, 2 half as many, 0 none.
+        Speed factor: 1 is the original pace, 2 is twice as fast, 0 does not wait.
 
     Returns
     -------
     str
-        What is done, for people.
+        A message for the user.
 
     Raises
     ------
     InputError
-        The file is no recording, the speed is none, or a recording is being made.
+        The file is not a recording, the speed is invalid, or a recording is on.
 
     See Also
     --------
@@ -163,14 +163,14 @@ def replay(path: str | Path, *, speed: float = 1.0) -> str:
 
 
 def stop() -> str | None:
-    """End the recording or the replay that is on.
+    """End the current recording or replay.
 
-    An answer that is under way is recorded still, or played to its end.
+    An answer in progress is still recorded, or replayed to its end.
 
     Returns
     -------
     str or None
-        What has ended, for people; None where nothing was on.
+        A message for the user; None if nothing was on.
     """
     with _lock:
         before = current()
@@ -183,7 +183,7 @@ def stop() -> str | None:
 
 
 def _forked() -> None:
-    """In the child of a fork: other threads, which may have held a lock, are not there."""
+    """Reset in a forked child, which lacks the threads that may have held a lock."""
     global _lock  # noqa: PLW0603  (one of a process)
     _lock = threading.Lock()
     if (now := current()) is not None:

@@ -1,4 +1,4 @@
-"""A request that was not recorded: which recorded one is nearest, and what differs."""
+"""For a request that was not recorded, the nearest recorded one and what differs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from together_nb.recording.entry import Entry
 
 _LONGEST = 60  # characters of a value
-_COMPARED = 400  # characters of a prompt, to tell which is near
+_COMPARED = 400  # characters of a prompt
 _WORD = re.compile(r"\w+")
 _LOOKED_AT = 20  # requests whose prompts are compared: each may take 20 ms
 
 
 def differences(entries: Iterable[Entry], path: str, payload: dict[str, Any]) -> str:
-    """A sentence that tells what was otherwise in the nearest of `entries`; "" where there is none to compare.
+    """Return a sentence on what differs in the nearest of `entries`; "" if there is none to compare.
 
     Parameters
     ----------
     entries
-        What was recorded.
-    path, asked
+        Recorded exchanges.
+    path, payload
         Path and payload of the request.
     """
     others = [one for one in entries if isinstance(one.payload, dict)]
@@ -50,7 +50,7 @@ def _prompt(payload: dict[str, Any]) -> str:
 
 
 def _likeness(entry: Entry, path: str, payload: dict[str, Any]) -> float:
-    """How near a request is, from what is told quickly."""
+    """A cheap estimate of how near a request is."""
     mine, others = (set(_WORD.findall(_prompt(one)[:_COMPARED])) for one in (payload, entry.payload))
     return _sameness(entry, path, payload) + 2 * len(mine & others) / max(len(mine | others), 1)
 
@@ -67,7 +67,7 @@ def _sameness(entry: Entry, path: str, payload: dict[str, Any]) -> float:
 
 
 def _differences(entry: Entry, path: str, payload: dict[str, Any]) -> Iterator[str]:
-    """What was otherwise in `entry`, in words."""
+    """Yield what differs in `entry`, in words."""
     was = entry.payload
     if entry.path != path:
         names = {dialect.path: name for name, dialect in DIALECTS.items()}

@@ -1,6 +1,6 @@
-"""A recording's lines: what each exchange was.
+"""The lines of a recording: its exchanges.
 
-JSON Lines. The first line says what the file is; each further one is an exchange that had ended.
+JSON Lines. The first line says what the file is; each further one is a finished exchange.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class End:
     Parameters
     ----------
     how
-        ``whole``, ``stopped`` (by who recorded it) or ``broken``.
+        ``whole``, ``stopped`` (by the user) or ``broken``.
     seconds
-        When, since the request was sent.
+        Since the request was sent.
     message, hint, passing
-        Of the error, where it broke.
+        Of the error, if it broke.
     timeout
         Whether that was an `APITimeoutError`.
     """
@@ -56,12 +56,12 @@ class End:
 
     @classmethod
     def of(cls, error: APIConnectionError, seconds: float) -> End:
-        """The end by `error`."""
+        """The end due to `error`."""
         return cls(BROKEN, seconds, error.message, error.hint, error.passing, isinstance(error, APITimeoutError))
 
     @property
     def error(self) -> APIConnectionError | None:
-        """What is raised at the end, or None where it was whole."""
+        """The error to raise at the end, or None if it was whole."""
         if self.how == WHOLE:
             return None
         if self.how == STOPPED:
@@ -75,22 +75,22 @@ class End:
 
 @dataclass(frozen=True)
 class Entry:
-    """One exchange as it was: a line of the file.
+    """One exchange: a line of the file.
 
     Parameters
     ----------
     method, path, payload
-        What was asked; no host.
+        The request; no host.
     loopback
-        Whether this machine was asked.
+        Whether the server was local.
     status
-        HTTP status; 0 where there was no reply.
+        HTTP status; 0 if there was no reply.
     headers
         Those that matter, in title case.
     opened
         Seconds until the headers.
     pieces
-        Seconds since the request was sent, and the bytes as text (UTF-8, what is none escaped as surrogates).
+        Seconds since the request was sent, and the bytes as UTF-8 text (invalid ones escaped as surrogates).
     end
         How it ended.
     """
@@ -111,15 +111,15 @@ class Entry:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Entry:
-        """The entry that `to_dict` wrote.
+        """Read what `to_dict` returned.
 
         Raises
         ------
         UnfitError
-            It is none; it says where.
+            It is not an entry; the message says where.
         """
         entry: Entry = _reader()(values)
-        # Bytes do not come before those that came before them; who waits for a time that has passed does not wait.
+        # Times must not decrease; a replay does not wait for a time that has passed.
         latest = entry.opened
         for place, (seconds, text) in enumerate(entry.pieces):
             latest = max(latest, seconds)
@@ -128,13 +128,13 @@ class Entry:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is an answer, and came to its end."""
+        """Whether it is a complete answer."""
         return self.status == _OK and self.end.how == WHOLE
 
 
 @cache
 def _reader() -> Any:
-    """What reads an entry, as JSON has it."""
+    """The reader of an entry's JSON values."""
     seconds = number(0, LONGEST)
     return dataclass_reader(
         Entry,
@@ -154,7 +154,7 @@ def _text(value: Any) -> str:
 
 
 def question(method: str, path: str, payload: Any) -> tuple[str, str, str]:
-    """A request as something to look up; 1 and 1.0 are one."""
+    """A request as a lookup key, in which 1 equals 1.0."""
     same = json.loads(json.dumps(payload), parse_float=_number)
     return method, path, json.dumps(same, sort_keys=True)
 

@@ -1,4 +1,4 @@
-"""Exchanges that are answered from a recording: no network, the pace of then."""
+"""Exchanges answered from a recording: no network, the original pace."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _ENDS = "`%together replay off` ends the replay."
 
 @dataclass
 class Replay:
-    """A recording that is played back.
+    """A recording being replayed.
 
     Parameters
     ----------
     path
         Its file.
     recorded
-        The day, as ``2026-11-26``.
+        The date, as ``2026-11-26``.
     model
-        That of a request which names none; "" where nothing tells.
+        Of a request that names none; "" if unknown.
     entries
         The exchanges, in the order in which they ended.
     left_out
-        What of the file could not be read, in a sentence or two; "" where all could.
+        What of the file could not be read, in a sentence or two; "" if nothing.
     speed
-        Factor of the pace; 0 is as fast as it can.
+        Speed factor; 0 does not wait.
     name
-        Tells this replay from others.
+        Identifies this replay.
     """
 
     live = False
@@ -72,12 +72,12 @@ class Replay:
 
     @classmethod
     def read(cls, path: Path) -> Replay:
-        """The recording in the file.
+        """Read the recording in a file.
 
         Raises
         ------
         InputError
-            It cannot be read, or is no recording that is understood here.
+            It cannot be read, or is not a recording of a known version.
         """
         lines = JsonLines(path)
         rows = iter(lines)
@@ -101,19 +101,19 @@ class Replay:
         return cls(path, recorded[:10], model, entries, lines.left_out)
 
     def forked(self) -> None:
-        """Begin anew, as in the child of a fork: another thread may have held the lock."""
+        """Reset in a forked child: another thread may have held the lock."""
         self._lock = threading.Lock()
 
     @property
     def pace(self) -> str:
-        """The speed in words, "" for that of then."""
+        """The speed in words; "" if original."""
         return (
             "" if self.speed == 1 else f" at {self.speed:g}\N{MULTIPLICATION SIGN}" if self.speed else " at full speed"
         )
 
     @property
     def note(self) -> str:
-        """What the footer says."""
+        """Note in the footer."""
         return f"a replay of {self.recorded}{self.pace}"
 
     @property
@@ -130,7 +130,7 @@ class Replay:
         return ReplayedExchange(self, (method, path, without_keys(payload, key)), url, loopback=loopback)
 
     def take(self, method: str, path: str, payload: Any, *, loopback: bool) -> Entry:
-        """The exchange that answers a request: of several the next one, and after the last the first again.
+        """Return the exchange that answers a request; several take turns, in order.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class Replay:
         """
         request = question(method, path, payload)
         found = self._by_question.get(request, [])
-        if payload is None:  # the embedded engine's list and a service's are asked for in the same words
+        if payload is None:  # the same request lists the embedded engine's models and a service's
             found = [one for one in found if one.loopback == loopback] or found
         if any(one.is_whole for one in found):
             found = [one for one in found if one.end.how != STOPPED]
@@ -170,20 +170,20 @@ def _model(payload: Any) -> str:
 
 
 def _nothing(method: str, path: str) -> Entry:
-    """The reply of a server that has no such address."""
+    """The reply of a server without such an address."""
     body = json.dumps({"error": {"message": "It was not asked for while the recording was made."}})
     headers = {"Content-Type": "application/json"}
     return Entry(method, path, None, False, _NO_LIST, headers, 0.0, [(0.0, body)], End(WHOLE, 0.0))
 
 
 class ReplayedExchange(Exchange):
-    """An exchange as `transport.Exchange`, whose reply comes from a recording.
+    """An `Exchange` whose reply comes from a recording.
 
     Parameters
     ----------
     replay
         The recording.
-    asked
+    request
         Method, path and payload (the key blanked).
     url, loopback
         Where it would have gone.
@@ -196,18 +196,18 @@ class ReplayedExchange(Exchange):
         self._asked = request
         self._loopback = loopback
         self._entry: Entry | None = None
-        self._shown: Entry | None = None  # once the headers have come
+        self._shown: Entry | None = None  # once the headers are due
         self._began = 0.0
         self._unplayed: Iterator[tuple[float, str]] = iter(())
 
     @property
     def status(self) -> int:
-        """As live."""
+        """As `Exchange.status`."""
         return 0 if self._shown is None else self._shown.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """As live, names in title case."""
+        """As `Exchange.headers`, names in title case."""
         return {} if self._shown is None else self._shown.headers
 
     def open(self) -> None:
@@ -218,7 +218,7 @@ class ReplayedExchange(Exchange):
         NotRecordedError
             It is not in the recording.
         APIConnectionError
-            No reply had come.
+            There was no reply.
         """
         if self.cancelled:
             return
@@ -231,12 +231,12 @@ class ReplayedExchange(Exchange):
             self._shown = entry
 
     def pieces(self) -> Iterator[bytes]:
-        """The reply's bytes, each at its time.
+        """Yield the reply's bytes at their times.
 
         Raises
         ------
         APIConnectionError
-            The connection broke then, or the answer was stopped.
+            The connection broke, or the answer was stopped.
         """
         if self._shown is None:
             return
@@ -247,7 +247,7 @@ class ReplayedExchange(Exchange):
         self._end(self._shown.end)
 
     def cancel(self) -> None:
-        """End every wait of this exchange, now or still to come."""
+        """End every current or future wait of this exchange."""
         self._ended_by_us.set()
         super().cancel()
 
@@ -256,7 +256,7 @@ class ReplayedExchange(Exchange):
             raise end.error
 
     def _wait(self, seconds: float) -> bool:
-        """Until `seconds` of the recording have passed since the start; False where it was cancelled."""
+        """Wait until `seconds` of the recording have passed since the start; False if cancelled."""
         speed = self._replay.speed
         until = self._began + (seconds / speed if speed else 0.0)
         while not self._ended_by_us.is_set():

@@ -1,4 +1,4 @@
-"""Exchanges that are written to a file when they have ended."""
+"""Exchanges that are written to a file when they end."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ _KEPT_BEGINNINGS = ("X-Ratelimit-", "X-Tokenlimit-")
 
 
 class Recorder:
-    """A file that exchanges are written to, each when it has ended, by any thread.
+    """A file to which each exchange is written when it ends, from any thread.
 
     Parameters
     ----------
     path
-        The file, which is made.
+        The file to create.
     model
-        That of a request which names none; "" where the server has to be asked.
+        Of a request that names none; "" if the server must be asked.
     force
-        Put it in the place of one that exists.
+        Replace an existing file.
 
     Raises
     ------
     InputError
-        It exists, or cannot be made.
+        It exists, or cannot be created.
 
     Attributes
     ----------
     name : str
-        Tells this recording from others.
+        Identifies this recording.
     written : int
-        Exchanges in it.
+        Number of its exchanges.
     replaced : bool
-        Another one's file has taken its place, so that nothing may be written any more.
+        Another recording has replaced the file, so nothing more may be written.
     """
 
     live = True
@@ -88,9 +88,9 @@ class Recorder:
         return RecordedExchange(self, (method, path, payload), root + path, key=key, body=encoded(payload), **timeouts)
 
     def write(self, entry: Entry, sent: Key | None) -> None:
-        """Add one exchange, without the key that was sent with it and the one that is set.
+        """Add one exchange, without the key sent with it and all known keys.
 
-        That it cannot be written costs no answer: it is told, once.
+        A failure to write affects no answer; it is logged, once.
         """
         try:
             self._waiting.append(_line(entry, sent))
@@ -98,7 +98,7 @@ class Recorder:
             self._fail(error)
         with self._lock:
             if self._writing:
-                return  # the collector closes exchanges wherever it pleases, in the middle of this too
+                return  # the garbage collector may close an exchange in the middle of this
             self._writing = True
             try:
                 while self._waiting:
@@ -107,7 +107,7 @@ class Recorder:
                 self._writing = False
 
     def forked(self) -> None:
-        """Begin anew, as in the child of a fork: another thread may have been writing, and there is none."""
+        """Reset in a forked child: a thread that may have been writing is gone."""
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
         self._writing = False
@@ -143,12 +143,12 @@ after_fork(_forked)
 
 
 def _line(entry: Entry, sent: Key | None) -> str:
-    """An exchange as a line of the file: without the key, and read back.
+    """Serialize an exchange without the key, and read it back as a check.
 
     Raises
     ------
     ValueError
-        It could not be read.
+        It cannot be read.
     """
     pieces = entry.pieces
     for key in keys_to_hide(sent):
@@ -164,16 +164,16 @@ def _line(entry: Entry, sent: Key | None) -> str:
 
 
 class RecordedExchange(Exchange):
-    """An exchange over the network that is written to a recording when it has ended.
+    """A network exchange that is written to a recording when it ends.
 
     Parameters
     ----------
     recorder
-        Where to.
-    asked
+        The recording.
+    request
         Method, path and payload.
     url, options
-        As `transport.Exchange`.
+        As for `Exchange`.
     """
 
     def __init__(self, recorder: Recorder, request: tuple[str, str, Any], url: str, **options: Any) -> None:
@@ -193,7 +193,7 @@ class RecordedExchange(Exchange):
         if self.cancelled:
             return
         self._began = monotonic()
-        self._opening = True  # a failed one closes itself before it says why
+        self._opening = True  # on failure, it closes itself before raising
         try:
             super().open()
         except APIConnectionError as error:
@@ -216,14 +216,14 @@ class RecordedExchange(Exchange):
             self._ended(End(WHOLE, self._seconds()))
 
     def finish(self) -> None:
-        """As `Exchange.finish`: it is whole, though the connection may not end in time."""
+        """As `Exchange.finish`: it is whole, even if the connection does not end in time."""
         self._ended(End(WHOLE, self._seconds()))
         super().finish()
 
     def close(self) -> None:
         """As `Exchange.close`, and write it."""
         super().close()
-        # Of an exchange that was under way when the process was forked the parent writes.
+        # The parent writes an exchange that was in progress at a fork.
         if self._began is None or self._opening or self._is_of_another_process:
             return
         with self._lock:
@@ -233,7 +233,7 @@ class RecordedExchange(Exchange):
             self._recorder.write(self._entry(end), self._key)
 
     def _ended(self, end: End) -> None:
-        """The first end counts; one that was stopped has no other."""
+        """Keep the first end; a cancelled exchange is stopped."""
         if self._how is None:
             self._how = End(STOPPED, end.seconds) if self.cancelled else end
 
@@ -251,7 +251,7 @@ class RecordedExchange(Exchange):
 
 
 def _decoded(pieces: list[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
-    """As text from which the bytes can be had again; a character that was cut comes with its end."""
+    """Decode to text that can be encoded back; a split character goes with its last byte."""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
     seconds = 0.0
     for seconds, piece in pieces:

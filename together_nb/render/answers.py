@@ -15,7 +15,7 @@ from together_nb.values.parameters import AUTO
 if TYPE_CHECKING:
     from together_nb.values.chunk import Choice
 
-_LONGEST_PART = 1000  # characters of a part of the footer: some are a server's words
+_LONGEST_PART = 1000  # characters of a part of the footer: some come from the server
 
 
 @hooks.footer.register(Completion)
@@ -40,7 +40,7 @@ def footer(completion: Completion, *, way_on: bool = False) -> str:
 
 @hooks.bundle.register(Completion)
 def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
-    """An answer as Markdown and plain text, with its footer; of tokens as HTML too."""
+    """An answer as Markdown and plain text, with its footer; with tokens also as HTML."""
     shown, read = format_for(show, chat=completion.api == "chat"), parse_answer(completion)
     several = len(completion.choices) > 1
     markdown, plain = [], []
@@ -51,7 +51,7 @@ def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> d
         if choice.reasoning:
             markdown.append(thinking(choice.reasoning))
         if choice.text:
-            # JSON that is none, or does not fit, is shown as it came, with the reason.
+            # JSON that is invalid, or does not fit, is shown as received, with the reason.
             as_it_came = shown.name == "json" and read.reason
             markdown.append((shown.partial if as_it_came else shown.final)(choice.text))
             plain.append(visible(choice.text))
@@ -75,7 +75,7 @@ def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> d
 
 
 def _told_of_tokens(completion: Completion, choice: Choice) -> str:
-    """What is said below an answer's tokens: the summary, or why there is none."""
+    """The line below an answer's tokens: the summary, or why there is none."""
     return reason_for_none(completion, choice) or summary(choice.tokens)
 
 

@@ -1,7 +1,7 @@
 """How an answer is shown: the one table of `--show`, each row turning text into Markdown.
 
-The views ask here for the Markdown of what has come so far and of the whole answer; what they
-draw it with (widgets, a terminal, one display at the end) is theirs.
+The views get the Markdown of the partial and of the whole answer from here; how they draw it
+(widgets, a terminal, one display at the end) is up to them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from together_nb.base.fences import one_block
 
 _STRING_OR_SPACE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
-_MOST_INDENTED = 8  # times as long as the code: deep in a value, each number would stand behind a line of spaces
+_MOST_INDENTED = 8  # times as long as the code: deep in a value, a line of spaces would precede each number
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Format:
     help
         One line for the help text.
     partial
-        Text that is still growing → Markdown. Must be such that the Markdown of two texts set
-        one below the other reads as the Markdown of their sum, up to the space between blocks.
+        Text that is still growing → Markdown. The Markdown of two texts, one below the other, must
+        read as that of their concatenation, up to the space between blocks.
     final
         The whole text → Markdown.
     markdown
-        Whether the text is Markdown itself, so that it can be cut where its blocks end.
+        Whether the text is itself Markdown, so that it can be split between blocks.
     of_tokens
-        Whether it shows the tokens with their probabilities (`together_nb.render.token_html`); `partial` and `final` are
-        then for where there is room for the text alone.
+        Whether it shows the tokens with their probabilities (`together_nb.render.token_html`); `partial` and `final`
+        are then used where only the text fits.
     """
 
     name: str
@@ -63,19 +63,19 @@ def _code(text: str) -> str:
 
 
 def _json(text: str) -> str:
-    """The answer as indented JSON, or as it came where it is no JSON."""
+    """The answer as indented JSON, or as received if it is not JSON."""
     _, code = one_block(text) or ("", text)
     try:
         indented = _indented(json.loads(code, parse_constant=_no_constant), _MOST_INDENTED * len(code))
     except (ValueError, RecursionError):
         return fenced(visible(text), "json") + "\n\n*This is not valid JSON, so it is shown as it came.*"
-    # Long numbers, keys given twice and escapes would come out changed: then it stays as it came.
+    # Indenting would change long numbers, duplicate keys and escapes: then it stays as received.
     same = indented and _without_space(indented) == _without_space(code)
     return fenced(visible(indented if same else code), "json")
 
 
 def _indented(value: Any, longest: int) -> str:
-    """`value` as indented JSON; "" where that is longer than `longest`."""
+    """Return `value` as indented JSON; "" if it is longer than `longest`."""
     parts: list[str] = []
     for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
         parts.append(part)
@@ -98,7 +98,7 @@ def _markdown(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    # A completion mostly goes on with a space, which would be a dent before its first line.
+    # A completion mostly begins with a space, which would indent its first line.
     return literal(text[1:] if text[:1] == " " != text[1:2] else text)
 
 
@@ -121,7 +121,7 @@ CODE, JSON = "code", "json"
 
 
 def format_for(show: str, *, chat: bool) -> Format:
-    """The row that `show` names; ``auto`` is Markdown for a chat and text for a completion.
+    """Return the row named `show`; ``auto`` is Markdown for a chat and text for a completion.
 
     Raises
     ------

@@ -1,14 +1,13 @@
-"""A model's Markdown made harmless: it can say everything and do nothing.
+"""Sanitize a model's Markdown without losing any of its text.
 
-JupyterLab does not sanitize the Markdown of a cell that was run here (seen in 4.6.6: the output is
-trusted, ``<img onerror=…>`` runs, live and after). And it takes formulas out before the Markdown is
-read and puts them back raw, so that a quotation mark in a formula in a link's address ends the
-attribute. So nothing of the model's own may reach the page as a tag, as a link that is a script, or
-as a formula that holds more than a formula does.
+JupyterLab does not sanitize the Markdown of a cell run in this session (seen in 4.6.6: the output is
+trusted, ``<img onerror=…>`` runs, live and later). It also extracts formulas before it parses the
+Markdown and puts them back raw, so that a quotation mark in a formula in a link's address ends the
+attribute. So nothing from the model may reach the page as a tag, as a script link, or as a formula
+that holds more than a formula.
 
-Telling code from text is left to no renderer's opinion: whatever could open a tag, and whatever
-could begin a formula, is spelled in entities, in text and in code alike. A wrong guess about what
-is code costs looks and nothing else.
+No renderer is trusted to tell code from text: whatever could open a tag or begin a formula is
+written as entities, in text and in code alike. A wrong guess about what is code affects only looks.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from together_nb.base.escape import entity, literal
 
 # Only these open a tag: "<" before a space, a digit or "=" is text everywhere.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-# Tags without attributes that change the look of a word; models write them, in tables above all.
+# Formatting tags without attributes; models write them, mostly in tables.
 _PLAIN_TAG = r"<(?P<slash>/?)(?P<name>(?i:br|hr|sub|sup|b|i|em|strong|u|s|kbd|mark|small|del|ins))[ ]?/?>"
 _ALONE = frozenset({"br", "hr"})
-# A picture is fetched without a click, and tells its server, or does to this one, what its address says. It is a
-# link here; nothing but an element comes between the signs whatever stands before them.
+# An image is fetched without a click: its address can leak data to its server, or act on this one. It becomes a
+# link; only an element separates the two characters whatever precedes them.
 _PICTURE = re.compile(r"!(?=\[)")
 _NO_PICTURE = "!<span></span>"
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
-# `](` and `]:` are followed by a link's target: only these kinds may stand.
-# None that begins at the server's root, or leads there, or has no end in sight: Jupyter's /logout logs whoever follows it out.
+# `](` and `]:` are followed by a link's target: only these kinds are allowed.
+# None from or towards the server's root, or overlong: following Jupyter's /logout logs the user out.
 _TARGET = re.compile(
     r"\](?=[(:])(?![(:]\s*(?!\s)(?:https?://|mailto:|(?!/)(?:(?!\.\.)[\w./~#?=+-]){0,2000}(?:[\s)\"']|$)))"
 )
-# What JupyterLab takes for the beginning or the end of a formula, or for the place of one.
+# What JupyterLab takes for the delimiter or the placeholder of a formula.
 _DELIMITER = re.compile(r"\$|\\\\(?=[()\[\]])|\\(?=(?:begin|end)\b)|@(?=@\d)")
-# In code: a tag, a delimiter, or a link that is not plainly harmless. Links are looked through one after the other,
-# with those that begin within them, so that no text takes longer than its length.
+# In code: a tag, a delimiter, or a link that is not plainly harmless. Links are searched in one pass, together with
+# those that begin within them, so that the time is linear in the text.
 _SIGN = re.compile(rf"{_TAG.pattern}|{_DELIMITER.pattern}|\][(:](?:\s{{9}}|\s{{0,8}}/)")
 _LINK = re.compile(r"\][(:]\s{0,8}([^\s)]*)")
 _UNSAFE = re.compile(r"[:&%\\]|\.\.|\]\(\Z")
@@ -47,25 +46,25 @@ _FENCE = re.compile(
 _CODE_SPAN = re.compile(
     r"(?<![`\\])(?P<ticks>`{1,9})(?!`)(?P<code>(?:(?!\n[ \t]*\n).){1,500}?)(?<!`)(?P=ticks)(?!`)", re.DOTALL
 )
-# What `_text` takes out of the text before it looks for the rest; what is between them ends at a line's end.
+# What `_text` extracts before it searches the rest; tags must be closed on their line.
 _PIECE = re.compile(rf"{_CODE_SPAN.pattern}|\][(:][^)\n`]*|(?P<tag>{_PLAIN_TAG})|(?P<end>\n)", re.DOTALL)
-# A fence, and the name of its language, which JupyterLab writes into an attribute as it stands.
+# A fence and its language, which JupyterLab writes unescaped into an attribute.
 _NAMED = re.compile(r"(?:`{3}|~{3})[^\n\r]*")
 _SPECIAL = re.compile(r"[^\w\s]")
-# Lists and quotations, one within the other on a line or by indentation, that JupyterLab does not come to the
-# end of (from some 1,000 on the answer and the notebook's table of contents stay empty).
+# Lists and quotations, nested on a line or by indentation, that JupyterLab fails to render (from about 1,000 on,
+# the answer and the notebook's table of contents stay empty).
 _NESTED = r"(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t]))"
 _TOO_DEEP = re.compile(rf"^[ \t]*(?:{_NESTED}[ \t]*){{100}}|^(?:[ \t]|{_NESTED}){{500}}", re.MULTILINE)
-_DEEPEST_CODE = 40  # characters before a fence that each line of the code is indented by
-_DEEPEST_FORMULA = 30  # of 120 roots, one under the other, the page's process died
+_DEEPEST_CODE = 40  # characters before a fence, at most, that the lines of code keep as indent
+_DEEPEST_FORMULA = 30  # 120 nested roots crashed the page's process
 
 
 def harmless(markdown: str) -> str:
-    """`markdown` without tags of its own (but ``<br>`` and such), links that are scripts, and pictures.
+    """Return `markdown` without tags (except ``<br>`` and the like), script links and images.
 
-    What it would show, it still shows: tags as text, code as code, formulas as formulas, a picture as a link. Code that
-    holds something like a tag or a formula is set as HTML of our own, whose every sign is an entity.
-    What is nested deeper than a renderer goes is shown to the letter, whole.
+    It still shows all its content: tags as text, code as code, formulas as formulas, an image as a link. Code that
+    contains something like a tag or a formula becomes our own HTML, with all punctuation as entities.
+    Markdown nested deeper than a renderer can handle is shown literally, as a whole.
     """
     if '"' in markdown:
         markdown = _NAMED.sub(lambda fence: fence.group().replace('"', "&quot;"), markdown)
@@ -93,7 +92,7 @@ def harmless(markdown: str) -> str:
 
 
 def _suspect(code: str) -> bool:
-    """Whether something in code might be obeyed where a renderer takes it for text."""
+    """Whether code contains something that takes effect if a renderer takes it for text."""
     return _SIGN.search(code) is not None or any(_UNSAFE.search(link[1]) for link in _LINK.finditer(code))
 
 
@@ -111,7 +110,7 @@ def _block(opening: re.Match[str], lines: object) -> tuple[list[str], list[str]]
 
 def _preformatted(opening: re.Match[str], block: list[str]) -> str:
     before = opening["before"]
-    # Of a list's item, which began before the fence.
+    # Of a list item that began before the fence.
     indent = re.sub(r"[^\s>]", " ", before) if len(before) <= _DEEPEST_CODE else ""
     code = [line.removeprefix(indent) for line in block]
     spelled = [indent + _entities(line) if line.strip() else "" for line in code]
@@ -120,7 +119,7 @@ def _preformatted(opening: re.Match[str], block: list[str]) -> str:
 
 
 def _text(markdown: str) -> str:
-    """Text with its code spans."""
+    """Sanitize text with code spans."""
     out: list[str] = []
     end = 0
     for piece in _kept(markdown):
@@ -134,7 +133,7 @@ def _text(markdown: str) -> str:
 
 
 def _kept(markdown: str) -> list[re.Match[str]]:
-    """The code spans, and the plain tags that are closed on their line: an open one would go on to the footer."""
+    """The code spans, and the plain tags that are closed on their line: an open one would extend to the footer."""
     kept: dict[int, re.Match[str]] = {}  # by where they begin
     opening: list[tuple[str, re.Match[str]]] = []
     for piece in _PIECE.finditer(markdown):
@@ -158,7 +157,7 @@ def _escaped(text: str) -> str:
     for formula in _FORMULA.finditer(text):
         out.append(_words(text[end : formula.start()]))
         whole = formula.group()
-        # An entity would be shown as it is spelled in a formula, and a space there says nothing.
+        # In a formula an entity would be shown as spelled, and a space has no meaning.
         out.append(_TAG.sub("< ", whole) if _is_formula(formula[1] or formula[2]) else _words(whole))
         end = formula.end()
     out.append(_words(text[end:]))

@@ -21,9 +21,9 @@ def table(columns: str, rows: Sequence[Sequence[str]], note: str = "") -> tuple[
     Parameters
     ----------
     columns
-        Their heads with ``|`` between them; one that begins with ``>`` is a column of figures.
+        The heads, separated by ``|``; a leading ``>`` marks a column of figures.
     rows
-        What stands in them; each is shown to the letter, on one line.
+        The cells; each is shown literally, on one line.
     note
         A sentence below, or "".
     """
@@ -33,7 +33,7 @@ def table(columns: str, rows: Sequence[Sequence[str]], note: str = "") -> tuple[
     lines = [[" ".join(visible(cell).split()) for cell in row] for row in rows]
     markdown = [f"| {' | '.join(named)} |", f"|{'|'.join(rules)}|"]
     markdown += [f"| {' | '.join(map(literal, line))} |" for line in lines]
-    # A cell that is wider sticks out: else all others would be as wide.
+    # A wider cell sticks out rather than widening its column.
     widths = [min(max(len(line[column]) for line in (named, *lines)), _WIDEST) for column in range(len(named))]
     plain = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

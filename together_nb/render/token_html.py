@@ -1,9 +1,9 @@
-"""Tokens shaded by their probability, as HTML: no script, so that it survives saving.
+"""Tokens shaded by their probability, as HTML without script, so that it survives saving.
 
-Each token is a radio button that looks like text: Tab reaches the whole, the arrow keys go from token to token.
-How unlikely a token is shows twice, as a shade and as the thickness of a line under it, so that it is readable
-without colour. Where a page takes the style sheet, the buttons and the attributes away, as GitHub and a notebook
-that is not trusted do, the bare text is left, and a folded table of the tokens.
+Each token is a radio button that looks like text: Tab reaches the group, the arrow keys move between tokens.
+How unlikely a token is shows in a shade and in the thickness of an underline, so that it is readable without
+colour. Where a page strips the style sheet, the buttons and the attributes, as GitHub and an untrusted notebook
+do, the bare text and a folded table of the tokens remain.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from together_nb.values.chunk import Choice, Token
     from together_nb.values.completion import Completion
 
-LISTED = 1000  # tokens that are all listed; a notebook is not to be made of tables
-LEAST_LISTED = 200  # of more, the least likely
-SHADED = 2000  # tokens in one output: a server drops what is more than a megabyte or three at once
+LISTED = 1000  # tokens, up to which all are listed; tables should not fill the notebook
+LEAST_LISTED = 200  # above that, only the least likely
+SHADED = 2000  # tokens in one output: a server drops more than one to three megabytes at once
 
 SHADE_CSS = """
 .tnb-tokens { position: relative; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -46,7 +46,7 @@ SHADE_CSS = """
   border: 1px solid var(--jp-border-color1, #bdbdbd); }
 """
 
-# What is known of a token stands in a strip of its own, with bars.
+# A token's details are in a strip of their own, with bars.
 TIP_CSS = """
 .tnb-tip { display: none; position: absolute; left: 0; right: 0; bottom: 0; height: var(--tnb-strip, 9em);
   overflow: auto; box-sizing: border-box; padding: 6px 8px; z-index: 1; line-height: 1.45; white-space: normal;
@@ -66,7 +66,7 @@ TIP_CSS = """
 .tnb-tip li.tnb-taken > b { font-weight: 600; }
 """
 
-# Of an answer that stands in a cell: what is known of a token stands in a strip below its line, over what follows.
+# For an answer in a cell: a token's details are in a strip below its line, over what follows.
 CELL_CSS = """
 .tnb-shaded p { margin: .4em 0; }
 .tnb-shaded .tnb-tokens { font-family: var(--jp-content-font-family, inherit); font-size: var(--jp-content-font-size1, 14px); }
@@ -89,7 +89,7 @@ CELL_CSS = """
 
 
 def tokens_html(tokens: Iterable[Token], group: str) -> str:
-    """HTML of tokens, one after the other, each with a tip; pieces of one group can be set side by side.
+    """Return HTML of tokens, each with a tip; pieces of one group can be concatenated.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def tokens_html(tokens: Iterable[Token], group: str) -> str:
 
 
 def text_html(text: str, tokens: Sequence[Token], group: str) -> list[str]:
-    """HTML of each piece of `text`, the tokens among them as radio buttons whose name tells their chances.
+    """Return HTML of each piece of `text`, its tokens as radio buttons labelled with their probabilities.
 
-    The pieces together are the text to the letter, whatever the tokens are.
+    The pieces together are exactly the text, whatever the tokens are.
     """
     return [
         _label(piece, token, group, _told(token)) if token else f"<span>{literal_html(piece)}</span>"
@@ -113,7 +113,7 @@ def text_html(text: str, tokens: Sequence[Token], group: str) -> list[str]:
 
 
 def new_group() -> str:
-    """A name for a radio group that no other text on the page has."""
+    """Return a radio group name that is unique on the page."""
     return f"tnb-{uuid.uuid4().hex[:8]}"
 
 
@@ -127,12 +127,12 @@ def completion_html(completion: Completion, footer: str, notes: Iterable[str] = 
     footer
         The line below them.
     notes
-        Sentences to stand above the footer.
+        Sentences above the footer.
 
     Returns
     -------
     str
-        HTML that needs no script. Model text stands in it escaped, and such that no formula is seen in it.
+        HTML without script. Model text is escaped, so that it forms neither tags nor formulas.
     """
     several = len(completion.choices) > 1
     most = SHADED // len(completion.choices)
@@ -148,7 +148,7 @@ def thinking_html(reasoning: str) -> str:
 
 
 def literal_html(text: str) -> str:
-    """HTML that shows `text` to the letter, with its line breaks and runs of spaces, in which no formula is seen."""
+    """Return HTML that shows `text` literally, with line breaks and runs of spaces, and without formulas."""
     escaped = html.escape(visible(text), quote=False)
     escaped = re.sub(r"[$\\]", lambda sign: entity(sign.group()), escaped)
     return re.sub(" {2,}", lambda run: "&nbsp;" * len(run.group()), escaped).replace("\n", "<br>")
@@ -190,10 +190,10 @@ def _table_row(token: Token) -> str:
 def _label(piece: str, token: Token, group: str, said: str, tip: str = "") -> str:
     chance = 1.0 if token.logprob is None else math.exp(min(token.logprob, 0.0))
     kind = "tnb-token" if token.logprob is not None else "tnb-token tnb-unknown"
-    # A line break is seen by a sign of the style sheet's, so that the bare text has none.
+    # The style sheet draws the line break sign, so that the bare text has none.
     shown = literal_html(piece).replace("<br>", "<u></u><br>")
-    # JupyterLab would take the arrow keys for its own, and select another cell. Its sanitizer leaves the buttons, and
-    # drops attributes of no value: without a style sheet they are hidden by one of their own.
+    # Else JupyterLab handles the arrow keys, and selects another cell. Its sanitizer keeps the buttons, and drops
+    # attributes without a value: `hidden` has one, to hide them without a style sheet.
     keys = 'data-lm-suppress-shortcuts="true"'
     return (
         f'<label class="{kind}" style="--p:{chance:.3f}">'
@@ -203,7 +203,7 @@ def _label(piece: str, token: Token, group: str, said: str, tip: str = "") -> st
 
 
 def _told(token: Token) -> str:
-    """For who hears it, and for who reads it in the strip, where each alternative has its line."""
+    """The label for screen readers and for the strip, with each alternative on its own line."""
     head, *others = token_and_alternatives(token)
     return f"{head}; instead:\n" + ";\n".join(others) if others else head
 

@@ -1,4 +1,4 @@
-"""How likely an answer's tokens were: the figures, and the words for them."""
+"""How likely an answer's tokens were, in figures and in words."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 from together_nb.values.likelihood import _perplexity, index_in_top
 
 ALTERNATIVES = 5
-"""How many alternatives `--show tokens` and the panel ask for where nothing is said."""
+"""How many alternatives `--show tokens` and the panel request by default."""
 
 
 def summary(tokens: Sequence[Token]) -> str:
-    """How many tokens, their mean log-probability, and the perplexity that it makes; "" without any."""
+    """The token count, mean log-probability and perplexity; "" without any."""
     known = [token.logprob for token in tokens if token.logprob is not None]
     return summary_of(len(known), sum(known))
 
 
 def summary_of(known: int, total: float) -> str:
-    """The same of so many tokens whose log-probabilities have that sum."""
+    """The same from the token count and the sum of the log-probabilities."""
     if not known:
         return ""
     perplexed = _perplexity(total / known)
@@ -35,7 +35,7 @@ def summary_of(known: int, total: float) -> str:
 
 
 def reason_for_none(completion: Completion, choice: Choice) -> str:
-    """Why there are no probabilities of an answer, in a sentence; "" where there are, or there is no answer."""
+    """Why an answer has no probabilities, in a sentence; "" if it has some, or is empty."""
     if not choice.text or any(token.logprob is not None for token in choice.tokens):
         return ""
     if completion.request.sampling.logprobs is None:
@@ -44,7 +44,7 @@ def reason_for_none(completion: Completion, choice: Choice) -> str:
 
 
 def token_line(token: Token) -> str:
-    """A token with its probability and the likeliest other one, as a line: “a” 3.0 % instead of “b” 61.0 %."""
+    """A token and the likeliest alternative with their probabilities, as a line: “a” 3.0 % instead of “b” 61.0 %."""
     others = _others(token)
     words = f"{quoted(token.text)} {percent(token.logprob)}"
     if not others:
@@ -54,7 +54,7 @@ def token_line(token: Token) -> str:
 
 
 def token_and_alternatives(token: Token) -> list[str]:
-    """A token with its probability, and each of the others with its own."""
+    """A token and each alternative, with their probabilities."""
     if token.logprob is None:
         return [f"{quoted(token.text)}, no probability given"]
     return [
@@ -64,13 +64,13 @@ def token_and_alternatives(token: Token) -> list[str]:
 
 
 def _others(token: Token) -> list[tuple[str, float]]:
-    """The alternatives but the token itself."""
+    """The alternatives without the token itself."""
     taken = index_in_top(token)
     return [other for number, other in enumerate(token.top) if number != taken]
 
 
 def quoted(text: str) -> str:
-    """`text` in quotation marks, its spaces, tabs and line breaks as signs."""
+    """Return `text` in quotation marks, with visible spaces, tabs and line breaks."""
     return "“" + visible(text).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣") + "”"
 
 
@@ -83,5 +83,5 @@ def percent(logprob: float | None) -> str:
 
 
 def signed(number: float) -> str:
-    """`number` with two digits, and a true minus sign."""
+    """Return `number` with two decimals and a true minus sign."""
     return f"{number:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -1,1 +1,1 @@
-"""One request: what it leaves open is chosen, it is sent, read, drawn and kept."""
+"""One request: its open choices are resolved, it is sent, read, drawn and kept."""

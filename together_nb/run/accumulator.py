@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
 
 _COMPACT_SHARE = 64
-_MOST_CHOICES = 1024  # answers that are kept; `n` is 128 at most, and a server may send what nobody asked for
-_COMPACT_AFTER = 4096  # parts of text kept apart before they are joined: a str of 4 letters takes 53 bytes
+_MOST_CHOICES = 1024  # answers that are kept; `n` is 128 at most, but a server may send more
+_COMPACT_AFTER = 4096  # parts of text kept before they are joined: a str of 4 letters takes 53 bytes
 
 
 class Accumulator:
     """Chunks in, a `Completion` out at any moment.
 
-    One thread adds; another may call `completion` meanwhile, and gets what had been added.
+    One thread adds; another may call `completion` meanwhile, and gets what has been added.
 
     Parameters
     ----------
     request
-        What was asked.
+        The request.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class Accumulator:
     usage : Usage or None
         The server's last count.
     finished : bool
-        Whether each answer that was asked for has said why it ended.
+        Whether each requested answer has a finish reason.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
         self._choices: dict[int, _Parts] = {0: _Parts()}
-        self._finished = 0  # choices that have said why they ended
+        self._finished = 0  # choices with a finish reason
         self.usage: Usage | None = None
         self._model = ""
         self._id = ""
@@ -46,7 +46,7 @@ class Accumulator:
         self.finished = False
 
     def add(self, chunk: Chunk) -> None:
-        """Take one chunk."""
+        """Add one chunk."""
         parts = self._choices.get(chunk.index)
         if parts is None and len(self._choices) >= _MOST_CHOICES:
             return
@@ -66,7 +66,7 @@ class Accumulator:
             self._id = chunk.id
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
-        """What has come so far.
+        """Return the completion so far.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class _Parts:
             _append(self.reasoning, chunk.reasoning)
         if chunk.tokens:
             self.tokens.extend(chunk.tokens)
-        # The end can be told twice, the second time as "" (facts of the wire): the first word counts.
+        # A finish reason can arrive twice, the second time as "" (seen on the wire): the first one counts.
         if chunk.finish_reason is not None and not self.finish_reason:
             self.finish_reason = chunk.finish_reason
 
@@ -113,9 +113,9 @@ class _Parts:
 
 def _append(parts: list[str], text: str) -> None:
     parts.append(text)
-    # The more is joined already, the more comes before it is copied again.
+    # The longer the joined text, the more parts are collected before it is copied again.
     if len(parts) > _COMPACT_AFTER + len(parts[0]) // _COMPACT_SHARE:
-        # In place and in one step, so that a reader in another thread sees all or the same.
+        # In place and in one step, so that a reader in another thread always sees all of the text.
         parts[:] = ["".join(parts)]
 
 

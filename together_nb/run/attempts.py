@@ -1,4 +1,4 @@
-"""Sends the request of one completion, again where it may, and reads the reply."""
+"""Sends the request for one completion, retries it if possible, and reads the reply."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
 
 _END_SECONDS = 5.0
 _WHOLE_REPLY_LIMIT = 50_000_000
-_BLANKS_LIMIT = 4096  # bytes before the first one that tells what kind of reply it is
+_BLANKS_LIMIT = 4096  # bytes that may come before the reply's kind is known
 _BOM = b"\xef\xbb\xbf"
 _OK = 200
 
 
 class Attempts:
-    """What a `CompletionStream` reads: the request, its replies, and what has come of them.
+    """The request of a `CompletionStream`, its replies, and the completion so far.
 
-    Apart from the stream, so that nothing here leads back to it: whoever drops the stream ends the generator `run`, and
-    with it the request, with no help of the cyclic garbage collector.
+    Separate from the stream, and without a reference to it: dropping the stream ends the generator `run`, and with it
+    the request, without the cyclic garbage collector.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Attempts:
         self.payload = self.dialect.payload(request)
         self.wiretap: Wiretap | None = None
         self.watched = True
-        self.begun = False  # whether anything of an answer has come, be it read or not
+        self.begun = False  # whether part of an answer has arrived, read or not
         self.wait: Wait | None = None
         self.accumulator = Accumulator(request)
         self._marks = marks or {}
@@ -77,7 +77,7 @@ class Attempts:
         self._lock = threading.Lock()
         self._stopped = False
         self.exchange = self._new_exchange()
-        self._looking_up = CancelScope()  # of a hint, once it has ended
+        self._looking_up = CancelScope()  # for a hint, after the end
         self._started: float | None = None
         self._first: float | None = None
         self._ended: float | None = None
@@ -86,7 +86,7 @@ class Attempts:
         cancel_with_scope(self)
 
     def cancel(self) -> None:
-        """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
+        """Stop, from any thread: end the iteration, close the connection, keep what has arrived."""
         with self._lock:
             under_way: tuple[Exchange | Wait | CancelScope | None, ...] = (self._looking_up,)
             if self._ended is None:
@@ -103,7 +103,7 @@ class Attempts:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request was sent, up to its end; 0 before it is."""
+        """Seconds from sending the request until now or its end; 0 before."""
         if self._started is None:
             return 0.0
         return (perf_counter() if self._ended is None else self._ended) - self._started
@@ -115,7 +115,7 @@ class Attempts:
 
     @property
     def completion(self) -> Completion:
-        """What has come so far."""
+        """The completion so far."""
         return self.accumulator.completion(
             Timings(self.first_token, self.seconds),
             cancelled=self.cancelled,
@@ -125,12 +125,12 @@ class Attempts:
         )
 
     def run(self) -> Generator[Chunk, None, None]:
-        """Send the request and take the answer, chunk by chunk."""
+        """Send the request and yield the answer, chunk by chunk."""
         self._started = perf_counter()
         self._created = timestamp()
         retries = Retries(self.endpoint.max_retries)
         try:
-            # Many streams may have been made before the first of them was paid for.
+            # Many streams may have been created before the first was paid for.
             check_budget(settings.budget, self._marks.get("price"))
             with interrupt_message("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
@@ -138,7 +138,7 @@ class Attempts:
         except TogetherError as error:
             self._cut = self._cut or _ending(error)
             error.completion = self.completion
-            # Without the frames in which the server's words stand as they came.
+            # Without the frames, which hold the server's raw text.
             raise error.with_traceback(None) from None
         except (KeyboardInterrupt, GeneratorExit):
             self.cancel()
@@ -151,14 +151,14 @@ class Attempts:
             self._note_spent()
 
     def _note_spent(self) -> None:
-        """Take down what it cost, where the server has begun to answer: what it refuses, it does not bill."""
+        """Record the cost if the server has begun to answer: it does not bill what it refuses."""
         if self._costs and (self.begun or self.exchange.status == _OK):
             price = self._marks.get("price")
             whole = not self._cut and not self.cancelled
             ledger.note(self.request.model, self.accumulator.usage, price, whole=whole)
 
     def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
-        """Send the request and take the answer; returns the wait after which it is to be sent again, if it is."""
+        """Send the request and yield the answer; return the wait before a retry, or None for no retry."""
         exchange = self.exchange
         try:
             exchange.open()
@@ -178,14 +178,14 @@ class Attempts:
                 raise
             return wait
         except (KeyboardInterrupt, GeneratorExit):
-            exchange.cancel()  # before it is closed, so that it counts as stopped
+            exchange.cancel()  # before closing, so that it counts as stopped
             raise
         finally:
             exchange.close()
         return None
 
     def _again_after(self, wait: Wait) -> None:
-        """Wait, and have another exchange and nothing of the first one's; neither where it was stopped."""
+        """Wait, then start over with a new exchange; if stopped, cancel both."""
         with self._lock:
             self.wait = wait
             if self._stopped:
@@ -212,7 +212,7 @@ class Attempts:
             pieces = in_groups(pieces, lambda: self.begun)
         start = _start(pieces)
         text = start.removeprefix(_BOM).lstrip()
-        # What the reply is, its first byte tells; content types lie.
+        # The first byte tells the kind of reply; content types lie.
         if text.startswith((b"<", b"{", b"[")) and not text.startswith(b"[D"):
             yield from self._whole(exchange, start)
         else:
@@ -228,16 +228,16 @@ class Attempts:
         arrived = False
         broke: APIConnectionError | None = None
         try:
-            # Many may have come at once with the one at which it is cancelled; what nobody watched had come before.
+            # More may have arrived together with the one at which it is cancelled. Unwatched, all came before that.
             for payload in itertools.takewhile(lambda _: not (exchange.cancelled and self.watched), payloads):
                 arrived = True
                 yield from self._taken(payload)
                 if self.accumulator.finished:
-                    # A count and the terminator may follow, but are not waited for long.
+                    # Usage and the terminator may follow, but do not wait long for them.
                     exchange.expect_end(_END_SECONDS)
         except APIConnectionError as error:
             broke = error
-        # An answer that said why it ended is whole, whatever became of the connection.
+        # An answer with a finish reason is whole, even if the connection broke.
         if self.cancelled or payloads.terminated or self.accumulator.finished:
             self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
@@ -266,7 +266,7 @@ class Attempts:
         return error
 
     def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
-        """A reply that is no stream: its text is kept if it has one, and it is an error all the same."""
+        """Read a reply that is not a stream: keep its text, if any, and raise an error anyway."""
         rest = exchange.read(_WHOLE_REPLY_LIMIT)
         if self.wiretap is not None:
             self.wiretap.add(rest, self.seconds)
@@ -291,12 +291,12 @@ class Attempts:
         )
 
     def _taken(self, payload: dict[str, Any]) -> Iterator[Chunk]:
-        """The chunks of a payload, each added to what has come."""
+        """Yield the chunks of a payload, adding each to the completion."""
         if not self.begun and says_something(payload):
             self._begin()
         try:
             for chunk in self.dialect.chunks(payload):
-                # In events of another shape than most only their dialect sees what they say.
+                # Events of an unusual shape are understood only by their dialect.
                 if not self.begun and (chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage):
                     self._begin()
                 if self._first is None and (chunk.text or chunk.reasoning):
@@ -310,17 +310,17 @@ class Attempts:
             ) from None
 
     def _begin(self) -> None:
-        """Something of an answer has come: from now on it is not asked for again, and a silence is one in mid-answer."""
+        """Mark the answer as begun: from now on there are no retries, and `silence_timeout` applies."""
         self.begun = True
         self.exchange.begun(self.endpoint.silence_timeout)
 
 
 def _start(pieces: Iterator[bytes]) -> bytes:
-    """The first bytes of the reply, up to one that tells what kind it is."""
+    """Read the first bytes of the reply, until they tell its kind."""
     start = b""
     for piece in pieces:
         start += piece
-        # `[` may begin the terminator, and be all that has come of it.
+        # `[` may be the beginning of the terminator.
         says = start.removeprefix(_BOM).strip() not in (b"", b"[") and len(start) > len(_BOM)
         if says or len(start) > _BLANKS_LIMIT:
             break
@@ -328,7 +328,7 @@ def _start(pieces: Iterator[bytes]) -> bytes:
 
 
 def _ending(error: TogetherError) -> str:
-    """How the footer says that `error` cut the answer short."""
+    """Return the footer's words for an `error` that cut the answer short."""
     if isinstance(error, BudgetError):
         return "not sent: the budget is spent"
     if isinstance(error, ConnectionLostError):

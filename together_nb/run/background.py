@@ -23,14 +23,14 @@ class BackgroundRun(Future[Completion]):
     """An answer that streams in a thread: a `concurrent.futures.Future` of a `Completion`.
 
     ``%%together --background --out run`` makes one and calls it ``run``. ``run.done()`` says whether it has ended;
-    ``run.result(timeout=None)`` waits for the answer, whole or as far as it came, and raises the `TogetherError`
-    that it failed with (whose `completion` is what came), or `TimeoutError` after that many seconds;
-    ``run.cancel()`` stops it and keeps what came.
+    ``run.result(timeout=None)`` waits for the answer, whole or partial, and raises the `TogetherError` that it
+    failed with (whose `completion` is the partial), or `TimeoutError` after that many seconds; ``run.cancel()``
+    stops it and keeps what has arrived.
 
     Parameters
     ----------
     open_stream : callable
-        Gives the `CompletionStream`; called in the thread.
+        Returns the `CompletionStream`; called in the thread.
     view : View
         What draws it, in the thread.
     keep : callable
@@ -39,11 +39,11 @@ class BackgroundRun(Future[Completion]):
     Attributes
     ----------
     stream : CompletionStream or None
-        What it reads; None before it is opened.
+        The stream; None before it is opened.
     stopped : bool
         Whether it was stopped by `cancel`.
     completion : Completion or None
-        What has come so far; None before the request has been made.
+        The completion so far; None before the request is made.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class BackgroundRun(Future[Completion]):
         try:
             with self._scope:
                 self.stream = self._open()
-                cancel_with_scope(self.stream)  # it may have been opened elsewhere
+                cancel_with_scope(self.stream)  # it may have been opened outside this scope
                 completion = driver.run(self.stream, self._view, self._keep)
         except BaseException as error:
             self.set_exception(error)
@@ -88,12 +88,12 @@ class BackgroundRun(Future[Completion]):
             self.set_result(completion)
 
     def cancel(self) -> bool:
-        """Stop it, from any thread; what came is kept.
+        """Stop it, from any thread; what has arrived is kept.
 
         Returns
         -------
         bool
-            False where it had ended.
+            False if it had ended.
         """
         if self.done():
             return False
@@ -118,7 +118,7 @@ class BackgroundRun(Future[Completion]):
 
     @property
     def completion(self) -> Completion | None:
-        """What has come so far; None before the request has been made."""
+        """The completion so far; None before the request is made."""
         return None if self.stream is None else self.stream.completion
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The conversations of this session, by name: what ``--chat`` goes on with."""
+"""The conversations of this session, by name: what ``--chat`` continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ conversations: dict[str, Conversation] = {}
 
 
 def get_or_create(chat: str | Conversation) -> Conversation:
-    """The conversation of that name, begun if need be; one that is given is itself."""
+    """Return the conversation of that name, begun if needed; a `Conversation` is returned as is."""
     if isinstance(chat, Conversation):
         return chat
     if not isinstance(chat, str):
@@ -31,12 +31,12 @@ def get_or_create(chat: str | Conversation) -> Conversation:
 
 
 def find_or_new(chat: str | Conversation) -> Conversation:
-    """The conversation of that name; one that is new is not begun."""
+    """Return the conversation of that name, or a new one that is not registered."""
     return conversations.get(chat or DEFAULT_NAME) or Conversation() if isinstance(chat, str) else chat
 
 
 def find(name: str) -> Conversation:
-    """The conversation of that name.
+    """Return the conversation of that name.
 
     Raises
     ------
@@ -55,19 +55,19 @@ def find(name: str) -> Conversation:
 def next_turn(
     chat: str | Conversation, prompt: str, *, system: str | None = None, cell: str = "", **options: Any
 ) -> tuple[CompletionStream, Callable[[Completion], None]]:
-    """The stream that answers `prompt` in a conversation, and what keeps its answer as a turn.
+    """Return the stream that answers `prompt` in a conversation, and the function that keeps its answer as a turn.
 
     Parameters
     ----------
     chat
         The conversation, or its name.
     prompt
-        What is said next.
+        The user's next message.
     system
-        System prompt from here on; None keeps the one that holds.
+        System prompt from here on; None keeps the current one.
     cell
-        Id of the cell that asks: its earlier turn, and what came after that, are not sent and, once there is
-        an answer, dropped.
+        Id of the requesting cell. Its earlier turn and all later ones are not sent, and are dropped once
+        there is an answer.
     **options
         As for `resolve.open_stream`.
 
@@ -90,7 +90,7 @@ def next_turn(
 
 
 def reset(name: str = "") -> int:
-    """Forget a conversation; how many turns it had. Its answers stay in the history.
+    """Forget a conversation; return how many turns it had. Its answers stay in the history.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Where code stands in a prompt: Markdown's fences and spans, and Python's f-strings.
+"""Finds code in a prompt: Markdown's fences and spans, and Python's f-strings.
 
-Simpler than CommonMark. Where the two differ, more is taken for code here than is code: a name that stays as typed can
-be seen, and a value that was sent can't be called back.
+Simpler than CommonMark. Where the two differ, this takes too much for code: a name that stays as typed is visible,
+whereas a value that was sent can't be recalled.
 
 Source: https://spec.commonmark.org/0.31.2/#fenced-code-blocks, #code-spans
 """
@@ -22,9 +22,9 @@ class Code(NamedTuple):
     Parameters
     ----------
     start, end
-        Where it stands, its fences and backticks included.
+        Its range, with fences and backticks.
     content
-        What it holds, but for white space around it; "" where it is not to be looked into.
+        What it holds, without surrounding white space; "" if it need not be examined.
     """
 
     start: int
@@ -32,15 +32,15 @@ class Code(NamedTuple):
     content: str = ""
 
 
-# A quotation or the item of a list may hold a fence.
+# A quotation or a list item may contain a fence.
 _FENCE = re.compile(r"(?P<before>(?:[ \t>]|[-+*][ \t]|\d{1,9}[.)][ \t])*)(?:(?P<ticks>`{3,})[^`]*|(?P<tildes>~{3,}).*)")
-_BEGINS = re.compile(r"[ \t>]*(?:#{1,6}|[-+*]|\d{1,9}[.)])(?:[ \t]|$)")  # a heading, or the item of a list
+_BEGINS = re.compile(r"[ \t>]*(?:#{1,6}|[-+*]|\d{1,9}[.)])(?:[ \t]|$)")  # a heading or a list item
 _TICKS = re.compile("`+")
-_INDENT = 3  # blanks that a fence may be indented by
+_INDENT = 3  # spaces of indentation allowed for a fence
 
 
 def code_in(text: str) -> list[Code]:
-    """All code in `text`, in the order of its starts; pieces may overlap."""
+    """Return all code in `text`, ordered by start; pieces may overlap."""
     markdown = sorted(_blocks_and_spans(text))
     return sorted([*markdown, *_literals(text, markdown)])
 
@@ -69,7 +69,7 @@ def _blocks_and_spans(text: str) -> Iterator[Code]:
         if opening:
             fence, before = opening["ticks"] or opening["tildes"], opening["before"]
             begin, content = start, []
-            yield Code(start, end)  # what stands behind the fence
+            yield Code(start, end)  # the fence's info string
         else:
             yield from _spans(text, start, end)
     if fence:
@@ -79,13 +79,13 @@ def _blocks_and_spans(text: str) -> Iterator[Code]:
 
 
 def _closes(line: str, bare: str, fence: str, before: str) -> bool:
-    """Whether a line in a block of code ends it."""
+    """Whether a line in a block of code closes it."""
     indent = len(line) - len(line.lstrip(" \t>"))
     return bare.startswith(fence) and not bare.strip(fence[0]) and indent <= len(before) + _INDENT
 
 
 def _spans(text: str, start: int, end: int) -> Iterator[Code]:
-    """The spans of code in a paragraph: from backticks to the next that are as many."""
+    """Yield the code spans of a paragraph: from a run of backticks to the next of equal length."""
     ticks = [one.span() for one in _TICKS.finditer(text, start, end)]
     closing: dict[int, list[int]] = {}
     for number, (first, last) in enumerate(ticks):
@@ -94,7 +94,7 @@ def _spans(text: str, start: int, end: int) -> Iterator[Code]:
     while number < len(ticks):
         first, last = ticks[number]
         before = text[start:first]
-        first += (len(before) - len(before.rstrip("\\"))) % 2  # one that is escaped is none
+        first += (len(before) - len(before.rstrip("\\"))) % 2  # an escaped one does not count
         closings = closing.get(last - first, [])
         place = bisect_right(closings, number)
         if place < len(closings):
@@ -115,10 +115,10 @@ _BEFORE = tuple("=(,+[{:%")
 
 
 def _literals(text: str, code: list[Code]) -> Iterator[Code]:
-    """Python's f-strings, and what ``.format`` fills in, outside of `code`."""
+    """Yield Python's f-strings, and literals with ``.format``, outside of `code`."""
     at = number = last = 0
-    unended: dict[str, int] = {}  # the same for an f-string, which any other literal may stand before
-    seen: dict[str, int] = {}  # how far was looked for the end of a literal, by its quotation mark
+    unended: dict[str, int] = {}  # as `seen`, for f-strings alone: any other literal may precede one
+    seen: dict[str, int] = {}  # how far the end of a literal was searched for, by quotation mark
     while opening := _OPENING.search(text, at):
         start, at = opening.span()
         while number < len(code) and code[number].end <= start:
@@ -129,7 +129,7 @@ def _literals(text: str, code: list[Code]) -> Iterator[Code]:
         quote = opening["quote"]
         if start < (seen if opening["prefix"] is None else unended).get(quote, 0):
             continue
-        # The second mark of "f" ends a literal.
+        # In "f" the second mark ends a literal.
         is_f = opening["prefix"] is not None and (
             start == last or text[start - 1 : start] != quote[0] or text[at : at + 1] == "{"
         )
@@ -146,7 +146,7 @@ def _literals(text: str, code: list[Code]) -> Iterator[Code]:
 
 
 def _end_of_literal(text: str, quote: str, at: int, parts: re.Pattern[str]) -> int:
-    """The end of the literal whose content begins at `at`; less than 0, and how far it was looked for, if it has none."""
+    """Return the end of the literal whose content begins at `at`; if it has none, minus how far it was searched for."""
     if len(quote) > 1:
         found = text.find(quote, at)
         return -len(text) if found < 0 else found + len(quote)

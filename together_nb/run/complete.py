@@ -36,38 +36,38 @@ def stream(
     extra_body: Mapping[str, Any] | None = None,
     **sampling: Unpack[Sampling],
 ) -> CompletionStream:
-    """An answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
+    """Return an answer as it arrives: iterate over its chunks; leaving the ``with`` block ends it.
 
     Parameters
     ----------
     prompt : str
-        The text to continue, or the user's turn of a chat; sent as it stands.
+        The text to continue, or the user's turn of a chat; sent unchanged.
     model : str or None
-        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-        ``local/ngram`` where there is no key. A server that has only one model needs none.
+        Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` without a key. A server with only one model needs none.
     api : str
-        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
-        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+        The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
+        ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
     system : str or None
         System prompt of a chat.
     messages : iterable of dict or None
-        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
-        the role being ``system``, ``user`` or ``assistant``.
+        A whole conversation instead of `prompt`, oldest turn first, each ``{"role": "user", "content": "Hello"}``
+        with the role ``system``, ``user`` or ``assistant``.
     base_url : str or None
-        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+        A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
     api_key : str or None
-        Another key than that of the settings. It is shown nowhere.
+        A key other than that of the settings. It is never shown.
     timeout : float or None
-        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        Seconds of silence allowed before the answer begins and in its middle; None takes
         `settings.timeout` and `settings.silence_timeout`.
     schema : dict, type, str or None
-        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
-        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+        The form of the answer: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON object. Sent as
+        ``response_format`` to the chat API; `Completion.parsed` is the parsed answer.
     extra_body : dict or None
-        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
-        the request has already is refused.
+        Further fields of the request, by name, that the server knows and `together_nb` does not. A name that the
+        request already has is refused.
     **sampling
-        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+        Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
         max_tokens : int or None
             The most tokens to generate.
@@ -118,21 +118,21 @@ def stream(
     Returns
     -------
     CompletionStream
-        An iterator of `Chunk`. Nothing is sent before the first one is asked for. A request that fails is sent again
-        up to `settings.max_retries` times, as long as nothing of an answer has come; each wait is logged as a
-        warning. `CompletionStream.cancel` ends it from any thread; `CompletionStream.completion` is what has come.
+        An iterator of `Chunk`. Nothing is sent before the first one is requested. A failed request is retried up to
+        `settings.max_retries` times, as long as nothing of an answer has arrived; each wait is logged as a warning.
+        `CompletionStream.cancel` stops it from any thread; `CompletionStream.completion` is the answer so far.
 
     Raises
     ------
     InputError
         At once: something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
     TogetherError
-        At once, where the server has to be asked for its models and that fails; else while iterating: what went
-        wrong. Its `completion` is what came.
+        At once, if the server's list of models is needed and cannot be fetched; else while iterating. The error's
+        `completion` is the partial.
 
     See Also
     --------
-    complete : The same, waited for.
+    complete : Waits for the whole answer.
 
     Examples
     --------
@@ -166,41 +166,41 @@ def complete(
     chat: str | Conversation | None = None,
     **sampling: Unpack[Sampling],
 ) -> Completion:
-    """An answer, whole. It is also added to `history`.
+    """Return a whole answer. It is also added to `history`.
 
     Parameters
     ----------
     prompt : str
-        The text to continue, or the user's turn of a chat; sent as it stands.
+        The text to continue, or the user's turn of a chat; sent unchanged.
     model : str or None
-        Model id, as `models` lists it. Without one: `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-        ``local/ngram`` where there is no key. A server that has only one model needs none.
+        Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
+        ``local/ngram`` without a key. A server with only one model needs none.
     api : str
-        How to ask: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type as told by
-        ``GET /v1/models`` (``language`` and ``code`` are asked for completions, all others for a chat).
+        The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
+        ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
     system : str or None
         System prompt of a chat.
     messages : iterable of dict or None
-        A whole conversation in place of `prompt`, oldest turn first: ``{"role": "user", "content": "Hello"}`` each,
-        the role being ``system``, ``user`` or ``assistant``.
+        A whole conversation instead of `prompt`, oldest turn first, each ``{"role": "user", "content": "Hello"}``
+        with the role ``system``, ``user`` or ``assistant``.
     base_url : str or None
-        Another server than that of the settings, with ``/v1`` or without; https, or http to this machine.
+        A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
     api_key : str or None
-        Another key than that of the settings. It is shown nowhere.
+        A key other than that of the settings. It is never shown.
     timeout : float or None
-        Seconds of silence to put up with, before the answer begins and in its middle; without it
+        Seconds of silence allowed before the answer begins and in its middle; None takes
         `settings.timeout` and `settings.silence_timeout`.
     schema : dict, type, str or None
-        The form that the answer is to have: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON
-        object. Sent as ``response_format`` to the chat API; `Completion.parsed` is what the answer came to.
+        The form of the answer: a JSON Schema (a dict), a pydantic model, or ``"json"`` for any JSON object. Sent as
+        ``response_format`` to the chat API; `Completion.parsed` is the parsed answer.
     extra_body : dict or None
-        What to send beside all that, by name, for what this server has and `together_nb` does not know. A name that
-        the request has already is refused.
+        Further fields of the request, by name, that the server knows and `together_nb` does not. A name that the
+        request already has is refused.
     chat : str or Conversation or None
-        A conversation or its name, in place of `messages`: what was said in it is sent along, and the answer is its
-        next turn. One of a new name is begun, and stands in `conversations`.
+        A conversation or its name, instead of `messages`: its turns are sent along, and the answer becomes its next
+        turn. A new name begins a conversation in `conversations`.
     **sampling
-        Sampling parameters. What is not given is taken from `settings`; None unsets it, and unset is not sent.
+        Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
         max_tokens : int or None
             The most tokens to generate.
@@ -251,21 +251,21 @@ def complete(
     Returns
     -------
     Completion
-        The answer; it shows itself in a notebook. A request that fails is sent again up to `settings.max_retries`
-        times, as long as nothing of an answer has come.
+        The answer; a notebook displays it. A failed request is retried up to `settings.max_retries` times, as long
+        as nothing of an answer has arrived.
 
     Raises
     ------
     InputError
         Something in the request cannot be sent, there is no key (`MissingKeyError`), or the budget is spent.
     TogetherError
-        What went wrong; its `completion` is what came, and that is in `history` too.
+        The request failed; the error's `completion` is the partial, which is in `history` too.
     KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what came is in `history`.
+        Ctrl-C or the notebook's ■; the partial is in `history`.
 
     See Also
     --------
-    stream : The same, as it arrives.
+    stream : Returns the answer as it arrives.
 
     Examples
     --------
@@ -316,7 +316,7 @@ def _open(
     api_key: str | None,
     options: dict[str, Any],
 ) -> tuple[CompletionStream, Callable[[Completion], object]]:
-    """A stream, and what keeps its answer as a turn where it is one of a conversation."""
+    """Return a stream, and the function that keeps its answer as a turn of the conversation, if any."""
     if chat is None:
         return open_stream(prompt, messages=messages, system=system, api_key=api_key, **options), lambda _: None
     if messages is not None:

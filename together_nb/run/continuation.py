@@ -1,4 +1,4 @@
-"""Continues an answer that was cut: the request for the rest, its stream, and both parts as one answer."""
+"""Continues an answer that was cut off: requests the rest, streams it, and joins both parts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def last_answer() -> Completion:
-    """The answer that can be gone on from: the last one of the history.
+    """Return the answer to continue: the last one of the history.
 
     Raises
     ------
     InputError
-        There is none, or it is not cut.
+        There is none, or the last request brought nothing.
     """
     if history.unanswered:
         raise InputError(
@@ -44,19 +44,19 @@ def last_answer() -> Completion:
 
 
 def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
-    """The stream of what comes after `before`.
+    """Return the stream that continues `before`.
 
     Parameters
     ----------
     before
-        An answer that was cut: by its limit, stopped, or by a lost connection.
+        An answer that was cut off: at its limit, stopped, or by a lost connection.
     **sampling
         Sampling parameters that differ from those of the first part; None unsets one.
 
     Raises
     ------
     InputError
-        It ended by itself, it is one of several, or nothing of it came.
+        It ended by itself, it is one of several, or it is empty.
     """
     if not can_continue(before):
         if len(before.choices) > 1:
@@ -71,7 +71,7 @@ def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
 
 
 def replace_answer(before: Completion, whole: Completion) -> None:
-    """Put `whole` where its first part stands, in the history and in its conversation."""
+    """Replace the first part by `whole`, in the history and in its conversation."""
     history.keep(whole, before)
     for conversation in conversations.values():
         conversation.put_in_place(before, whole)
@@ -80,18 +80,18 @@ def replace_answer(before: Completion, whole: Completion) -> None:
 def run(
     stream: CompletionStream, before: Completion, view: View, keep: Callable[[Completion], None] = lambda _: None
 ) -> Completion:
-    """Stream what comes after `before` into a view, which shows both parts as one answer; returns the whole.
+    """Stream the rest of `before` into a view that shows both parts as one answer; return the whole.
 
     Parameters
     ----------
     stream
-        What `open_continuation` gave.
+        What `open_continuation` returned.
     before
         The first part.
     view
         What draws it.
     keep
-        Called with the whole, once it has its place; not where nothing came.
+        Called with the whole, once it has replaced `before`; not if nothing arrived.
     """
 
     def keep_whole(after: Completion) -> None:
@@ -104,12 +104,12 @@ def run(
     try:
         driver.run(stream, seen, keep_whole)
     finally:
-        history.unanswered.clear()  # the first part is still there to go on from
+        history.unanswered.clear()  # the first part can still be continued
     return seen.whole
 
 
 class _JoinedView:
-    """A view of both parts: the first is there at once."""
+    """A view of both parts: it draws the first at once."""
 
     def __init__(self, view: View, before: Completion) -> None:
         self._view = view
@@ -125,18 +125,18 @@ class _JoinedView:
         self._view.write(chunks)
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        if self.whole is self._before:  # nothing came: as the first part was, and how this ended
+        if self.whole is self._before:  # nothing arrived: the first part, with this ending
             self.whole = join_parts(self._before, completion)
         self._view.finish(self.whole, error)
 
 
 def continue_from(completion: Completion | None = None, **sampling: Unpack[Sampling]) -> Completion:
-    """Go on from an answer's very end; the whole takes its place in the history and in its conversation.
+    """Continue an answer from its very end; the whole replaces it in the history and in its conversation.
 
     Parameters
     ----------
     completion : Completion or None
-        An answer that was cut at its limit, stopped or lost; the last of the history where it is None.
+        An answer that was cut off at its limit, stopped or lost; None takes the last of the history.
     **sampling
         Sampling parameters that differ from those of the first part; None unsets one.
 
@@ -194,11 +194,11 @@ def continue_from(completion: Completion | None = None, **sampling: Unpack[Sampl
     Raises
     ------
     InputError
-        It cannot be gone on from: it ended by itself, there is none, or there are several.
+        The answer cannot be continued: it ended by itself, there is none, or there are several.
     TogetherError
-        What went wrong; the first part is kept, and what came after it.
+        The request failed; the first part is kept, with what arrived after it.
     KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what came is kept, as part of the whole.
+        Ctrl-C or the notebook's ■; what has arrived is kept, as part of the whole.
 
     Examples
     --------
@@ -215,27 +215,27 @@ def continue_from(completion: Completion | None = None, **sampling: Unpack[Sampl
 
 
 def can_continue(completion: Completion) -> bool:
-    """Whether the answer ended before its end (at its limit, stopped, lost), and there is a text to go on from."""
+    """Whether the answer was cut off (at its limit, stopped, lost), and has a text to continue."""
     cut = completion.truncated or completion.cancelled or bool(completion.error)
     return cut and len(completion.choices) == 1 and bool(_answered(completion))
 
 
 def continuation_request(completion: Completion, dialect: Dialect) -> CompletionRequest:
-    """The request for what comes after `completion`.
+    """Return the request for the rest of `completion`.
 
-    A text is continued as a prompt. In a chat the answer so far is the last message, the
-    assistant's own: servers that know how take it for the beginning of their answer.
+    A text is continued as a prompt. In a chat the answer so far is sent as the last message, from the
+    assistant: servers that support it take it for the beginning of their answer.
 
     Parameters
     ----------
     completion
-        The part that is there, of one choice (`can_continue`).
+        The first part, of one choice (`can_continue`).
     dialect
-        The one that its request was spoken in.
+        The dialect of its request.
     """
     request, text = completion.request, _answered(completion)
-    # Of several answers none could be told to be the one that goes on; and the prompt is not wanted twice. Asked for
-    # a schema, a server would begin another answer that fits it, where the rest of this one is wanted.
+    # With several answers it would be open which one continues, and the prompt is not wanted twice. Given a schema,
+    # a server would begin another answer that fits it instead of continuing this one.
     sampling = request.sampling.updated({"n": None, "echo": None})
     if not dialect.chat:
         return replace(request, prompt=request.prompt + text, sampling=sampling)
@@ -248,7 +248,7 @@ def continuation_request(completion: Completion, dialect: Dialect) -> Completion
 
 
 def _answered(completion: Completion) -> str:
-    """The text without the prompt, where that is echoed in front of it."""
+    """Return the text without the prompt, if that is echoed in front of it."""
     text, prompt = completion.text, completion.request.prompt
     if not completion.request.sampling.echo:
         return text
@@ -256,9 +256,9 @@ def _answered(completion: Completion) -> str:
 
 
 def join_parts(before: Completion, after: Completion) -> Completion:
-    """Both parts as the one answer to the first part's request.
+    """Join both parts to one answer to the first part's request.
 
-    Counts are added, since both parts are billed; the seconds of the pause between are not counted.
+    Token counts are added, since both parts are billed; the pause between them is not counted.
     """
     one, other = before.choices[0], after.choices[0]
     whole = Choice(

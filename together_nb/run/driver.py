@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
 from together_nb.run.history import history, unanswered
 
-REPAINT_SECONDS = 0.07  # 14 a second: each sends a message or three, and a stream may send 25
-REPAINTS_IN_ALL = 40  # a second, of all streams that are drawn at once: IOPub is one for all
-TICK_SECONDS = 0.05  # a waiting view is told that time passes; also bounds Ctrl-C
+REPAINT_SECONDS = 0.07  # 14 a second: each sends one to three messages, and a stream may send 25
+REPAINTS_IN_ALL = 40  # a second, for all streams drawn at once: they share IOPub
+TICK_SECONDS = 0.05  # how often a waiting view is updated; also bounds Ctrl-C
 _STOP_SECONDS = 2.0
 _UNANSWERED_SECONDS = 0.15
-active: set[StreamThread] = set()  # the streams that are being drawn, by whatever threads
+active: set[StreamThread] = set()  # the streams being drawn, in all threads
 after_fork(active.clear)  # those threads are the parent's
 
 
 class View(Protocol):
-    """What draws an answer. All calls come from one thread, in this order."""
+    """Draws an answer. All calls come from one thread, in this order."""
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come since the last call; an empty list says that time has passed."""
+        """Draw what has arrived since the last call; an empty list means that time has passed."""
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Leave what is to be saved. `error` is what it ended with, and is raised by `run` after this."""
+        """Leave what the notebook saves. `error` ended the stream; `run` raises it after this."""
 
 
 class SilentView:
@@ -55,26 +55,26 @@ class SilentView:
 
 
 def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:
-    """Stream into a view until the end, an error or Ctrl-C; what came is drawn and kept in each case.
+    """Stream into a view until the end, an error or Ctrl-C; what has arrived is always drawn and kept.
 
     Parameters
     ----------
     stream
-        The stream; it is read in a thread of its own, so that the view can be drawn when nothing
-        comes and Ctrl-C is never waited for.
+        The stream. It is read in its own thread, so that the view is drawn while nothing arrives
+        and Ctrl-C takes effect at once.
     view
         What draws it.
     keep
-        Called with the completion, whole or not, before this returns or raises.
+        Called with the completion, whole or partial, before this returns or raises.
 
     Raises
     ------
     TogetherError
-        What went wrong; its `completion` is what came.
+        The request failed; the error's `completion` is the partial.
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    # Of a wait the view tells, which sees it at the stream.
+    # The view itself shows waits: it reads `stream.wait`.
     with (
         interrupt_message("stopped by you; what came is kept."),
         defer_interrupts() as interrupts,
@@ -106,10 +106,10 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None]
 
 
 def _draw(stream: CompletionStream, pump: StreamThread, view: View, interrupts: list[int]) -> None:
-    """Draw what comes, until the end or until it is stopped."""
+    """Draw what arrives, until the stream ends or is stopped."""
     while not interrupts:
         pump.wait(TICK_SECONDS)
-        ended = pump.ended  # looked at first, so that what came before the end is taken below
+        ended = pump.ended  # read first, so that the last chunks are taken below
         view.write(pump.take())
         if ended or stream.cancelled:
             return
@@ -117,8 +117,8 @@ def _draw(stream: CompletionStream, pump: StreamThread, view: View, interrupts: 
 
 
 def finish(stream: CompletionStream, pump: StreamThread, view: View, keep: Callable[[Completion], None]) -> Completion:
-    """What came of a stream that has ended or was cancelled: kept, then drawn to its end."""
-    # A look-up of names cannot be ended; then there is nothing to wait for.
+    """Return the completion of a stream that has ended or was cancelled: first keep it, then draw the rest."""
+    # A DNS look-up cannot be cancelled; do not wait for it.
     pump.join(_STOP_SECONDS if stream.answered or not stream.cancelled else _UNANSWERED_SECONDS)
     completion = stream.completion
     unanswered[:] = [completion] if completion.came_to_nothing else []

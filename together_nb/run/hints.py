@@ -1,4 +1,4 @@
-"""A better hint for an error: what the request and the server's list of models tell about it."""
+"""Better hints for errors, from the request and the server's list of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
     from together_nb.wire.endpoint import Endpoint
 
-_LETTERS_A_TOKEN = 4  # of English, roughly; only ever told as "about"
+_LETTERS_A_TOKEN = 4  # in English, roughly; only shown as "about"
 
 
 def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
@@ -24,7 +24,7 @@ def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: End
 
 
 def _list(endpoint: Endpoint) -> ModelList:
-    """The list of models, empty where it cannot be had."""
+    """Return the list of models, empty if it cannot be fetched."""
     try:
         return model_list(endpoint)
     except TogetherError:
@@ -32,7 +32,7 @@ def _list(endpoint: Endpoint) -> ModelList:
 
 
 def _lengths(request: CompletionRequest, listed: ModelList) -> str:
-    """How long the prompt and `max_tokens` are, and the model's context. Nobody here counts tokens."""
+    """Describe the length of the prompt, `max_tokens`, and the model's context. Tokens are estimated."""
     turns = request.messages or ()
     text = request.prompt + (request.system or "") + "".join(str(turn.get("content") or "") for turn in turns)
     max_tokens = request.sampling.max_tokens

@@ -1,4 +1,4 @@
-"""The answers of this session: `history`, and the last request that brought nothing."""
+"""The answers of this session: `history`, and the last request if it brought nothing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 LAST = "_together"  # the user's variable that holds the last answer
 history: list[Completion] = []
-"""Every answer of this session, oldest first; of one that was stopped or failed, what came."""
+"""Every answer of this session, oldest first; partial if it was stopped or failed."""
 unanswered: list[Completion] = []
-"""The last request, where nothing came of it: it is not in the history, and what is there is older."""
+"""The last request, if it brought nothing: it is not in the history, whose answers are older."""
 
 
 def keep(completion: Completion, before: Completion | None = None) -> None:
-    """Add an answer to `history`, or put it where the part stands that it goes on from."""
-    # It is mostly among the last; and where there is none before it, nothing is looked for.
+    """Add an answer to `history`, or replace the partial `before` that it continues."""
+    # Searched from the end: the partial is usually among the last.
     numbers = range(len(history) - 1, -1, -1) if before is not None else ()
     place = next((number for number in numbers if history[number] is before), None)
     if place is None:

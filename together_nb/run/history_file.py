@@ -1,7 +1,7 @@
-"""A history that outlives the kernel: the session's answers and conversations in a file, and back.
+"""Saves the session's answers and conversations to a file that outlives the kernel, and loads them.
 
-JSON Lines: a header, a line an answer, a line a conversation, whose turns name their answers by number.
-The key is not in it, not even where somebody typed it into a prompt.
+JSON Lines: a header, a line per answer, a line per conversation, whose turns refer to answers by number.
+The key is left out, even if it was typed into a prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _KIND = "together_nb"
 _HISTORY = "history"
-_VERSION = 2  # in 1 each answer had all its messages
+_VERSION = 2  # in 1 each answer held all its messages
 _EXAMPLE = "%together save lesson.jsonl"
 _WRITES_ONE = "`%together save FILE` writes one."
 
@@ -39,9 +39,9 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     Parameters
     ----------
     path : str or Path
-        Of the file, which must not exist; it is JSON Lines, and the key is not in it.
+        The file, which must not exist; it is JSON Lines, and the key is not in it.
     force : bool
-        Replace it where it does.
+        Replace an existing file.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
     """
     file = files.checked_path(path, _EXAMPLE)
     answers = list(history.history)
-    # As they are now: an answer in the background may add a turn meanwhile.
+    # Copies, since an answer in the background may add a turn meanwhile.
     talks = [Conversation(talk.name, list(talk)) for talk in list(conversations.values())]
     kept = set(map(id, answers))
     beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
@@ -91,7 +91,7 @@ def load(path: str | Path) -> tuple[int, int]:
     Parameters
     ----------
     path : str or Path
-        Of the file.
+        The file.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def load(path: str | Path) -> tuple[int, int]:
     Raises
     ------
     InputError
-        There is no such file, or it holds something else; nothing is added then.
+        There is no such file, or it holds something else. Nothing is added.
 
     Examples
     --------
@@ -124,12 +124,12 @@ def load(path: str | Path) -> tuple[int, int]:
 
 
 class _File:
-    """The history and the conversations in a file: all of them, but for what stood on a line that is broken.
+    """The history and the conversations in a file, except for its broken lines.
 
     Parameters
     ----------
     path
-        Of the file.
+        The file.
 
     Raises
     ------
@@ -139,15 +139,15 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._lines = files.JsonLines(path)
-        self._number = 1  # of the line that is being read
+        self._number = 1  # of the line being read
         self._in_history: list[bool] = []
         self._lost: set[int] = set()  # numbers of answers
-        self._besides = [0, 0]  # answers and turns that are lost since they need another one
+        self._besides = [0, 0]  # answers and turns lost because they depend on a lost answer
         talks: list[tuple[int, Any]] = []
         rows = iter(self._lines)
         _check_head(path, next(rows, (1, None))[1])
         try:
-            # Row by row: all at once would be twice as much for the garbage collector.
+            # Row by row: all at once would double the work of the garbage collector.
             self._answers = [None if row is None else _answer(row) for row in restore_messages(self._rows(rows, talks))]
             self.talks = [self._talk(number, row) for number, row in talks]
         except UnfitError as error:
@@ -171,20 +171,20 @@ class _File:
 
     @property
     def left_out(self) -> str:
-        """What could not be read, in a sentence; "" where all could."""
+        """A sentence on what could not be read; "" if all could."""
         answers, turns = self._besides
         besides = [count(answers, "answer")] * bool(answers) + [count(turns, "turn")] * bool(turns)
         more = f" So is what goes on from there: {', '.join(besides)}." if besides else ""
         return f"{self._lines.left_out}{more}"
 
     def _rows(self, rows: Iterator[tuple[int, Any]], talks: list[tuple[int, Any]]) -> Iterator[Any]:
-        """Of each answer its row, or None where it is lost."""
+        """Yield the row of each answer, or None if it is lost."""
         passed = 0  # broken lines
         for self._number, row in rows:
             if "conversation" in expect(dict, row):
                 talks.append((self._number, row))
                 continue
-            for _ in self._lines.broken[passed:]:  # answers come first, so that each of these was one
+            for _ in self._lines.broken[passed:]:  # answers come first, so each of these was one
                 self._lose()
                 yield None
             passed = len(self._lines.broken)
@@ -265,9 +265,9 @@ def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conv
 
 
 def _free(name: str, tried: dict[str, int]) -> str:
-    """`name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation.
+    """Return `name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation.
 
-    `tried` has the last number by name, since a file may hold thousands of one name.
+    `tried` holds the last number by name, since a file may hold thousands of one name.
     """
     free = name
     while free in conversations and conversations[free].turns:

@@ -1,7 +1,7 @@
-"""What the session has asked for and what it cost: the server's counts, and the price list's dollars.
+"""The session's calls and what they cost: the server's counts, and the price list's dollars.
 
-Nothing is guessed. A call that the server did not count is told as such, and sums that lack something
-say "at least".
+Nothing is guessed. A call that the server did not count is reported as such, and incomplete sums say
+"at least".
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class BudgetError(InputError):
 
 @dataclass(frozen=True)
 class Spent:
-    """What one model was asked for.
+    """The calls of one model.
 
     Parameters
     ----------
     model : str
         Its id; "" in a sum over models.
     calls : int
-        Answers that were begun.
+        Answers that have begun.
     uncounted : int
-        Of those, the ones whose tokens the server did not tell, or not to the end.
+        Those of them that the server did not count, or not to the end.
     prompt_tokens : int
-        Tokens in, of the calls that were counted.
+        Tokens in, of the counted calls.
     completion_tokens : int
-        Tokens out, of the calls that were counted.
+        Tokens out, of the counted calls.
     cost : float or None
-        US dollars of what was counted, by the prices in ``GET /v1/models``; None where there is none.
+        US dollars of the counted calls, by the prices in ``GET /v1/models``; None if there is no price.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Spent:
     cost: float | None = 0.0
 
     def plus(self, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> Spent:
-        """With one call more.
+        """Return the sum with one more call.
 
         Parameters
         ----------
@@ -66,12 +66,12 @@ class Spent:
         price : tuple of (float, float) or None
             US dollars per million tokens (in, out).
         whole : bool
-            Whether the answer came to its end, so that the count is that of all of it.
+            Whether the answer is whole, so that the count covers all of it.
 
         Returns
         -------
         Spent
-            The sum; this one stays as it is.
+            The sum; this object is unchanged.
         """
         counted = (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
         cost = None
@@ -95,14 +95,14 @@ class Spent:
 
 
 class Ledger:
-    """Every call of the session, by model. Any thread may note one.
+    """Every call of the session, by model. Any thread may record one.
 
     Attributes
     ----------
     rows : list of Spent
         A row for each model, in the order of the first calls.
     spent : float
-        US dollars that are known to have been spent: a lower bound where `complete` is False.
+        US dollars known to have been spent: a lower bound if `complete` is False.
     complete : bool
         Whether all calls have been counted and have a price.
 
@@ -117,36 +117,36 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # the garbage collector can end a stream, which is noted, in the midst of a note
+        self._lock = threading.RLock()  # the garbage collector may end a stream, and so call `note`, within `note`
         self._rows: dict[str, Spent] = {}
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
 
     def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
-        """Take down one call.
+        """Record one call.
 
         Parameters
         ----------
         model : str
-            Id of the model that was asked.
+            Id of the model.
         usage : Usage or None
             Tokens, as the server counted them.
         price : tuple of (float, float) or None
             US dollars per million tokens (in, out).
         whole : bool
-            Whether the answer came to its end, so that the count is that of all of it.
+            Whether the answer is whole, so that the count covers all of it.
         """
         with self._lock:
             self._rows[model] = self._rows.get(model, Spent(model)).plus(usage, price, whole=whole)
 
     def note_elsewhere(self, completion: Completion) -> None:
-        """Take down a call that another process made.
+        """Record a call that another process made.
 
         Parameters
         ----------
         completion : Completion
-            What came of it.
+            Its completion.
         """
         if not completion.came_to_nothing:
             self.note(completion.request.model, completion.usage, completion.price, whole=not completion.cut_short)
@@ -159,7 +159,7 @@ class Ledger:
 
     @property
     def spent(self) -> float:
-        """US dollars that are known to have been spent: a lower bound where `complete` is False."""
+        """US dollars known to have been spent: a lower bound if `complete` is False."""
         return sum(row.cost or 0.0 for row in self.rows)
 
     @property
@@ -168,12 +168,12 @@ class Ledger:
         return all(row.cost is not None and not row.uncounted for row in self.rows)
 
     def total(self) -> Spent:
-        """All models together.
+        """Return the sum of all models.
 
         Returns
         -------
         Spent
-            The sum; its cost is that of what is known, in US dollars.
+            The sum; its cost is the known part, in US dollars.
         """
         rows = self.rows
         return Spent(
@@ -186,32 +186,32 @@ class Ledger:
         )
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all calls."""
         with self._lock:
             self._rows.clear()
 
 
 ledger = Ledger()
-"""What this session has asked for and what it cost, by model."""
+"""The session's calls and what they cost, by model."""
 after_fork(ledger._renew_lock)  # noqa: SLF001  (one module's own)
 
 
 def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:
     """Refuse to begin a call once the session has spent its budget.
 
-    A model that costs nothing may be asked, and so may a recording that is played back.
+    A model that costs nothing may still be used, and so may a recording that is played back.
 
     Parameters
     ----------
     budget
         US dollars, or None for no limit.
     price
-        That of the model which is to be asked.
+        The model's.
 
     Raises
     ------
     BudgetError
-        It is spent.
+        The budget is spent.
     """
     if budget is None or (price is not None and not any(price)) or not transport.current().live:
         return

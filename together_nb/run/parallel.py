@@ -27,20 +27,20 @@ _TICK = 0.02  # seconds; how soon an end or Ctrl-C is seen
 
 
 class ColumnsView(Protocol):
-    """What draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
+    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
 
     def begin(self, streams: Sequence[CompletionStream]) -> None:
         """Show that the answers are awaited, all of them still queued."""
 
     def column(self, number: int) -> View:
-        """What draws the answer of that number, from 0; that it failed too. It may be finished without a start."""
+        """Return the view of the answer of that number, from 0, or of its failure. It may finish without a start."""
 
     def end(self) -> None:
-        """Leave what is to be saved; all columns are finished."""
+        """Leave what the notebook saves; all columns are finished."""
 
 
 def keep_partial(completion: Completion) -> None:
-    """Add an answer to `session.history`, unless nothing of it came."""
+    """Add an answer to `history`, unless nothing of it arrived."""
     if not completion.came_to_nothing:
         history.history.append(completion)
 
@@ -53,7 +53,7 @@ def run_side_by_side(
     keep: Callable[[Completion], object] = keep_partial,
     keep_all: Callable[[list[Completion]], object] | None = None,
 ) -> list[Completion]:
-    """Stream into columns, a few at once, until all have ended or Ctrl-C; one that fails leaves the others.
+    """Stream into columns, a few at once, until all have ended or Ctrl-C; a failure leaves the others running.
 
     Parameters
     ----------
@@ -64,21 +64,21 @@ def run_side_by_side(
     at_once
         How many are read at once; the others wait for their turn.
     keep
-        Called with each completion when it has ended, whole or not, before it is drawn to its end.
+        Called with each completion when it has ended, whole or partial, before the rest of it is drawn.
     keep_all
         Called with all of them, in the order of `streams`, before this returns or raises.
 
     Returns
     -------
     list of Completion
-        In the order of `streams`. One that failed is there as far as it came, and its `error` says so.
+        In the order of `streams`. A failed one is partial, and its `error` says so.
 
     Raises
     ------
     TogetherError
-        None has succeeded: the first one's error.
+        All have failed: the first one's error.
     KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what came is kept and shown.
+        Ctrl-C or the notebook's ■; what has arrived is kept and shown.
     """
     with (
         interrupt_message("stopped by you; what came is kept."),
@@ -97,7 +97,7 @@ def run_side_by_side(
                 view.begin(streams)
                 _stream(lanes, at_once, interrupts)
             finally:
-                # Those that have ended are not touched by it.
+                # Those that have ended are not affected.
                 for lane in lanes:
                     lane.opened.cancel()
                 if interrupts:
@@ -109,10 +109,10 @@ def run_side_by_side(
 
 
 def _stream(lanes: list[_Lane], at_once: int, interrupts: list[int]) -> None:
-    """Begin, draw and end them until all have ended or they are stopped."""
+    """Begin, draw and end the lanes, until all have ended or are stopped."""
     queue = deque(lanes)
     live: list[_Lane] = []
-    tick = threading.Event()  # which nobody sets
+    tick = threading.Event()  # never set
     while (queue or live) and not interrupts:
         while queue and len(live) < at_once:
             live.append(queue.popleft())
@@ -123,7 +123,7 @@ def _stream(lanes: list[_Lane], at_once: int, interrupts: list[int]) -> None:
 
 
 class _Lane:
-    """One of the streams, its reading and its drawing."""
+    """One of the streams, with its thread and its view."""
 
     def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> None:
         self.opened = stream
@@ -140,8 +140,8 @@ class _Lane:
         self.pump.start()
 
     def drawn(self) -> bool:
-        """Draw what has come, if it is time to; False where nothing more will."""
-        ended = self.pump.ended or self.opened.cancelled  # looked at first: what came before the end is drawn with it
+        """Draw what has arrived, if it is time to; return False after the end."""
+        ended = self.pump.ended or self.opened.cancelled  # read first, so that the last chunks are drawn too
         if ended:
             self.end()
         elif monotonic() >= self._due:
@@ -150,7 +150,7 @@ class _Lane:
         return not ended
 
     def end(self) -> None:
-        """Keep what came, and draw it to its end."""
+        """Keep the completion, and draw the rest of it."""
         if not self._ended:
             self._ended = True
             driver.active.discard(self.pump)
@@ -162,5 +162,5 @@ class _Lane:
         if isinstance(error, TogetherError):
             error.completion = completion
         elif error is not None and not completion.error:
-            completion.error = "failed"  # nothing of the stream's own, which says how it ended
+            completion.error = "failed"  # not a `TogetherError`, for which the stream sets it
         self._keep(completion)

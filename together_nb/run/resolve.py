@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from together_nb.values.model_list import Model
 
 LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
-EMBEDDED = "http://localhost"  # in place of the embedded engine's address, where it is not to be started
+EMBEDDED = "http://localhost"  # stands for the embedded engine's address if it must not be started
 UNPRICED_NOTE = "no price is known: the budget does not count it"
 
 
@@ -59,11 +59,11 @@ def open_stream(
     offline: bool = False,
     **sampling: Any,
 ) -> CompletionStream:
-    """The stream of a request whose model, server and dialect have been chosen; not yet sent.
+    """Return the stream of a request, with model, server and dialect chosen; it is not yet sent.
 
-    Parameters are those of `stream`; `filled` names what was filled in in the prompt, and `chosen`
-    are the settings that hold for what is not given. With `offline` nothing is sent and nothing started to choose
-    them: the stream is to be looked at, and its `unknown` says what could not be known.
+    Parameters are those of `stream`; `filled` lists the names filled in in the prompt, and `chosen` holds the
+    defaults for what is not given. With `offline`, nothing is sent or started to choose them: the stream is only for
+    inspection, and its `unknown` lists what is left open.
     """
     for name, value in (("model", model), ("api", api), ("system", system)):
         if not isinstance(value, str) and not (value is None and name != "api"):
@@ -99,7 +99,7 @@ def open_request(
     chosen: Settings = settings,
     offline: bool = False,
 ) -> CompletionStream:
-    """As `open_stream`, for a request that is made already."""
+    """Do as `open_stream` does, for an existing request."""
     if offline:
         return _unsent(request, _endpoint_for(base_url, api_key, timeout, chosen), chosen, filled)
     request, endpoint = resolve(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
@@ -116,7 +116,7 @@ def open_request(
 def _unsent(
     request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
 ) -> CompletionStream:
-    """A stream that is to be looked at and not read: what only a server knows is left open."""
+    """Return a stream for inspection, not for reading: what only a server knows is left open."""
     model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
     own_engine = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
@@ -141,7 +141,7 @@ def _unsent(
 
 
 def _note(model: str, price: tuple[float, float] | None) -> str:
-    """What the footer is to say of where the answer comes from."""
+    """Return the footer's note on where the answer comes from."""
     if model == LOCAL_MODEL:
         return " · ".join(filter(None, (LOCAL_NOTE, environment.environment.late)))
     unpriced = settings.budget is not None and price is None and transport.current().live
@@ -153,10 +153,10 @@ _asked_for_prices: set[tuple[str, str | None]] = set()
 
 
 def _price(model: str, endpoint: Endpoint) -> tuple[float, float] | None:
-    """US dollars per million tokens (in, out), or None where nobody tells.
+    """Return US dollars per million tokens (in, out), or None if unknown.
 
-    The list of models is asked for where there are prices in it or a budget has to be kept; once, since an
-    answer does without.
+    The list of models is requested if it has prices or there is a budget to keep; only once, since an answer
+    does not need it.
     """
     if model == LOCAL_MODEL and is_loopback(urlsplit(endpoint.root).hostname or ""):
         return _FREE
@@ -178,18 +178,18 @@ def resolve(
     timeout: float | None = None,
     chosen: Settings = settings,
 ) -> tuple[CompletionRequest, Endpoint]:
-    """`request` with its model and dialect chosen, and the server that it goes to.
+    """Return `request` with its model and dialect chosen, and the server that it goes to.
 
     Raises
     ------
     MissingKeyError
-        Together's service is asked for a model, and there is no key.
+        The model is one of Together's service, and there is no key.
     InputError
-        The base URL is none, or a server of another kind was given and no model.
+        The base URL is invalid, or no model was given and the server has none or several.
     """
     endpoint = _endpoint_for(base_url, api_key, timeout, chosen)
     model = _model(request, endpoint, chosen) or _only_model(endpoint)
-    named = base_url and not endpoint.is_together  # with the call itself: then that one is meant
+    named = base_url and not endpoint.is_together  # in the call itself: then that server is meant
     if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
         endpoint = embedded_endpoint(endpoint, settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
@@ -197,7 +197,7 @@ def resolve(
 
 
 def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
-    """The model that is asked for, or the default of Together's service; "" where the server has to be asked."""
+    """Return the requested model, or the default of Together's service; "" if the server has to be asked."""
     model = request.model or chosen.model or transport.current().model or chosen.chosen_model or ""
     if model or not endpoint.is_together:
         return model
@@ -222,7 +222,7 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
             "messages must be a list of dicts, and not an empty one.",
             'One looks like {"role": "user", "content": "Hello"}.',
         )
-    if all(type(part) is str for turn in turns for pair in turn.items() for part in pair):  # as mostly
+    if all(type(part) is str for turn in turns for pair in turn.items() for part in pair):  # the usual case
         return turns
     try:
         json.dumps(turns)
@@ -234,7 +234,7 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
 
 
 def defaults(chosen: Settings = settings) -> tuple[str, str]:
-    """The model and the server that a request without options would go to; asks nobody."""
+    """Return the model and the server of a request without options; sends nothing."""
     carrier = transport.current()
     if carrier.source:
         return chosen.model or carrier.model or "-m MODEL", carrier.source
@@ -250,9 +250,9 @@ def defaults(chosen: Settings = settings) -> tuple[str, str]:
 def _endpoint_for(
     base_url: str | None, api_key: str | None, timeout: float | None = None, chosen: Settings = settings
 ) -> Endpoint:
-    """The server and the key that the arguments or else the settings name."""
+    """Return the server and the key from the arguments, or else from the settings."""
     late = environment.environment.late
-    if BASE_URL_VARIABLE in late and not (base_url or chosen.base_url):  # the prompt would go where nobody meant it to
+    if BASE_URL_VARIABLE in late and not (base_url or chosen.base_url):  # the prompt would go to the wrong server
         raise InputError(late, "Set settings.base_url, or restart the kernel and set the variable before the import.")
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     withheld = ""
@@ -261,7 +261,7 @@ def _endpoint_for(
     else:
         try:
             key, withheld = settings.key_for(root), settings.other_key(root)
-        except InputError as error:  # what the environment holds is none; the embedded engine does without
+        except InputError as error:  # the environment's is invalid; the embedded engine needs none
             key, withheld = None, str(error)
     return Endpoint(
         root,
@@ -285,9 +285,9 @@ def _seconds(timeout: float | None, default: float) -> float:
 
 
 def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
-    """Whether it is ``python -m together_nb.local``, which serves this machine alone; else the session's own engine is.
+    """Whether it is ``python -m together_nb.local``, on this machine alone; else the session's own engine is used.
 
-    Without `ask` it goes by what is known.
+    Without `ask`, only what is already known counts.
     """
     if not transport.current().live:
         return not endpoint.is_together
@@ -301,7 +301,7 @@ def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
 
 
 def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
-    """The embedded engine's server, started if need be. It has a key of its own, and is sent no other."""
+    """Return the embedded engine's server, started if needed. It has its own key, and is sent no other."""
     from together_nb.local.server import running_server
 
     server = running_server()
@@ -311,14 +311,14 @@ def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> En
 
 
 def is_embedded(stream: CompletionStream) -> bool:
-    """Whether it goes to the embedded engine, whose address means nothing to another process."""
+    """Whether it goes to the embedded engine, whose address is useless to another process."""
     from together_nb.local.server import running_server
 
     return stream.request.model == LOCAL_MODEL and stream.endpoint.root == running_server().base_url
 
 
 def _only_model(endpoint: Endpoint) -> str:
-    """The model of a server that has one."""
+    """Return the model of a server that has only one."""
     offered = [row.id for row in model_list(endpoint, retries=endpoint.max_retries).callable()]
     if len(offered) == 1:
         return offered[0]
@@ -329,7 +329,7 @@ def _only_model(endpoint: Endpoint) -> str:
 
 
 def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
-    """The dialect: as asked, or by what the request holds and what type the list says the model is."""
+    """Return the dialect: the one the request determines, or else by the model's type in the list."""
     explicit = _explicit_api(request)
     if explicit is not None:
         return explicit
@@ -340,12 +340,12 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
             error.hint = "It was asked for its list of models; `--api chat` does without."
         if isinstance(error, (APIConnectionError, AuthenticationError)):
             raise
-        row = None  # a server without a list is asked for a chat, as most are
+        row = None  # without a list, use chat, as most servers do
     return "chat" if row is None else row.api
 
 
 def _explicit_api(request: CompletionRequest) -> str | None:
-    """The dialect that the request itself asks for, or None."""
+    """Return the dialect that the request itself determines, or None."""
     if request.api != AUTO:
         return request.api
     chat = request.system is not None or request.messages is not None or request.schema is not None
@@ -353,12 +353,12 @@ def _explicit_api(request: CompletionRequest) -> str | None:
 
 
 def models_for_tab() -> Iterable[Model]:
-    """The models to offer at Tab, of a server that may be asked though nobody has asked for anything.
+    """Return the models to offer at Tab; sends a request only to a server that may be asked unprompted.
 
     Raises
     ------
     TogetherError
-        The list could not be had.
+        The list could not be fetched.
     """
     endpoint = _endpoint_for(None, None)
     if endpoint.is_together and endpoint.key is None and transport.current().live:
@@ -377,35 +377,35 @@ def models(
     max_retries: int | None = None,
     chosen: Settings = settings,
 ) -> list[Model]:
-    """The models of the server in use.
+    """Return the models of the server in use.
 
     Parameters
     ----------
     text : str
-        Only those whose id or name contains it, in capitals or not.
+        Only those whose id or name contains it, regardless of case.
     base_url : str or None
-        Another server than that of the settings, with ``/v1`` or without.
+        A server other than that of the settings, with or without ``/v1``.
     api_key : str or None
-        Another key than that of the settings. It is shown nowhere.
+        A key other than that of the settings. It is never shown.
     fresh : bool
-        Fetch the list again; without it, it is fetched once a session.
+        Fetch the list again; otherwise it is fetched once a session.
     max_retries : int or None
-        How often to ask again when it fails; None is that of the settings.
+        How often to retry when it fails; None takes that of the settings.
     chosen : Settings
         The settings in use.
 
     Returns
     -------
     list of Model
-        Rows of every type, as told by ``GET /v1/models``, in the server's order; `Model.writes_text` tells those that
-        a prompt fits. Without a key it is the embedded engine's one.
+        Models of every type from ``GET /v1/models``, in the server's order; `Model.writes_text` marks those that take
+        a prompt. Without a key, the embedded engine's only one.
 
     Raises
     ------
     InputError
-        The base URL or the key is none.
+        The base URL or the key is invalid.
     TogetherError
-        The list could not be had.
+        The list could not be fetched.
 
     Examples
     --------

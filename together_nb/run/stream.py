@@ -22,53 +22,53 @@ if TYPE_CHECKING:
 
 
 class CompletionStream:
-    """A completion as it arrives: a context manager and an iterator of `Chunk`. `stream` makes one.
+    """A completion as it arrives: a context manager and an iterator of `Chunk`. `stream` returns one.
 
-    The request is sent at the first `next`. One thread iterates; `cancel` and the attributes may be
-    used by any other meanwhile.
+    The request is sent at the first `next`. One thread iterates; any other may use `cancel` and the
+    attributes meanwhile.
 
     Parameters
     ----------
     request : CompletionRequest
-        What to ask, with model and dialect chosen.
+        The request, with model and dialect chosen.
     endpoint : Endpoint
-        Whom to ask.
+        Where to send it.
     marks : dict or None
-        Fields of `Completion` that are known beforehand (``price``, ``note``, ``filled``).
+        Fields of `Completion` that are known in advance (``price``, ``note``, ``filled``).
 
     Attributes
     ----------
     request : CompletionRequest
-        What is asked.
+        The request.
     payload : dict
-        The body of the HTTP request, as JSON has it.
+        The body of the HTTP request, as JSON.
     cancelled : bool
         Whether it was stopped by `cancel`.
     wait : Wait or None
-        The pause before the request is sent again, while it lasts.
+        The pause before a retry, while it lasts.
     begun : bool
-        Whether anything of an answer has come, so that it is not to be asked for again.
+        Whether part of an answer has arrived, so that the request is not retried.
     answered : bool
         Whether the server has begun to answer.
     chunks : int
-        How many pieces of text or thinking have come; most servers send a token in each.
+        How many pieces of text or thinking have arrived; most servers send a token in each.
     seconds : float
-        Seconds since the request was sent, up to its end; 0 before it is.
+        Seconds from sending the request until now or its end; 0 before.
     first_token : float or None
         Seconds from the request to the first piece of text or thinking; None before it.
     completion : Completion
-        What has come so far.
+        The completion so far.
     wiretap : Wiretap or None
-        What keeps the last lines of the reply as they come, if anything does. Set it before the first chunk is read.
+        The tap that keeps the reply's last lines, or None. Set it before the first chunk is read.
     watched : bool
-        Whether each chunk is wanted as soon as it has come. Set it before the first chunk is read.
+        Whether each chunk is needed as soon as it arrives. Set it before the first chunk is read.
 
     Raises
     ------
     InputError
-        At once: the dialect cannot say what is asked. Nothing is sent. While iterating: the budget is spent.
+        At once: the dialect cannot express the request. While iterating: the budget is spent. Nothing is sent.
     TogetherError
-        While iterating: what went wrong; its `completion` is what came.
+        While iterating: the request failed; the error's `completion` is the partial.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class CompletionStream:
         self.endpoint = endpoint
         self.dialect: Dialect = self._reader.dialect
         self.payload: dict[str, Any] = self._reader.payload
-        self.unknown: tuple[str, ...] = ()  # what is not known of it while nothing may be sent
+        self.unknown: tuple[str, ...] = ()  # what an offline stream leaves open
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
@@ -103,12 +103,12 @@ class CompletionStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.cancel()
-        # A generator that runs in another thread cannot be closed here; cancelled, it ends there.
+        # A generator that runs in another thread cannot be closed here; `cancel` ends it there.
         with contextlib.suppress(ValueError):
             self._chunks.close()
 
     def cancel(self) -> None:
-        """Stop, from any thread: the iteration ends, the connection closes, what came is kept."""
+        """Stop, from any thread: end the iteration, close the connection, keep what has arrived."""
         self._reader.cancel()
 
     @property
@@ -118,12 +118,12 @@ class CompletionStream:
 
     @property
     def wait(self) -> Wait | None:
-        """The pause before the request is sent again, while it lasts."""
+        """The pause before a retry, while it lasts."""
         return self._reader.wait
 
     @property
     def begun(self) -> bool:
-        """Whether anything of an answer has come, so that it is not to be asked for again."""
+        """Whether part of an answer has arrived, so that the request is not retried."""
         return self._reader.begun
 
     @property
@@ -133,12 +133,12 @@ class CompletionStream:
 
     @property
     def chunks(self) -> int:
-        """How many pieces of text or thinking have come; most servers send a token in each."""
+        """How many pieces of text or thinking have arrived; most servers send a token in each."""
         return self._reader.accumulator.chunks
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request was sent, up to its end; 0 before it is."""
+        """Seconds from sending the request until now or its end; 0 before."""
         return self._reader.seconds
 
     @property
@@ -148,12 +148,12 @@ class CompletionStream:
 
     @property
     def completion(self) -> Completion:
-        """What has come so far."""
+        """The completion so far."""
         return self._reader.completion
 
     @property
     def wiretap(self) -> Wiretap | None:
-        """What keeps the last lines of the reply as they come, if anything does. Set it before the first chunk is read."""
+        """The tap that keeps the reply's last lines, or None. Set it before the first chunk is read."""
         return self._reader.wiretap
 
     @wiretap.setter
@@ -162,7 +162,7 @@ class CompletionStream:
 
     @property
     def watched(self) -> bool:
-        """Whether each chunk is wanted as soon as it has come. Set it before the first chunk is read."""
+        """Whether each chunk is needed as soon as it arrives. Set it before the first chunk is read."""
         return self._reader.watched
 
     @watched.setter

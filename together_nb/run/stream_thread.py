@@ -1,4 +1,4 @@
-"""A stream read in a thread, so that whoever draws it waits for nothing."""
+"""Reads a stream in a thread, so that drawing never blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNMERGED = 4096  # chunks
 
 
 def merge(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """`chunks` with those of each answer made one; the thinking comes before the text."""
+    """Merge the chunks of each answer into one; the thinking comes before the text."""
     answers: dict[int, list[Chunk]] = {}
     for chunk in chunks:
         answers.setdefault(chunk.index, []).append(chunk)
@@ -33,7 +33,7 @@ def merge(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 
 class StreamThread(threading.Thread):
-    """Reads a stream in a thread of its own; another takes what has come.
+    """Reads a stream in its own thread; another takes what has arrived.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class StreamThread(threading.Thread):
     Attributes
     ----------
     error : BaseException or None
-        What the reading ended with.
+        The error that ended the reading.
     """
 
     def __init__(self, stream: CompletionStream) -> None:
         super().__init__(name="together_nb stream", daemon=True)
         self.error: BaseException | None = None
         self._stream = stream
-        self._context = copy_context()  # so that whoever can end its maker's doings can end its own
+        self._context = copy_context()  # so that its creator's `CancelScope` holds here too
         self._inbox: deque[Chunk] = deque()
         self._arrived = threading.Event()
         self._ended = threading.Event()
@@ -84,15 +84,15 @@ class StreamThread(threading.Thread):
         return self._ended.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Until something has come, or the end, or `seconds` have passed."""
+        """Wait for a chunk or the end, `seconds` at most."""
         self._arrived.wait(seconds)
 
     def pause(self, seconds: float) -> None:
-        """For `seconds`, or until the end."""
+        """Wait for `seconds`, or until the end."""
         self._ended.wait(seconds)
 
     def take(self) -> list[Chunk]:
-        """What has come since it was last taken."""
+        """Return what has arrived since the last call."""
         self._arrived.clear()
         if self._ended.is_set():
             self._arrived.set()
@@ -100,13 +100,13 @@ class StreamThread(threading.Thread):
             return [self._inbox.popleft() for _ in range(len(self._inbox))]
 
     def _merge(self) -> None:
-        """Make few chunks of the many that nobody has taken: a view that is not drawn costs no more than its text."""
+        """Merge the chunks not yet taken, so that a view that is not drawn costs no more than its text."""
         with self._taking:
             recent = [self._inbox.pop() for _ in range(min(self._unmerged, len(self._inbox)))]
             self._inbox.extend(merge(reversed(recent)))
             self._unmerged = 0
 
     def join(self, timeout: float | None = None) -> None:
-        """Until it has ended, if it was started."""
+        """Wait until it has ended, if it was started."""
         if self.ident is not None:
             super().join(timeout)

@@ -1,11 +1,11 @@
-"""Names filled in in a prompt: ``{name}``, ``{name.attr}``, ``{name[key]}``.
+"""Fills names into a prompt: ``{name}``, ``{name.attr}``, ``{name[key]}``.
 
-A name is filled in where it is defined; every other brace stays as typed, so JSON, LaTeX and code
-paste unharmed. Nothing is called, no code is run, and what was filled in is not looked at again.
+A name is filled in if it is defined; every other brace stays as typed, so JSON, LaTeX and code
+paste unharmed. Nothing is called, no code is run, and filled-in text is not scanned again.
 
-In code, which is what Markdown takes for it and Python's f-strings, a name of the user's is filled in only where it
-is all there is, as in a fence around ``{code}``. Modules, the environment, what runs the notebook and secrets are
-filled in nowhere. The names of a batch's item are named on purpose, and stand for themselves in code too.
+In code (Markdown's, and Python's f-strings) a user's name is filled in only if it is the whole content, as in a
+fence around ``{code}``. Modules, the environment, what runs the notebook and secrets are never filled in. The names
+of a batch's item are used on purpose, and are filled in in code too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from together_nb.errors import InputError
 from together_nb.run.code_spans import code_in
 
-# Single braces only: {{name}} is a template's own.
+# Single braces only: {{name}} belongs to other templates.
 _FIELD = re.compile(
     r"""(?P<tex>\\[A-Za-z]+\*?(?:\{[^{}\n]*\})+|\^\{[^{}\n]*\})  # a command of LaTeX and its arguments
     |(?<!\{)\{
@@ -36,33 +36,33 @@ _FIELD = re.compile(
 _IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "_", "_i", "_ih", "_oh", "_dh"})
 _HISTORY = frozenset({"In", "Out", "_ih", "_oh", "_dh"})
 _NO_TEXTS = _HISTORY | {"get_ipython", "exit", "quit"}
-_INPUT = re.compile(r"_i+|_i\d+")  # IPython's names for the cells before
+_INPUT = re.compile(r"_i+|_i\d+")  # IPython's names for earlier cells
 _STEP = re.compile(
     r"""\.(?P<attribute>\w+)|\[(?:(?P<number>-?\d+)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>\w+))\]"""
 )
 _Environment = type(os.environ)
 _LEAST_ENVIRONMENT = 60  # characters
-_HOLDERS = (list, tuple, dict, set, frozenset, bytes, bytearray)  # as a text none is shorter than what it holds
+_HOLDERS = (list, tuple, dict, set, frozenset, bytes, bytearray)  # their text is at least as long as their `len`
 
 
 class Filler:
-    """Fills in the texts of a request; what a name came to in one of them it is in the others.
+    """Fills in the texts of a request; a name has the same value in all of them.
 
     Parameters
     ----------
     names
-        What is defined.
+        The defined names.
     items
-        Names of the item of a batch: they go before `names`, and are filled in in code too.
+        Names of a batch's item: they precede `names`, and are filled in in code too.
     limit
-        The most characters to fill in in a text.
+        The most characters to fill into a text.
     is_secret
-        Whether a value is never to be filled in; it is asked about each text, and about what leads to it.
+        Whether a value must never be filled in; called for each text, and for each value that leads to it.
 
     Attributes
     ----------
     values
-        What stands for each name that was met; None where it stays as typed.
+        The text for each name met so far; None if it stays as typed.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Filler:
         self._is_secret = is_secret
 
     def fill(self, text: str) -> tuple[str, tuple[str, ...]]:
-        """`text` with the names filled in, and what was filled in, each once.
+        """Return `text` with the names filled in, and the names that were, each once.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Filler:
         return "".join((*out, text[end:])), tuple(filled)
 
     def _value(self, field: _Field, of_item: bool) -> str | None:
-        """The text that stands for a name, or None where it stays as typed."""
+        """Return the text for a name, or None if it stays as typed."""
         name = field.name
         if name in self.values:
             return self.values[name]
@@ -127,12 +127,12 @@ class Filler:
         return text
 
     def _found(self, field: _Field, of_item: bool) -> Any:
-        """What a name leads to.
+        """Return the value that a name leads to.
 
         Raises
         ------
         LookupError
-            It leads nowhere, or to or through what is never filled in.
+            It leads nowhere, or to or through something that is never filled in.
         """
         root = _spelled(field.root)
         if not of_item and (root.startswith("__") or _INPUT.fullmatch(root) or (root in _NO_TEXTS and not field.path)):
@@ -149,7 +149,7 @@ class Filler:
             else:
                 found = _item(found, next(one for one in step.group("single", "double", "word") if one is not None))
         self._check(found)
-        # `{open}` and `{json}` mean what they say: functions, classes and modules are no text.
+        # Functions, classes and modules are not text: `{open}` and `{json}` stay as typed.
         if (
             callable(found)
             or isinstance(found, ModuleType)
@@ -159,12 +159,12 @@ class Filler:
         return found
 
     def _check(self, found: Any) -> None:
-        """Let nothing pass that is never filled in, and whose parts are not either."""
+        """Raise a `LookupError` for a value that is never filled in, nor any part of it."""
         namespace = isinstance(found, dict) and ("__builtins__" in found or "__spec__" in found)
         if found is self._names or namespace or isinstance(found, _Environment):
             raise LookupError
         if not (isinstance(found, str) and str.__len__(found) > self._limit) and self._is_secret(found):
-            raise LookupError  # what is over the limit is refused unread
+            raise LookupError  # a text over the limit is refused anyway, unread
 
     def _too_long(self, what: str, length: float) -> InputError:
         return InputError(
@@ -174,31 +174,31 @@ class Filler:
 
 
 def fill(text: str, names: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """`text` with the names filled in, and what was filled in, each once.
+    """Return `text` with the names filled in, and the names that were, each once.
 
     Parameters
     ----------
     text
         The prompt as typed.
     names
-        What is defined.
+        The defined names.
     """
     return Filler(names).fill(text)
 
 
 def _spelled(name: str) -> str:
-    """`name` as Python spells it."""
+    """Return `name` as Python normalizes it."""
     return unicodedata.normalize("NFKC", name)
 
 
 def _item(holder: Any, key: Any) -> Any:
     if isinstance(holder, Mapping) and key not in holder:
-        raise KeyError(key)  # which a defaultdict would make
+        raise KeyError(key)  # a defaultdict would create it
     return holder[key]
 
 
 def _is_environment(text: str) -> bool:
-    """Whether it is most of the environment, in whatever form."""
+    """Whether it is most of the environment, in any form."""
     if len(text) < _LEAST_ENVIRONMENT:
         return False
     values = {value for value in os.environ.values() if len(value) > 3}  # noqa: PLR2004  (shorter ones stand in any text)
@@ -207,10 +207,9 @@ def _is_environment(text: str) -> bool:
 
 
 def variable(name: str) -> str | None:
-    """`name` as Python spells it, or None where no variable should be called so.
+    """Return `name` as Python normalizes it, or None if no variable should have it.
 
-    Besides what is no name at all: keywords, names of Python's own (``print``), and those by which
-    IPython does its work (``In``, ``get_ipython``).
+    That is: invalid names, keywords, Python's own names (``print``), and IPython's (``In``, ``get_ipython``).
     """
     spelled = _spelled(name)
     if not spelled.isidentifier() or keyword.iskeyword(spelled) or hasattr(builtins, spelled):
@@ -225,7 +224,7 @@ class _Field(NamedTuple):
     path: str
     start: int
     end: int
-    in_code: bool  # and not all there is of it
+    in_code: bool  # and not its whole content
 
     @property
     def name(self) -> str:
@@ -239,7 +238,7 @@ def _is_field(content: str) -> bool:
 
 @lru_cache(4)  # a template is the same for each item
 def _fields(text: str) -> tuple[_Field, ...]:
-    """The names in braces, in their order."""
+    """Return the names in braces, in order."""
     found = [match for match in _FIELD.finditer(text) if match["root"]]
     if not found:
         return ()

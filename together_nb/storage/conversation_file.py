@@ -24,13 +24,13 @@ def save(conversation: Conversation, path: str | Path) -> None:
     file = files.checked_path(path, _EXAMPLE)
     text = (
         json.dumps(without_keys(one.to_dict())) for one in (conversation,)
-    )  # made within `write`, which explains what is no JSON
+    )  # lazy: `write` explains what is not JSON
     files.write(file, text, hint="Take another name, or delete it first.", check=Conversation.load)
 
 
 @hooks.load.register(Conversation)
 def load(_: type[Conversation], path: str | Path) -> Conversation:
-    """The conversation in a file."""
+    """Read the conversation in a file."""
     file = files.checked_path(path, _EXAMPLE)
     reason = "."
     try:

@@ -1,4 +1,4 @@
-"""The files of this package, written and read: regular files only, whole or not at all, of a bounded size."""
+"""Reading and writing of this package's files: regular files only, whole or not at all, of bounded size."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ except ImportError:  # Windows
 LARGEST_FILE = 256 * 2**20
 LONGEST_LINE = 64 * 2**20
 MOST_VALUES = 4_000_000
-"""In a line: each takes up to 100 bytes of memory, and as little as two of the file."""
+"""In a line: each takes up to 100 bytes of memory, but as few as two in the file."""
 MOST_IN_ALL = 12_000_000  # values in a file
 MOST_BROKEN = 1000  # lines
 _LOCKED_FOR = 5.0  # seconds that another process may hold the lock
 _TRIED_EVERY = 0.01  # seconds
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')  # one without an end is taken for one too: else this is quadratic
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')  # also matches an unterminated one: else this is quadratic
 _NAMED = 10  # lines
 _SPLIT = "Make several smaller files."
 _NOT_OURS = "It was not written by together_nb."
@@ -41,12 +41,12 @@ Identity = tuple[int, int]
 
 
 def checked_path(path: Any, example: str) -> Path:
-    """The file that a user names.
+    """Return the path that a user names.
 
     Raises
     ------
     InputError
-        It names none.
+        It is not one.
     """
     hint = f"For example: {example}"
     if not isinstance(path, (str, Path)) or not str(path).strip():
@@ -63,30 +63,30 @@ def checked_path(path: Any, example: str) -> Path:
 def write(
     path: Path, lines: Iterable[str], *, force: bool = False, hint: str, check: Callable[[Path], object] | None = None
 ) -> Identity:
-    """Write a whole file; until it is whole, whatever was there is.
+    """Write a file atomically: until it is whole, the old one stays.
 
     Parameters
     ----------
     path
-        Of the file.
+        The file.
     lines
         Its content, in UTF-8.
     force
-        Replace the file that is there, which must be a regular one; its mode stays. Otherwise there must be none.
+        Replace an existing file, which must be a regular one; its mode stays. Otherwise there must be none.
     hint
-        What to do where there is one.
+        What to do if there is one.
     check
-        Reads the file once more under another name, and raises where it is not as it was meant.
+        Reads the file back under a temporary name, and raises if it is not as intended.
 
     Returns
     -------
     tuple of (int, int)
-        Device and number of the file, by which it is known again.
+        Device and inode of the file, which identify it later.
 
     Raises
     ------
     InputError
-        The file exists, is no regular file, or cannot be written.
+        The file exists, is not a regular one, or cannot be written.
     """
     try:
         before = _before(path, force=force, hint=hint)
@@ -105,7 +105,7 @@ def write(
             if check is not None:
                 _check(partial, path, check)
             if force:
-                _before(path, force=True, hint=hint)  # once more, after what may have been long
+                _before(path, force=True, hint=hint)  # again: writing may take long
                 os.replace(partial, path)  # noqa: PTH105  (replaces on Windows too, as Path.replace does)
             else:
                 _put(partial, path)
@@ -136,7 +136,7 @@ def _check(partial: Path, path: Path, check: Callable[[Path], object]) -> None:
 
 
 def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
-    """What is known of the file that is there, if it may be replaced."""
+    """Return the status of the existing file, if it may be replaced."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
 
 
 def _take_over(file: int, before: os.stat_result) -> None:
-    """Owner and mode of what is replaced; where the owner cannot be, nobody else may read it."""
+    """Copy the replaced file's owner and mode; if the owner cannot be set, nobody else may read it."""
     if not hasattr(os, "fchmod"):
         return
     mode, now = stat.S_IMODE(before.st_mode) & 0o777, os.fstat(file)
@@ -164,7 +164,7 @@ def _take_over(file: int, before: os.stat_result) -> None:
 
 
 def _put(partial: Path, path: Path) -> None:
-    """Give a file its name, which nobody else must have taken meanwhile."""
+    """Give a file its name, unless that was taken meanwhile."""
     try:
         os.link(partial, path)
     except FileExistsError:
@@ -175,19 +175,19 @@ def _put(partial: Path, path: Path) -> None:
 
 
 def append(path: Path, line: str, identity: Identity) -> None:
-    """Add a line to a file that `write` made, or nothing of it.
+    """Append a line, whole or not at all, to a file from `write`.
 
     Parameters
     ----------
     path, identity
         Of the file.
     line
-        Without its end.
+        Without line end.
 
     Raises
     ------
     OSError
-        It cannot be written, or another file stands there; the file is as it was.
+        It cannot be written, or was replaced by another. The file is unchanged.
     """
     data = f"{line}\n".encode()
     file = os.open(path, os.O_RDWR | _NO_LINK | _FLAGS)
@@ -201,7 +201,7 @@ def append(path: Path, line: str, identity: Identity) -> None:
                 raise OSError(0, "It would be too large to be read again")
             try:
                 if end and os.lseek(file, end - 1, os.SEEK_SET) >= 0 and os.read(file, 1) != b"\n":
-                    data = b"\n" + data  # somebody was ended within a line
+                    data = b"\n" + data  # a writer was killed within a line
                 while data:
                     data = data[os.write(file, data) :]
             except BaseException:
@@ -213,7 +213,7 @@ def append(path: Path, line: str, identity: Identity) -> None:
 
 @contextlib.contextmanager
 def _locked(file: int) -> Iterator[None]:
-    """Keep other processes from writing; a file system may have no locks."""
+    """Keep other processes from writing, if the file system has locks."""
     lock, unlock = _locks(file)
     until = time.monotonic() + _LOCKED_FOR
     while True:
@@ -230,7 +230,7 @@ def _locked(file: int) -> Iterator[None]:
     try:
         yield
     finally:
-        # In so many words: a child that was forked meanwhile has the file open too, and closing it is not enough.
+        # Explicitly, since closing is not enough: a child forked meanwhile has the file open too.
         if unlock is not None:
             unlock()
 
@@ -241,37 +241,37 @@ def _locks(file: int) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
     import msvcrt
 
     def at_the_end(mode: int) -> None:
-        os.lseek(file, LARGEST_FILE, os.SEEK_SET)  # where nothing is
+        os.lseek(file, LARGEST_FILE, os.SEEK_SET)  # beyond any data
         msvcrt.locking(file, mode, 1)
 
     return (lambda: at_the_end(msvcrt.LK_NBLCK)), (lambda: at_the_end(msvcrt.LK_UNLCK))
 
 
 class BrokenError(ValueError):
-    """It is no JSON."""
+    """It is not JSON."""
 
 
 class JsonLines:
-    """The lines of a file of JSON, one after the other.
+    """The lines of a JSON Lines file, in order.
 
-    Iterating gives the number of each line, from 1, and its value; blank lines are passed over.
+    Iterating yields the number of each line, from 1, and its value; blank lines are skipped.
 
     Parameters
     ----------
     path
-        Of the file.
+        The file.
 
     Raises
     ------
     InputError
-        It cannot be read, is no regular file, or is too large; a line is too long, or holds what none of ours does.
+        It cannot be read, is not a regular file, or is too large; a line is too long, or exceeds another limit.
 
     Attributes
     ----------
     broken : list of int
-        Numbers of the lines that are no JSON, which are left out.
+        Numbers of the lines that are not JSON, which are left out.
     cut : bool
-        Whether the last line is one of them: whoever wrote it was stopped.
+        Whether the last line is one of them: its writer was stopped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -281,7 +281,7 @@ class JsonLines:
 
     @property
     def left_out(self) -> str:
-        """What could not be read, in a sentence or two; "" where all could."""
+        """What could not be read, in a sentence or two; "" if nothing."""
         within = self.broken[: -1 if self.cut else None]
         parts = []
         if within:
@@ -318,14 +318,14 @@ class JsonLines:
 
 
 def document(path: Path) -> Any:
-    """The JSON in a file.
+    """Read the JSON in a file.
 
     Raises
     ------
     InputError
         As `JsonLines`.
     BrokenError
-        It is none.
+        It is not JSON.
     """
     with _opened(path) as file:
         return parsed(file.read(LARGEST_FILE + 1), str(path), LARGEST_FILE)
@@ -333,7 +333,7 @@ def document(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file to be read; what else bears its name is not waited for."""
+    """Open a regular file for reading, without blocking on any other kind."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
             found = os.fstat(file.fileno())
@@ -347,14 +347,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def parsed(data: bytes, where: str, longest: int = LONGEST_LINE) -> Any:
-    """The JSON of `data`, whose size is looked at before it is read.
+    """Parse the JSON of `data`, after checking its size.
 
     Raises
     ------
     InputError
-        It is too long, or holds too many values, or such as are not read; it is called `where`.
+        It is too long, has too many values, or exceeds another limit. The message calls it `where`.
     BrokenError
-        It is no JSON.
+        It is not JSON.
     """
     if len(data) > longest:
         raise InputError(f"{where} is too long: {longest // 2**20} MB are read at most.", _SPLIT)
@@ -366,12 +366,12 @@ def parsed(data: bytes, where: str, longest: int = LONGEST_LINE) -> Any:
         raise BrokenError(where) from None
     except RecursionError:
         raise InputError(f"{where} is nested too deep.", _NOT_OURS) from None
-    except ValueError:  # of a number that has thousands of digits
+    except ValueError:  # a number with thousands of digits
         raise InputError(f"{where} holds a number that is too long.", _NOT_OURS) from None
 
 
 def _values(data: bytes) -> int:
-    """How many values there may be in JSON, or more."""
+    """An upper bound on the values in JSON, roughly."""
     return sum(map(data.count, (b"[", b"{", b",")))
 
 
@@ -380,7 +380,7 @@ def _identity(found: os.stat_result) -> Identity:
 
 
 def _kind(mode: int) -> str:
-    """What bears a file's name, in words."""
+    """The kind of a file, in words."""
     if stat.S_ISDIR(mode):
         return "a folder"
     return "a link" if stat.S_ISLNK(mode) else "no regular file"

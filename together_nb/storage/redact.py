@@ -1,7 +1,7 @@
-"""The key taken out of what is written to a file: of values, and of a reply's pieces, however it is cut or spelled there.
+"""Remove the key from what is written to a file: from values, and from a reply's pieces, however it is cut or escaped.
 
-What a format defines stays: its names, and the values that are always the same. So a file can be read whatever the
-key is, and a reply stays the events and the JSON that it was.
+The names and constant values that a format defines stay. So a file can be read whatever the key is, and a reply
+keeps its events and its JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from together_nb.config.keys import Key
 
 _OURS = (Choice, Completion, CompletionRequest, Timings, Token, Usage)
-# Names of 8 characters and more, since shorter words are never taken for a key: of our files,
+# Names of 8 or more characters, since shorter words are never taken for a key: of our files,
 _OF_FILES = "completion conversation definition loopback together_nb"
 # of HTTP, OpenAI's API and Together's,
 _OF_APIS = (
@@ -85,12 +85,12 @@ Pieces = list[tuple[float, str]]
 
 
 def keys_to_hide(sent: Key | None) -> list[Key]:
-    """The key that goes with a request, and the one that is set: it may stand in a prompt to a server that needs none."""
+    """The key sent with a request, and all known ones: a prompt to a server without a key may contain them."""
     return [key for key in dict.fromkeys((sent, *settings.keys)) if key is not None]
 
 
 def without_keys(value: Any, sent: Key | None = None) -> Any:
-    """A value, such as JSON has, without the keys in its texts."""
+    """Return a JSON value without the keys in its strings."""
     for key in keys_to_hide(sent):
         value = _without(value, key)
     return value
@@ -107,14 +107,14 @@ def _without(value: Any, key: Key, name: str = "") -> Any:
     out: dict[Any, Any] = {}
     for called, one in value.items():
         shown = called if called in _NAMES or not isinstance(called, str) else key.blanked(called)
-        while shown in out:  # two names may differ in nothing else
+        while shown in out:  # two names may differ only in the key
             shown += GONE
         out[shown] = _without(one, key, called)
     return out
 
 
 def _spelling(tokens: Sequence[Any], key: Key) -> frozenset[int]:
-    """Which of an answer's tokens spell the key out together."""
+    """The indices of the tokens that spell out the key."""
     texts = [str(one.get("text") or "") if isinstance(one, dict) else "" for one in tokens]
     ends = list(accumulate(map(len, texts)))
     spelled: set[int] = set()
@@ -124,7 +124,7 @@ def _spelling(tokens: Sequence[Any], key: Key) -> frozenset[int]:
 
 
 def without_logprobs(pieces: Pieces) -> Pieces:
-    """`pieces` of a reply without log-probabilities, which may spell out what was taken from its text; all in one piece."""
+    """Merge `pieces` into one without log-probabilities, which may spell out what was removed from the text."""
     whole = "".join(text for _, text in pieces)
     if "logprobs" not in whole:
         return pieces
@@ -145,7 +145,7 @@ def without_logprobs(pieces: Pieces) -> Pieces:
 
 
 class _Edit(NamedTuple):
-    """A place in a text (from, to), and what is to stand there."""
+    """A range of a text, and its replacement."""
 
     start: int
     end: int
@@ -153,10 +153,10 @@ class _Edit(NamedTuple):
 
 
 def without_key(pieces: Pieces, key: Key) -> Pieces:
-    """`pieces` (seconds, text) of a reply without the key and long parts of it.
+    """Remove the key, and long parts of it, from a reply's `pieces` (seconds, text).
 
-    A piece that ends within the key comes with the next. A model that is told the key may repeat it token by token:
-    of the events that spell it out the first has what stands in its place, and the others lack their parts.
+    A piece that ends within the key is merged with the next. A model given the key may repeat it token by token:
+    the first of these events gets the replacement, and the others lose their parts.
     """
     whole = "".join(text for _, text in pieces)
     edits = [*_spelled_out(whole, key), *_standing(whole, key)]
@@ -164,7 +164,7 @@ def without_key(pieces: Pieces, key: Key) -> Pieces:
 
 
 def _standing(whole: str, key: Key) -> Iterator[_Edit]:
-    """Where the key stands in what was sent."""
+    """Yield the edits where the key is whole."""
     if not key.spans(whole):
         return
     if whole.lstrip()[:1] in ("{", "[") and _is_json(whole):
@@ -188,7 +188,7 @@ def _is_json(text: str) -> bool:
 
 
 def _in_json(text: str, at: int, key: Key) -> Iterator[_Edit]:
-    """Where the key stands in the texts of valid JSON."""
+    """Yield the edits in the strings of valid JSON."""
     name = ""
     for literal in _LITERAL.finditer(text):
         said, is_name = json_text(literal[1]), literal[2] is not None
@@ -199,13 +199,13 @@ def _in_json(text: str, at: int, key: Key) -> Iterator[_Edit]:
 
 
 def _spelled_out(whole: str, key: Key) -> Iterator[_Edit]:
-    """Where events spell the key out together: what stands in its place is in the first."""
+    """Yield the edits where several events spell out the key; the first has the replacement."""
     places: dict[tuple[str, ...], list[re.Match[str]]] = {}
     for line in _LINE_OF_TEXT.finditer(whole):
         index = _CHOICE.search(whole, *line.span())
         seen: dict[str, int] = {}
         for field in _SPELLED.finditer(whole, *line.span()):
-            name = field[1]  # an event may say the same in several places, so they are told apart
+            name = field[1]  # an event may repeat a field, so its occurrences are numbered
             seen[name] = seen.get(name, 0) + 1
             places.setdefault((name, str(seen[name]), index[1] if index else ""), []).append(field)
     for events in places.values():
@@ -223,7 +223,7 @@ def _spelled_out(whole: str, key: Key) -> Iterator[_Edit]:
 
 
 def _apart(edits: list[_Edit]) -> list[_Edit]:
-    """`edits` in order, those that overlap as one."""
+    """Sort `edits`, merging those that overlap."""
     out: list[_Edit] = []
     for edit in sorted(edits):
         if out and edit.start < out[-1].end:
@@ -235,7 +235,7 @@ def _apart(edits: list[_Edit]) -> list[_Edit]:
 
 
 def _edited(pieces: Pieces, edits: list[_Edit]) -> Pieces:
-    """`pieces` with what stands at some places replaced; one that ends within such a place comes with the next."""
+    """Apply `edits` to `pieces`; a piece that ends within an edit is merged with the next."""
     if not edits:
         return pieces
     whole = "".join(text for _, text in pieces)

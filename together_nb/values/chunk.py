@@ -1,4 +1,4 @@
-"""What a reply is made of: tokens, chunks, choices, counts, timings."""
+"""The parts of a reply: tokens, chunks, choices, counts, timings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Token:
     text : str
         The token.
     logprob : float or None
-        Natural logarithm of its probability; None where the server gave none (a prompt's first).
+        Natural logarithm of its probability; None if the server gave none (a prompt's first).
     id : int or None
-        Its number in the model's vocabulary; None where not told.
+        Its number in the model's vocabulary; None if not given.
     top : tuple of tuple of (str, float)
-        The likeliest tokens at this place and their log-probabilities (natural), likeliest first.
+        The likeliest tokens at this position and their log-probabilities (natural), likeliest first.
 
     Examples
     --------
@@ -47,9 +47,9 @@ class Usage:
     total_tokens : int
         Tokens in and out together.
     reasoning_tokens : int or None
-        Tokens out that were spent on thinking; None where not told.
+        Tokens out that were spent on thinking; None if not given.
     cached_tokens : int or None
-        Tokens in that were read from the server's cache; None where not told.
+        Tokens in that were read from the server's cache; None if not given.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Usage:
     cached_tokens: int | None = None
 
     def plus(self, other: Usage) -> Usage:
-        """Both counts together; a detail that either did not tell is not told.
+        """Add both counts; a detail that either lacks is None.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Chunk:
-    """A piece of one choice, as one event brought it.
+    """A piece of one choice, from one event.
 
     Parameters
     ----------
@@ -94,15 +94,15 @@ class Chunk:
     reasoning : str
         New text of the model's thinking; not part of the answer.
     tokens : tuple of Token
-        The tokens of `text`, where log-probabilities were asked for.
+        The tokens of `text`, if log-probabilities were requested.
     finish_reason : str or None
         Why this choice ended (``stop``, ``eos``, ``length``, …), on its last chunk; else None.
     usage : Usage or None
         Tokens counted, on the chunk that carries the count; else None.
     model : str
-        Id of the model, as the server says it; "" where this event does not.
+        Id of the model, as the server gives it; "" if this event does not.
     id : str
-        Id of the answer, as the server says it; "" where this event does not.
+        Id of the answer, as the server gives it; "" if this event does not.
     """
 
     text: str = ""
@@ -128,9 +128,9 @@ class Choice:
     reasoning : str
         The thinking before it.
     finish_reason : str or None
-        Why it ended (``stop``, ``eos``, ``length``, …); None when it was cut off.
+        Why it ended (``stop``, ``eos``, ``length``, …); None if it was cut off.
     tokens : list of Token
-        Its tokens, where log-probabilities were asked for.
+        Its tokens, if log-probabilities were requested.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class Timings:
     Parameters
     ----------
     first_token : float or None
-        Seconds until the first piece of text or thinking; None where none came.
+        Seconds until the first piece of text or thinking; None if none arrived.
     total : float
         Seconds until the end.
     """
@@ -162,7 +162,7 @@ class Timings:
     total: float
 
     def tokens_per_second(self, usage: Usage | None) -> float | None:
-        """Tokens a second from the first one on; None where the server did not count.
+        """Return tokens a second from the first one on; None if the server did not count.
 
         Parameters
         ----------

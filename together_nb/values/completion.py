@@ -1,4 +1,4 @@
-"""What comes back, as a value: `Completion`, what it tells and how it shows itself.
+"""The result of a request, as a value: `Completion`, its figures and its display.
 
 `CompletionRequest` → … → `Chunk` → `Completion`. Nothing here talks to a server or draws.
 """
@@ -40,75 +40,75 @@ _FINISHED_WELL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "", Non
 
 @dataclass
 class Completion:
-    """An answer, whole or as far as it came. It shows itself in a notebook; `str` of it is its text.
+    """An answer, complete or partial. A notebook displays it; its `str` is its text.
 
     Parameters
     ----------
     request : CompletionRequest
-        What was asked.
+        The request.
     choices : list of Choice
         The answers, by index; at least one.
     model : str
-        Id of the model, as the server says it.
+        Id of the model, as the server gives it.
     id : str
-        Id of the answer, as the server says it.
+        Id of the answer, as the server gives it.
     usage : Usage or None
-        Tokens, as the server counted them, or None: nothing is guessed.
+        Tokens, as the server counted them, or None; never guessed.
     timings : Timings
         Seconds to the first token and in all.
     chunks : int
-        How many pieces of text or thinking came; most servers send a token in each.
+        How many pieces of text or thinking arrived; most servers send a token in each.
     cancelled : bool
-        Whether it was stopped by the user.
+        Whether the user stopped it.
     error : str
-        What cut it short (``connection lost``); "" where nothing did.
+        What cut it short (``connection lost``); "" if nothing did.
     price : tuple of (float, float) or None
-        US dollars per million tokens (in, out), as told by ``GET /v1/models``; None where it tells none.
+        US dollars per million tokens (in, out), from ``GET /v1/models``; None if it gives none.
     note : str
         A sentence for the footer about where the answer comes from.
     filled : tuple of str
-        Names that were filled in in the prompt.
+        Names filled into the prompt.
     created : str
-        When the request was sent, in UTC as ISO 8601 has it (``2026-11-26T10:20:30Z``); "" where it was not.
+        When the request was sent, in UTC as ISO 8601 (``2026-11-26T10:20:30Z``); "" if it was not.
 
     Attributes
     ----------
     api : str
-        How it was asked for: ``chat``, ``completions`` or ``inference``.
+        The dialect of the request: ``chat``, ``completions`` or ``inference``.
     asked : str
-        The prompt; of a conversation, what was said last.
+        The prompt; of a conversation, the last one.
     text : str
         Text of the first choice.
     reasoning : str
         Thinking of the first choice.
     finish_reason : str or None
-        Why the first choice ended, as the server says it (``stop``, ``eos``, ``length``); None where it was cut off.
+        Why the first choice ended, from the server (``stop``, ``eos``, ``length``); None if it was cut off.
     tokens : list of Token
-        Tokens of the first choice, where log-probabilities were asked for.
+        Tokens of the first choice, if log-probabilities were requested.
     mean_logprob : float or None
-        Mean log-probability (natural) of the first choice's tokens; None where none is known.
+        Mean log-probability (natural) of the first choice's tokens; None if none is known.
     perplexity : float or None
-        Perplexity of the first choice: e to the mean negative log-probability; None where none is known.
+        Perplexity of the first choice: e to the mean negative log-probability; None if none is known.
     truncated : bool
         Whether it ended because `max_tokens` or the context was full.
     came_to_nothing : bool
-        Whether it was stopped or failed before any of it came: what was there before is worth more.
+        Whether it was stopped or failed before any of it arrived, and so replaces no earlier answer.
     tokens_per_second : float or None
-        Tokens a second from the first token on, by the server's count; None where it did not count.
+        Tokens a second from the first token on, by the server's count; None if it did not count.
     cost : float or None
-        US dollars, from the server's count and the price list; None where either is unknown.
+        US dollars, from the server's count and the price list; None if either is unknown.
     cost_told : str
-        The cost in words, in US dollars; "" where the model has no price, or costs nothing.
+        The cost in words, in US dollars; "" if the model has no price, or is free.
 
-        A stopped answer's count is that of what had been counted, so that its cost is a lower bound.
+        A stopped answer is counted only in part, so that its cost is a lower bound.
     cut_short : bool
-        Whether it was stopped or lost, so that the server may have counted more than it told.
+        Whether it was stopped or lost, so that the server may have counted more than it reported.
     parsed : object
-        What the text comes to where a schema was given: JSON, or an instance of the pydantic model; else None.
+        The text parsed by the schema: JSON, or an instance of the pydantic model; else None.
     unparsed : str
-        Why there is nothing in `parsed`, in a sentence or two; "" where there is, or no schema was given.
+        Why nothing is in `parsed`, in a sentence or two; "" if something is, or no schema was given.
     ending : str
-        Why it ended if not by itself, in words; "" otherwise.
+        Why it ended early, in words; "" if it did not.
 
     Examples
     --------
@@ -138,12 +138,12 @@ class Completion:
 
     @property
     def api(self) -> str:
-        """How it was asked for: ``chat``, ``completions`` or ``inference``."""
+        """The dialect of the request: ``chat``, ``completions`` or ``inference``."""
         return self.request.api
 
     @property
     def asked(self) -> str:
-        """The prompt; of a conversation, what was said last."""
+        """The prompt; of a conversation, the last one."""
         if self.request.messages is None:
             return self.request.prompt
         said = [turn.get("content") for turn in self.request.messages if turn.get("role") == "user"]
@@ -161,24 +161,24 @@ class Completion:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the first choice ended, as the server says it (``stop``, ``eos``, ``length``); None where it was cut off."""
+        """Why the first choice ended, from the server (``stop``, ``eos``, ``length``); None if it was cut off."""
         return self.choices[0].finish_reason
 
     @property
     def tokens(self) -> list[Token]:
-        """Tokens of the first choice, where log-probabilities were asked for."""
+        """Tokens of the first choice, if log-probabilities were requested."""
         return self.choices[0].tokens
 
     @property
     def mean_logprob(self) -> float | None:
-        """Mean log-probability (natural) of the first choice's tokens; None where none is known."""
+        """Mean log-probability (natural) of the first choice's tokens; None if none is known."""
         from together_nb.values.likelihood import mean_logprob
 
         return mean_logprob(self.tokens)
 
     @property
     def perplexity(self) -> float | None:
-        """Perplexity of the first choice: e to the mean negative log-probability; None where none is known."""
+        """Perplexity of the first choice: e to the mean negative log-probability; None if none is known."""
         from together_nb.values.likelihood import perplexity
 
         return perplexity(self.tokens)
@@ -190,17 +190,17 @@ class Completion:
 
     @property
     def came_to_nothing(self) -> bool:
-        """Whether it was stopped or failed before any of it came: what was there before is worth more."""
+        """Whether it was stopped or failed before any of it arrived, and so replaces no earlier answer."""
         return not self.chunks and (self.cancelled or bool(self.error))
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second from the first token on, by the server's count; None where it did not count."""
+        """Tokens a second from the first token on, by the server's count; None if it did not count."""
         return self.timings.tokens_per_second(self.usage)
 
     @property
     def cost(self) -> float | None:
-        """US dollars, from the server's count and the price list; None where either is unknown."""
+        """US dollars, from the server's count and the price list; None if either is unknown."""
         if self.usage is None or self.price is None:
             return None
         price_in, price_out = self.price
@@ -208,9 +208,9 @@ class Completion:
 
     @property
     def cost_told(self) -> str:
-        """The cost in words, in US dollars; "" where the model has no price, or costs nothing.
+        """The cost in words, in US dollars; "" if the model has no price, or is free.
 
-        A stopped answer's count is that of what had been counted, so that its cost is a lower bound.
+        A stopped answer is counted only in part, so that its cost is a lower bound.
         """
         if self.price is None or not any(self.price) or self.came_to_nothing:
             return ""
@@ -220,22 +220,22 @@ class Completion:
 
     @property
     def cut_short(self) -> bool:
-        """Whether it was stopped or lost, so that the server may have counted more than it told."""
+        """Whether it was stopped or lost, so that the server may have counted more than it reported."""
         return self.cancelled or bool(self.error)
 
     @property
     def parsed(self) -> Any:
-        """What the text comes to where a schema was given: JSON, or an instance of the pydantic model; else None."""
+        """The text parsed by the schema: JSON, or an instance of the pydantic model; else None."""
         return parse_answer(self).value
 
     @property
     def unparsed(self) -> str:
-        """Why there is nothing in `parsed`, in a sentence or two; "" where there is, or no schema was given."""
+        """Why nothing is in `parsed`, in a sentence or two; "" if something is, or no schema was given."""
         return parse_answer(self).reason
 
     @property
     def ending(self) -> str:
-        """Why it ended if not by itself, in words; "" otherwise."""
+        """Why it ended early, in words; "" if it did not."""
         if self.cancelled:
             return "stopped by you"
         if self.error:
@@ -252,7 +252,7 @@ class Completion:
         Parameters
         ----------
         way_on : bool
-            Whether to say how an answer that was cut goes on; not where there are others beside it.
+            Whether to say how to continue an answer that was cut; not for one of several side by side.
 
         Returns
         -------
@@ -263,14 +263,14 @@ class Completion:
         return line
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal completion, but for the class of a pydantic model.
+        """Return a JSON-serializable dict that `from_dict` reads back, except for the class of a pydantic model.
 
         Returns
         -------
         dict
-            Its parameters by name, each as JSON can have it.
+            Its parameters by name, as JSON values.
         """
-        # `asdict` of all of it would copy a conversation's messages only to have them replaced.
+        # `asdict` of the whole would copy a conversation's messages only to replace them.
         return {one.name: getattr(self, one.name) for one in fields(self)} | {
             "request": self.request.to_dict(),
             "choices": [asdict(choice) for choice in self.choices],
@@ -281,36 +281,36 @@ class Completion:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Completion:
-        """The completion that `to_dict` wrote, JSON in between or not.
+        """Return the completion that `to_dict` wrote, through JSON or not.
 
         Parameters
         ----------
         values : dict
-            What `to_dict` gave.
+            The result of `to_dict`.
 
         Returns
         -------
         Completion
-            An equal one.
+            An equal completion.
 
         Raises
         ------
         InputError
-            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
+            A part is missing, unknown, or of the wrong type or size; the message says where.
         """
         with as_input_errors():
             return read_completion(values)
 
     def bundle(self, show: str = AUTO, *, alone: bool = True) -> dict[str, str]:
-        """What a notebook saves of it: ``text/markdown`` and ``text/plain``, the footer below; of tokens ``text/html`` too.
+        """What a notebook saves: ``text/markdown`` and ``text/plain`` with the footer; with tokens also ``text/html``.
 
         Parameters
         ----------
         show : str
             ``auto``, ``markdown``, ``text``, ``code``, ``json``, ``tokens`` or ``none``.
         alone : bool
-            Whether it is the last answer, and not one of several beside each other: then the footer says how one
-            that was cut goes on.
+            Whether it is the last answer, and not one of several side by side: then the footer says how to continue
+            one that was cut.
 
         Returns
         -------
@@ -326,7 +326,7 @@ class Completion:
         return content
 
     def metadata(self) -> dict[str, Any]:
-        """What made it, for the output's metadata: no prompt, no key.
+        """Return how it was made, for the output's metadata: no prompt, no key.
 
         Returns
         -------
@@ -360,7 +360,7 @@ class Completion:
 
 
 def parse_answer(completion: Completion) -> Parsed:
-    """What the text of an answer is, read by its schema; without a schema, nothing."""
+    """Parse the text of an answer by its schema; without one, the result is empty."""
     schema = completion.request.schema
     parsed = Parsed() if schema is None else schema.parse(completion.text)
     if parsed.reason and (completion.cut_short or completion.truncated):
@@ -369,7 +369,7 @@ def parse_answer(completion: Completion) -> Parsed:
 
 
 def read_completion(values: Any) -> Completion:
-    """As `Completion.from_dict`, with an `UnfitError`."""
+    """As `Completion.from_dict`, but raise `UnfitError`."""
     completion: Completion = _reader()(values)
     return completion
 
@@ -415,7 +415,7 @@ def _schema(values: Any) -> Schema:
     return found
 
 
-@lru_cache(64)  # a class asks for many answers in one form
+@lru_cache(64)  # many answers share one schema
 def _check_schema(definition: str) -> None:
     try:
         schema_of(json.loads(definition))

@@ -1,7 +1,7 @@
 """A conversation: turns that can be read, cut and saved.
 
-A turn is a prompt and its answer, whole or as far as it came. What is sent with the next prompt is
-what stands here; a turn that got no answer is passed over.
+A turn is a prompt and its answer, complete or partial. The next prompt is sent with these turns,
+except those without an answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME = "chat"
-_VERSION = 2  # of what `to_dict` gives; in 1 each answer had all its messages
+_VERSION = 2  # of the `to_dict` format; in 1 each answer had all its messages
 _KIND = "conversation"
 
 
@@ -31,20 +31,20 @@ class Turn:
     Parameters
     ----------
     prompt : str
-        What was asked, as it was sent.
+        The prompt, as sent.
     completion : Completion
-        The answer, whole or as far as it came.
+        The answer, complete or partial.
     system : str or None
-        The system prompt that was given with it; None where none was, and the one before holds on.
+        The system prompt given with it; None if the one before still holds.
     cell : str
-        The id of the cell that asked; "" where there is none (a terminal, Python).
+        The id of the cell that sent it; "" if there is none (a terminal, Python).
 
     Attributes
     ----------
     answer : str
-        The text of the answer, as far as it came.
+        The text of the answer, as far as it arrived.
     mark : str
-        What is to be known of it before one relies on it: ``stopped by you``, ``connection lost``, …; "" if nothing.
+        A warning about the answer: ``stopped by you``, ``connection lost``, …; "" if there is none.
     """
 
     prompt: str
@@ -54,49 +54,49 @@ class Turn:
 
     @property
     def answer(self) -> str:
-        """The text of the answer, as far as it came."""
+        """The text of the answer, as far as it arrived."""
         return self.completion.text
 
     @property
     def mark(self) -> str:
-        """What is to be known of it before one relies on it: ``stopped by you``, ``connection lost``, …; "" if nothing."""
+        """A warning about the answer: ``stopped by you``, ``connection lost``, …; "" if there is none."""
         return self.completion.ending
 
     @cached_property
     def _said(self) -> tuple[dict[str, Any], ...]:
-        """As ``messages``, the same objects each time."""
+        """The turn as ``messages``, the same objects each time."""
         if not self.answer:
             return ()
         return {"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer}
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal turn.
+        """Return a JSON-serializable dict that `from_dict` reads back.
 
         Returns
         -------
         dict
-            Its parameters by name, each as JSON can have it.
+            Its parameters by name, as JSON values.
         """
         return _turn(self, self.completion.to_dict())
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Turn:
-        """The turn that `to_dict` wrote.
+        """Return the turn that `to_dict` wrote.
 
         Parameters
         ----------
         values : dict
-            What `to_dict` gave.
+            The result of `to_dict`.
 
         Returns
         -------
         Turn
-            An equal one.
+            An equal turn.
 
         Raises
         ------
         InputError
-            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
+            A part is missing, unknown, or of the wrong type or size; the message says where.
         """
         with as_input_errors():
             turn: Turn = _read_turn()(values)
@@ -110,16 +110,16 @@ class Conversation:
     Parameters
     ----------
     name : str
-        What it is called.
+        Its name.
     turns : list of Turn
-        Its turns.
+        The turns.
 
     Attributes
     ----------
     system : str or None
-        The system prompt that holds for the next turn: the last that was given.
+        The system prompt for the next turn: the last one given.
     messages : list of dict
-        What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them.
+        The turns as ``messages`` of a request, oldest first, without the system prompt.
 
     Examples
     --------
@@ -155,21 +155,21 @@ class Conversation:
 
     @property
     def system(self) -> str | None:
-        """The system prompt that holds for the next turn: the last that was given."""
+        """The system prompt for the next turn: the last one given."""
         return next((turn.system for turn in reversed(self.turns) if turn.system is not None), None)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """What has been said, as ``messages`` of a request, oldest first; the system prompt is not among them."""
+        """The turns as ``messages`` of a request, oldest first, without the system prompt."""
         return [dict(message) for turn in self.turns for message in turn._said]  # noqa: SLF001  (a turn's own)
 
     def asking(self, prompt: str) -> list[dict[str, Any]]:
-        """`messages` with `prompt` as the next.
+        """Return `messages` with `prompt` appended.
 
         Parameters
         ----------
         prompt : str
-            What is said next.
+            The next prompt.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class Conversation:
         return [*self.messages, {"role": "user", "content": prompt}]
 
     def before(self, cell: str) -> Conversation:
-        """What stood before the turn of `cell`: what its next run goes on from.
+        """Return the turns before that of `cell`, which its next run continues.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Conversation:
         Returns
         -------
         Conversation
-            A copy, cut; all of it where the cell has no turn.
+            A copy, cut; all of it if the cell has no turn.
         """
         place = self._index_of(cell)
         return Conversation(self.name, list(self.turns if place is None else self.turns[:place]))
@@ -205,21 +205,21 @@ class Conversation:
         Returns
         -------
         list of Turn
-            What was dropped.
+            The dropped turns.
         """
         dropped = self.turns[start:]
         del self.turns[start:]
         return dropped
 
     def keep(self, turn: Turn) -> None:
-        """Add a turn; one of a cell that has been here takes its earlier place, and what came later is dropped.
+        """Add a turn; if its cell already has one, it replaces that one, and later turns are dropped.
 
-        A run that came to nothing takes nobody's place: what is there is worth more.
+        A run that came to nothing does not replace a turn.
 
         Parameters
         ----------
         turn : Turn
-            What was said.
+            The turn.
         """
         place = self._index_of(turn.cell)
         if place is not None:
@@ -229,19 +229,19 @@ class Conversation:
         self.turns.append(turn)
 
     def put_in_place(self, before: Completion, after: Completion) -> bool:
-        """Put an answer where another one stands.
+        """Replace an answer with another one.
 
         Parameters
         ----------
         before : Completion
-            The one that stands here; that very object.
+            The answer to replace; this very object.
         after : Completion
-            What takes its place.
+            The new answer.
 
         Returns
         -------
         bool
-            Whether `before` stood here.
+            Whether `before` was found.
         """
         for number, turn in enumerate(self.turns):
             if turn.completion is before:
@@ -253,33 +253,33 @@ class Conversation:
         return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, as JSON; the key is not in it.
+        """Write it to a file, as JSON, without the key.
 
         Parameters
         ----------
         path : str or Path
-            Of the file, which must not exist.
+            The file, which must not exist.
 
         Raises
         ------
         InputError
-            There is such a file, or it cannot be written.
+            The file exists, or cannot be written.
         """
         hooks.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Conversation:
-        """The conversation that `save` wrote.
+        """Return the conversation that `save` wrote.
 
         Parameters
         ----------
         path : str or Path
-            Of the file.
+            The file.
 
         Returns
         -------
         Conversation
-            An equal one; it is not put into `conversations`.
+            An equal one; it is not added to `conversations`.
 
         Raises
         ------
@@ -290,12 +290,12 @@ class Conversation:
         return conversation
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form from which `from_dict` makes an equal conversation.
+        """Return a JSON-serializable dict that `from_dict` reads back.
 
         Returns
         -------
         dict
-            Its name and its turns, as JSON can have them.
+            Its name and its turns, as JSON values.
         """
         answers = share_messages(turn.completion for turn in self.turns)
         turns = [_turn(turn, answer) for turn, answer in zip(self.turns, answers, strict=True)]
@@ -303,22 +303,22 @@ class Conversation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Conversation:
-        """The conversation that `to_dict` wrote.
+        """Return the conversation that `to_dict` wrote.
 
         Parameters
         ----------
         values : dict
-            What `to_dict` gave.
+            The result of `to_dict`.
 
         Returns
         -------
         Conversation
-            An equal one.
+            An equal conversation.
 
         Raises
         ------
         InputError
-            Something in it is missing, unknown, or of another type or size than it has to be; it says where.
+            A part is missing, unknown, or of the wrong type or size; the message says where.
         """
         with as_input_errors():
             return read_conversation(values)
@@ -342,12 +342,12 @@ class Conversation:
 
 
 def messages_with(talk: Conversation, prompt: str) -> list[dict[str, Any]]:
-    """As `Conversation.asking`, to be sent and not to be changed: all requests of a conversation share its messages."""
+    """As `Conversation.asking`, but read-only: all requests of a conversation share its messages."""
     return [*(message for turn in talk.turns for message in turn._said), {"role": "user", "content": prompt}]  # noqa: SLF001
 
 
 def _turn(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
-    """A turn as JSON can have it."""
+    """A turn as a JSON value."""
     return {"prompt": turn.prompt, "completion": answer, "system": turn.system, "cell": turn.cell}
 
 
@@ -357,7 +357,7 @@ def _read_turn() -> Any:
 
 
 def read_conversation(values: Any) -> Conversation:
-    """As `Conversation.from_dict`, with an `UnfitError`."""
+    """As `Conversation.from_dict`, but raise `UnfitError`."""
     if expect(dict, values).get("version", 1) not in range(1, _VERSION + 1):
         raise UnfitError("is of a later version of together_nb.").at("version")
     name = field_of(values, _KIND, reader(str))

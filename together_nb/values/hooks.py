@@ -1,7 +1,7 @@
-"""What others do with values: draw them, and keep them in files.
+"""Hooks to draw values and to store them in files.
 
-Values import neither `render` nor `storage`. Those register here what they do with a type, and the package tells
-what to import when one of them is needed first (`on_first_use`).
+`values` imports neither `render` nor `storage`. They register here what they do with a type, and the package sets
+what to import when one of them is first needed (`on_first_use`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def on_first_use(load: Callable[[], object]) -> None:
 
 
 class Hook:
-    """A function by the type of its first argument, which is a value or a class of values."""
+    """A function chosen by the type of its first argument, a value or a class of values."""
 
     def __init__(self) -> None:
         self._functions: dict[type, Callable[..., Any]] = {}
 
     def register(self, kind: type) -> Callable[[Function], Function]:
-        """Have the decorated function called for `kind`."""
+        """Register the decorated function for `kind`."""
 
         def add(function: Function) -> Function:
             self._functions[kind] = function
@@ -55,7 +55,7 @@ class Hook:
 bundle = Hook()
 """Content by MIME type, as a notebook saves it."""
 footer = Hook()
-"""One line of plain text: how the answer came about."""
+"""One line of plain text: how the answer was made."""
 save = Hook()
 """Writes a value to a file."""
 load = Hook()

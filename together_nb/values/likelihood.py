@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
     from together_nb.values.chunk import Token
 
-_LARGEST = 700.0  # the largest exponent of which a float holds the power
+_LARGEST = 700.0  # e to some more than this overflows a float
 
 
 def mean_logprob(tokens: Sequence[Token]) -> float | None:
-    """Mean of the tokens' log-probabilities (natural logarithms); None where none is known."""
+    """Mean of the tokens' log-probabilities (natural logarithms); None if none is known."""
     known = [token.logprob for token in tokens if token.logprob is not None]
     return sum(known) / len(known) if known else None
 
 
 def perplexity(tokens: Sequence[Token]) -> float | None:
-    """What e is raised to by the mean of the negative log-probabilities; None where none is known."""
+    """Return e to the mean negative log-probability; None if none is known."""
     mean = mean_logprob(tokens)
     return None if mean is None else _perplexity(mean)
 
@@ -36,7 +36,7 @@ def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
 
 
 def index_in_top(token: Token) -> int | None:
-    """Which of the alternatives the token is: of those that look like it, the one that is as likely."""
+    """Return which alternative the token is: of those with its text, the nearest in probability."""
     alike = [number for number, (text, _) in enumerate(token.top) if text == token.text]
     if token.logprob is None:
         return None
@@ -44,18 +44,18 @@ def index_in_top(token: Token) -> int | None:
 
 
 def aligned(text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, Token | None]]:
-    """`text` cut into its tokens, nothing of it lost: (piece, its token), None for a piece that no token is.
+    """Split all of `text` into its tokens: (piece, its token), with None for a piece that is no token.
 
-    A server can tell of tokens that are not quite the text: half characters, which are U+FFFD each, or not of
-    all of it. The text is what counts; a token that is not found in it has the piece "".
+    A server's tokens may not quite match the text: half characters are U+FFFD each, and some tokens may be
+    missing. The text counts; a token that is not found in it has the piece "".
     """
     at, to_come = 0, sum(len(token.text) for token in tokens)
-    left = 2 * len(text)  # characters that are looked through for tokens that are not there
+    left = 2 * len(text)  # characters to search for tokens that are not there
     for token in tokens:
         to_come -= len(token.text)
         found = at if text.startswith(token.text, at) else -1
         if found < 0:
-            # No more is passed over than leaves room for the tokens that are still to come.
+            # Skip only so much that the remaining tokens still fit.
             end = min(max(len(text) - to_come, at), at + left)
             found = text.find(token.text, at, end)
             left -= end - at if found < 0 else 0

@@ -1,4 +1,4 @@
-"""The models a server offers, as ``GET /v1/models`` tells them."""
+"""The models that a server offers, from ``GET /v1/models``."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
 
 @dataclass(frozen=True)
 class Model:
-    """A model that a server offers, as told by ``GET /v1/models``.
+    """A model that a server offers, from ``GET /v1/models``.
 
     Parameters
     ----------
     id : str
-        What a request names.
+        The id for requests.
     type : str
-        ``chat``, ``language``, ``code``, ``image``, …; "" where the server does not tell.
+        ``chat``, ``language``, ``code``, ``image``, …; "" if not given.
     display_name : str
-        Its name for people; "" where not told.
+        Its name for people; "" if not given.
     organization : str
-        Who made it; "" where not told.
+        Who made it; "" if not given.
     context_length : int or None
-        Tokens of prompt and answer together; None where not told.
+        Tokens of prompt and answer together; None if not given.
     price : tuple of (float, float) or None
-        US dollars per million tokens (in, out); None where not priced.
+        US dollars per million tokens (in, out); None if not priced.
 
     Attributes
     ----------
     api : str
-        How ``auto`` asks it: ``completions`` where its type is ``language`` or ``code``, else ``chat``.
+        The dialect for ``auto``: ``completions`` if its type is ``language`` or ``code``, else ``chat``.
     writes_text : bool
         Whether it answers in text, not in images, sound or vectors.
 
@@ -56,7 +56,7 @@ class Model:
 
     @property
     def api(self) -> str:
-        """How ``auto`` asks it: ``completions`` where its type is ``language`` or ``code``, else ``chat``."""
+        """The dialect for ``auto``: ``completions`` if its type is ``language`` or ``code``, else ``chat``."""
         return "completions" if self.type in _CONTINUES_TEXT else "chat"
 
     @property
@@ -85,11 +85,11 @@ class ModelList:
         return cls(tuple(_model(row) for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)))
 
     def get(self, model: str) -> Model | None:
-        """The row of that id."""
+        """Return the row of that id, or None."""
         return next((row for row in self.models if row.id == model), None)
 
     def callable(self) -> list[Model]:
-        """Rows that write text and, where the list has prices at all, have one.
+        """Return rows that write text and, if the list has any prices, have one.
 
         A price of 0 mostly means that the model needs a dedicated endpoint.
         """
@@ -97,7 +97,7 @@ class ModelList:
         return [row for row in text if row.price] or text
 
     def nearest(self, model: str) -> str:
-        """A sentence with the nearest callable ids, or ""."""
+        """Return a sentence with the nearest callable ids, or ""."""
         return suggestion(model, [row.id for row in self.callable() if row.id != model])
 
 
@@ -121,6 +121,6 @@ def _price(pricing: Any) -> tuple[float, float] | None:
     try:
         # The list carries float noise (0.13999999999999999).
         price = (round(float(pricing.get("input") or 0), 6), round(float(pricing.get("output") or 0), 6))
-    except (AttributeError, OverflowError, TypeError, ValueError):  # one odd row does not cost the list
+    except (AttributeError, OverflowError, TypeError, ValueError):  # one odd row must not break the list
         return None
     return price if any(price) and all(map(isfinite, price)) else None

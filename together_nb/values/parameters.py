@@ -1,10 +1,10 @@
 """The one list of sampling parameters.
 
-A parameter is one field of `SamplingParams`. From that field come the magic's option, the trait
+Each parameter is one field of `SamplingParams`. That field defines the magic's option, the trait
 behind ``%config TogetherMagics``, the validation and its error, the key of the payload, the
 Python keyword and the row of the guide's table.
 
-Unset is a state of its own: it is None here, and it is not sent. 0 is a value, and is sent.
+Unset is a separate state: it is None here, and it is not sent. 0 is a value, and is sent.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from together_nb.errors import InputError
 OPENAPI = "togethercomputer/openapi, openapi.yaml (2026-04)"
 UNSET = "unset"
 AUTO = "auto"
-"""A choice that is left to the model's type."""
+"""A choice left to the model's type."""
 _MOST_TOKENS = 300_000  # no vocabulary has more
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is known of one sampling parameter.
+    """The declaration of one sampling parameter.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Parameter:
     help
         What it does, one sentence.
     minimum, maximum
-        Bounds outside which a value is refused before it is sent: those that the API enforces,
-        and those outside which the value has no meaning. None is no bound.
+        Bounds; a value outside them is refused before it is sent. The API enforces them, or a value
+        outside them has no meaning. None is no bound.
     exclusive_minimum
         Whether `minimum` itself is refused too.
     slider
@@ -50,9 +50,9 @@ class Parameter:
     dialects
         The dialects that know it; empty for all.
     rare
-        Whether it is folded away where room is short.
+        Whether it is folded away where space is short.
     source
-        Where the facts are from.
+        The source of these facts.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Parameter:
 
     @property
     def expected(self) -> str:
-        """What a value has to be, in words: ``a number from 0 to 1``."""
+        """What a value must be, in words: ``a number from 0 to 1``."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         words = {
@@ -94,7 +94,7 @@ class Parameter:
 
     @property
     def entry(self) -> str:
-        """As a docstring lists it: type, what it does, what it has to be."""
+        """The entry in a docstring: type, effect, valid values."""
         kinds: dict[type, str] = {list: "list of str", dict: "dict of str to float"}
         kind = kinds.get(self.type, self.type.__name__)
         only = f" For the {' and the '.join(self.dialects)} API alone." if self.dialects else ""
@@ -103,12 +103,12 @@ class Parameter:
         )
 
     def validate(self, value: Any) -> Any:
-        """`value` in the parameter's type; None, which is unset, stays None.
+        """Return `value` in the parameter's type; None, which is unset, stays None.
 
         Raises
         ------
         InputError
-            It is of another type or out of bounds.
+            It is of the wrong type or out of bounds.
         """
         if value is None:
             return None
@@ -121,9 +121,9 @@ class Parameter:
         return converted
 
     def parse(self, text: str) -> Any:
-        r"""The value that `text`, as typed after the option, stands for; ``unset`` is None.
+        r"""Return the value of `text`, as typed after the option; ``unset`` is None.
 
-        In a ``stop``, ``\n``, ``\t`` and ``\\`` stand for what they do in Python.
+        In a ``stop``, ``\n``, ``\t`` and ``\\`` are escapes as in Python.
 
         Raises
         ------
@@ -146,9 +146,9 @@ class Parameter:
         return self.validate(text)
 
     def spell(self, value: Any) -> tuple[str, ...]:
-        r"""The texts that, typed after the option one by one, stand for `value`; `parse` reads each.
+        r"""Return the texts to type after the option, one by one, for `value`; `parse` reads each.
 
-        Only a list has more than one. A text ``unset`` in it cannot be said so.
+        Only a list has more than one. A text ``unset`` in it cannot be spelled.
         """
         if value is None:
             return (UNSET,)
@@ -157,7 +157,7 @@ class Parameter:
         return (value,) if self.type is str else (json.dumps(value, ensure_ascii=False),)
 
     def _converted(self, value: Any) -> Any:
-        """`value` in the parameter's type, or None where it is of another one."""
+        """Return `value` in the parameter's type, or None if it is of another one."""
         if self.type is bool or isinstance(value, bool):
             return value if self.type is bool and isinstance(value, bool) else None
         if self.type is int:
@@ -181,14 +181,14 @@ class Parameter:
 
 
 def _as_int(value: Any) -> int | None:
-    # numpy's integers speak __index__; a slider may hand over 3.0.
+    # numpy's integers have __index__; a slider may give 3.0.
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     try:
         number = operator.index(value)
     except TypeError:
         return None
-    return None if _as_float(number) is None else number  # of so many digits Python may not even spell one
+    return None if _as_float(number) is None else number  # Python may not even print so many digits
 
 
 def _as_float(value: Any) -> float | None:
@@ -202,7 +202,7 @@ def _as_float(value: Any) -> float | None:
 
 
 def _as_json(value: dict[Any, Any]) -> dict[str, Any] | None:
-    """`value` as it will be sent, its keys texts; None where JSON cannot carry it."""
+    """Return `value` as it is sent, with str keys; None if JSON cannot hold it."""
     if len(value) > _MOST_TOKENS:
         return None
     try:
@@ -217,7 +217,7 @@ def _typed_int(digits: str) -> float:
 
 
 def unescaped(text: str) -> str:
-    r"""`text` with ``\n``, ``\t``, ``\r`` and ``\\`` read as in Python; other backslashes stay."""
+    r"""Return `text` with ``\n``, ``\t``, ``\r`` and ``\\`` read as in Python; other backslashes stay."""
     out, rest = [], text
     while rest:
         head, slash, rest = rest.partition("\\")
@@ -230,7 +230,7 @@ def unescaped(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""`text` on one line, such that `unescaped` gives it back."""
+    r"""Return `text` on one line; `unescaped` restores it."""
     for character, letter in (("\\", "\\"), ("\n", "n"), ("\t", "t"), ("\r", "r")):
         text = text.replace(character, "\\" + letter)
     return text
@@ -312,7 +312,7 @@ class SamplingParams:
     Notes
     -----
     Names and types are those of togethercomputer/openapi, openapi.yaml (2026-04).
-    So are the bounds, where the API enforces any; the others are those outside which a value has no meaning.
+    So are the bounds that the API enforces; a value outside the other bounds has no meaning.
 
     Examples
     --------
@@ -372,18 +372,18 @@ class SamplingParams:
             object.__setattr__(self, parameter.name, parameter.validate(getattr(self, parameter.name)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters that are set, as the payload carries them.
+        """Return the parameters that are set, as in the payload.
 
         Returns
         -------
         dict
-            Value by name; what is unset is not in it.
+            Value by name, without what is unset.
         """
         return {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SamplingParams:
-        """Parameters from keywords.
+        """Return parameters from keywords.
 
         Parameters
         ----------
@@ -398,7 +398,7 @@ class SamplingParams:
         Raises
         ------
         InputError
-            A keyword is no parameter, or a value is not fit for it.
+            A keyword is not a parameter, or its value is invalid.
         """
         for name in values:
             if name not in PARAMETERS:
@@ -407,7 +407,7 @@ class SamplingParams:
         return cls(**values)
 
     def updated(self, values: dict[str, Any]) -> SamplingParams:
-        """These parameters with `values` over them.
+        """Return these parameters, overridden by `values`.
 
         Parameters
         ----------
@@ -417,12 +417,12 @@ class SamplingParams:
         Returns
         -------
         SamplingParams
-            New ones; these stay as they are.
+            New ones; these are unchanged.
 
         Raises
         ------
         InputError
-            A keyword is no parameter, or a value is not fit for it.
+            A keyword is not a parameter, or its value is invalid.
         """
         return self.from_dict({**self.to_dict(), **values})
 

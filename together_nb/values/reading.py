@@ -1,6 +1,6 @@
-"""Values of our classes from what JSON holds: each part is checked by the type that its class declares.
+"""Read values of our classes from JSON: each part is checked against the type that its class declares.
 
-Whatever a file holds, what is wrong with it is said here, with its place, and not later where the value is used.
+A fault in a file is reported here, with its place, and not later where the value is used.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
-Reader = Any  # of a value as JSON has it: gives the value, or raises UnfitError
+Reader = Any  # a function of a JSON value: returns our value, or raises UnfitError
 
 DEEPEST = 100
-"""Levels of lists and dicts in a value of any kind; Python's own limit is met by what writes or shows it."""
+"""The most levels of lists and dicts in a value; writing or showing more would hit Python's own limit."""
 MOST = 2**63 - 1
-"""What counts and numbers things elsewhere; JSON's numbers have no end."""
+"""The largest count or number of a thing; JSON's numbers are unbounded."""
 _LARGEST = 1e308
 _WORDS = {
     str: "a text",
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 class UnfitError(ValueError):
-    """A part of a value is missing, or is not what it must be: where, and what it must be."""
+    """A part of a value is missing or invalid; the message says where, and what it must be."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -47,7 +47,7 @@ class UnfitError(ValueError):
         self._place = ""
 
     def at(self, step: str | int) -> UnfitError:
-        """The same, told from one step further out."""
+        """Return the same, with the place as seen one step further out."""
         inner = f".{self._place}" if self._place and not self._place.startswith("[") else self._place
         self._place = (f"[{step}]" if isinstance(step, int) else step) + inner
         self.message = f"{self._place} {self._problem}"
@@ -57,7 +57,7 @@ class UnfitError(ValueError):
 
 @contextmanager
 def as_input_errors() -> Iterator[None]:
-    """Make of an `UnfitError` an `InputError`."""
+    """Turn an `UnfitError` into an `InputError`."""
     try:
         yield
     except UnfitError as error:
@@ -65,7 +65,7 @@ def as_input_errors() -> Iterator[None]:
 
 
 def expect(kind: type[T], value: Any) -> T:
-    """`value`, which must be of the type `kind` as JSON has it.
+    """Return `value`, which must be of the JSON type `kind`.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def expect(kind: type[T], value: Any) -> T:
 
 @cache
 def reader(kind: Any) -> Reader:
-    """What reads a value of the type `kind`, as a class declares it for a field."""
+    """Return a reader of the type `kind`, as a class declares it for a field."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         (only,) = (one for one in inner if one is not NoneType)
@@ -98,7 +98,7 @@ def reader(kind: Any) -> Reader:
 
 
 def dataclass_reader(kind: Any, needed: Iterable[str] = (), **others: Reader) -> Callable[[Any], Any]:
-    """What reads a dataclass, some of its fields by `others`, which may know more names; those in `needed` must be there."""
+    """Return a reader of a dataclass: `others` reads some fields and extra names, and `needed` are required."""
     hints = get_type_hints(kind)
     readers: dict[str, Reader] = {
         one.name: others.get(one.name) or reader(hints[one.name]) for one in fields(kind)
@@ -119,7 +119,7 @@ def dataclass_reader(kind: Any, needed: Iterable[str] = (), **others: Reader) ->
 
 
 def field_of(values: dict[str, Any], name: str, read: Reader) -> Any:
-    """One field of an object, which must be there, by its reader."""
+    """Read one required field of an object."""
     if name not in values:
         raise UnfitError("is missing.").at(name)
     try:
@@ -129,17 +129,17 @@ def field_of(values: dict[str, Any], name: str, read: Reader) -> Any:
 
 
 def unknown(_: Any) -> Any:
-    """Reads what must not be there."""
+    """Refuse what must not be there."""
     raise UnfitError("is not known.")
 
 
 def or_none(read: Reader) -> Reader:
-    """What reads null as None, and all else by `read`."""
+    """Return a reader of null as None, and of all else by `read`."""
     return lambda value: None if value is None else read(value)
 
 
 def each_in(read: Reader, kind: type, *, least: int = 0) -> Reader:
-    """What reads a list of at least so many values into one or a tuple, each by `read`."""
+    """Return a reader of at least `least` values into a list or a tuple, each by `read`."""
 
     def read_each(values: Any) -> Any:
         if not isinstance(values, (list, tuple)):
@@ -148,7 +148,7 @@ def each_in(read: Reader, kind: type, *, least: int = 0) -> Reader:
             raise UnfitError(f"must hold {least} or more.")
         out: list[Any] = []
         try:
-            out.extend(map(read, values))  # adds those before one that raises
+            out.extend(map(read, values))  # keeps the values before one that raises
         except UnfitError as error:
             raise error.at(len(out)) from None
         return out if kind is list else kind(out)
@@ -157,7 +157,7 @@ def each_in(read: Reader, kind: type, *, least: int = 0) -> Reader:
 
 
 def fixed_number(readers: list[Reader]) -> Reader:
-    """What reads a list of so many values into a tuple, each by its reader."""
+    """Return a reader of a list into a tuple, each value by its own reader."""
 
     def read_parts(values: Any) -> Any:
         if not isinstance(values, (list, tuple)):
@@ -183,12 +183,12 @@ def _by_name(read: Reader) -> Reader:
 
 
 def _text(value: Any) -> str:
-    """A text; a lone surrogate, which no file and no page can hold, becomes U+FFFD."""
+    """Read a text; a lone surrogate, which no file and no page can hold, becomes U+FFFD."""
     return without_surrogates(expect(str, value))
 
 
 def whole_number(least: int = -MOST, most: int = MOST) -> Reader:
-    """What reads a whole number from `least` to `most`."""
+    """Return a reader of whole numbers from `least` to `most`."""
 
     def read(value: Any) -> int:
         if not least <= expect(int, value) <= most:
@@ -199,7 +199,7 @@ def whole_number(least: int = -MOST, most: int = MOST) -> Reader:
 
 
 def number(least: float, most: float = 1e15) -> Reader:
-    """What reads a number from `least` to `most`; NaN is none."""
+    """Return a reader of numbers from `least` to `most`, without NaN."""
 
     def read(value: Any) -> float:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -214,11 +214,11 @@ def number(least: float, most: float = 1e15) -> Reader:
 LOGARITHM = number(-inf, inf)
 """Reads a logarithm, which may be infinite."""
 AMOUNT = number(-_LARGEST, _LARGEST)
-"""Reads any number."""
+"""Reads any finite number."""
 
 
 def name_in(*names: str) -> Reader:
-    """What reads one of these texts."""
+    """Return a reader of one of these texts."""
 
     def read(value: Any) -> str:
         if expect(str, value) not in names:
@@ -229,7 +229,7 @@ def name_in(*names: str) -> Reader:
 
 
 def plain(value: Any) -> Any:
-    """`value`, which may be anything that JSON has, but no deeper than is fit for use, and without NaN.
+    """Return `value`, which may be any JSON value of at most `DEEPEST` levels, without NaN.
 
     Raises
     ------

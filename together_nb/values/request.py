@@ -1,4 +1,4 @@
-"""What is asked, as a value: `CompletionRequest`."""
+"""A request as a value: `CompletionRequest`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from together_nb.values.schema import Schema
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """One request, whole: what a dialect needs to write its payload.
+    """One complete request: what a dialect needs to write its payload.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class CompletionRequest:
     sampling : SamplingParams
         The sampling parameters that are set.
     schema : Schema or None
-        The form that the answer is asked to have.
+        The requested form of the answer.
     extra_body : dict or None
-        What is sent beside all that, by name.
+        Further fields to send, by name.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class CompletionRequest:
     extra_body: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form without what is unset.
+        """Return a JSON-serializable dict without what is unset.
 
         Returns
         -------
@@ -75,24 +75,24 @@ class CompletionRequest:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CompletionRequest:
-        """The request that `to_dict` wrote.
+        """Return the request that `to_dict` wrote.
 
         Parameters
         ----------
         values : dict
-            What `to_dict` gave.
+            The result of `to_dict`.
 
         Returns
         -------
         CompletionRequest
-            An equal one, but for the class of a pydantic model.
+            An equal one, except for the class of a pydantic model.
 
         Raises
         ------
         InputError
-            A sampling parameter is unknown, or has a value that does not fit.
+            A sampling parameter is unknown, or has an invalid value.
         ValueError
-            It is of a file in which each message stands once, and not all of its own are in it.
+            It is from a file that holds each message once, and lacks some of its own.
         """
         if "after" in values:
             raise ValueError("These are not all messages: the rest is with the answer before.")
@@ -110,12 +110,12 @@ class CompletionRequest:
 
 
 def checked_extra(extra: Any) -> dict[str, Any]:
-    """What is to be sent beside the rest of a request, as JSON has it.
+    """Return the further fields of a request, as JSON values.
 
     Raises
     ------
     InputError
-        It is no dict of names, or JSON cannot carry it.
+        It is not a dict with str keys, or JSON cannot hold it.
     """
     looks = 'It looks like {"top_a": 0.2}.'
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
@@ -127,6 +127,6 @@ def checked_extra(extra: Any) -> dict[str, Any]:
 
 
 def read_messages(values: Any) -> Any:
-    """The messages of a request, as JSON has them; those that `shared_messages.restore_messages` gives have been read."""
+    """Read the messages of a request from JSON; those from `shared_messages.restore_messages` are read already."""
     been_read = isinstance(values, tuple) and all(isinstance(one, dict) for one in values)
     return values if been_read else each_in(reader(dict[str, Any]), tuple)(values)

@@ -1,8 +1,8 @@
-"""The form that an answer is asked to have: sent as ``response_format``, and looked for in what came.
+"""The requested form of an answer: sent as ``response_format``, and checked in the answer.
 
-A schema is a JSON Schema (a dict) or a pydantic model, which knows its own; pydantic itself is never
-imported. The answer is checked by the package `jsonschema` where there is one, which is wherever
-Jupyter is, and by the pydantic model; this is the only module that imports it.
+A schema is a JSON Schema (a dict) or a pydantic model, which has its own; pydantic itself is never
+imported. The pydantic model checks the answer, or else the package `jsonschema`, which is installed
+wherever Jupyter is; this is the only module that imports it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
-_LONGEST_NAME = 64  # as OpenAI's API has it
+_LONGEST_NAME = 64  # as in OpenAI's API
 _LONGEST_REASON = 200  # characters: two lines of the message
 _UNCHECKED = "It is JSON; whether it fits the schema was not checked: the package jsonschema is not installed."
 
 
 class Parsed(NamedTuple):
-    """What an answer came to.
+    """The parsed answer.
 
     Parameters
     ----------
     value
-        The JSON value, or an instance of the pydantic model; None where there is none that fits.
+        The JSON value, or an instance of the pydantic model; None if none fits.
     reason
-        Why there is none, in a sentence; "" where there is one.
+        Why there is none, in a sentence; "" if there is one.
     note
-        What is to be said though it came to something; mostly "".
+        A remark about the value; mostly "".
     """
 
     value: Any = None
@@ -46,16 +46,16 @@ class Parsed(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """The form that an answer is asked to have.
+    """The requested form of an answer.
 
     Parameters
     ----------
     name
-        What it is called in the request.
+        Its name in the request.
     definition
         JSON Schema; None asks for any JSON object.
     model
-        The pydantic model that it was made from, or None.
+        The pydantic model it was made from, or None.
     """
 
     name: str = ""
@@ -64,14 +64,14 @@ class Schema:
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """What is sent (togethercomputer/openapi, ``response_format``; OpenAI has the same)."""
+        """The value sent (togethercomputer/openapi, ``response_format``; the same for OpenAI)."""
         if self.definition is None:
             return {"type": "json_object"}
         name = _NOT_IN_A_NAME.sub("_", self.name)[:_LONGEST_NAME] or "answer"
         return {"type": "json_schema", "json_schema": {"name": name, "schema": self.definition}}
 
     def parse(self, text: str) -> Parsed:
-        """What `text` comes to: JSON, alone or in one fenced block, that fits."""
+        """Parse `text`: JSON that fits, alone or in one fenced block."""
         _, code = one_block(text) or ("", text)
         try:
             value = json.loads(code)
@@ -90,7 +90,7 @@ class Schema:
         return Parsed(value) if misfit is None else Parsed(reason=f"It does not fit the schema: {misfit}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form; the pydantic model is not in it."""
+        """Return a JSON-serializable dict without the pydantic model."""
         return {"name": self.name, "definition": self.definition}
 
     def _instance(self, value: Any) -> Parsed:
@@ -101,12 +101,12 @@ class Schema:
 
     @cached_property
     def _validator(self) -> Any:
-        """What checks a value, or None where nothing can.
+        """The validator, or None if jsonschema is missing.
 
         Raises
         ------
         InputError
-            The definition is no JSON Schema.
+            The definition is not a JSON Schema.
         """
         try:
             import jsonschema
@@ -134,7 +134,7 @@ ANY_JSON = Schema()
 
 
 def schema_of(value: Any, name: str = "") -> Schema:
-    """The schema that `value` is.
+    """Return `value` as a `Schema`.
 
     Parameters
     ----------
@@ -142,12 +142,12 @@ def schema_of(value: Any, name: str = "") -> Schema:
         A JSON Schema (a dict), a pydantic model (a class with ``model_json_schema``), a `Schema`, or
         ``"json"`` for any JSON object.
     name
-        What it is called; a pydantic model has its own name.
+        Its name; a pydantic model has its own.
 
     Raises
     ------
     InputError
-        It is none of these, or no valid JSON Schema.
+        It is none of these, or not a valid JSON Schema.
     """
     if isinstance(value, Schema):
         return value
@@ -173,7 +173,7 @@ def schema_of(value: Any, name: str = "") -> Schema:
 
 
 def _unique(validator: Any, wanted: Any, value: Any, _: Any) -> Iterator[Any]:
-    """As jsonschema's check of ``uniqueItems``, which compares each item with each."""
+    """Check ``uniqueItems``; jsonschema's own check compares all pairs of items."""
     if not wanted or not validator.is_type(value, "array"):
         return
     from jsonschema import ValidationError
@@ -184,12 +184,12 @@ def _unique(validator: Any, wanted: Any, value: Any, _: Any) -> Iterator[Any]:
 
 
 def _number(digits: str) -> float:
-    number = float(digits)  # 1 and 1.0 are one item
+    number = float(digits)  # 1 and 1.0 are equal
     return int(number) if number.is_integer() else number
 
 
 def _worst(validator: Any, value: Any) -> str | None:
-    """What is most wrong with `value`, or None."""
+    """The worst error in `value`, or None."""
     from jsonschema.exceptions import best_match
 
     try:
@@ -205,7 +205,7 @@ def _path_in_words(path: Any) -> str:
 
 
 def _told_by_pydantic(error: ValueError) -> str:
-    """The first of what pydantic found, in a line."""
+    """The first error of pydantic, in a line."""
     errors = getattr(error, "errors", None)
     rows = errors() if callable(errors) else []
     if not rows:

@@ -1,7 +1,7 @@
-"""Answers that go on from one another as rows in which each message is written once, and back.
+"""Completions that continue one another, as rows that hold each message once, and back.
 
-Each turn of a conversation sends all that was said before. Written out with each, a conversation of 500 turns took
-25 MB, which is half a million messages for a thousand.
+Each turn of a conversation sends all earlier messages. Written with each turn, a conversation of 500 turns took
+25 MB: half a million messages instead of a thousand.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Messages = tuple[dict[str, Any], ...]
 MOST_MESSAGES = 10_000_000
-"""In all rows, written out: 80 MB. A conversation of 3,000 turns has nine million."""
+"""The most in all rows, restored: 80 MB. A conversation of 3,000 turns has nine million."""
 
 
 def share_messages(completions: Iterable[Completion]) -> Iterator[dict[str, Any]]:
-    """Rows as `Completion.to_dict` gives them, but of messages that an earlier one sent before, only its number.
+    """Yield rows of `Completion.to_dict`, with an earlier row's number instead of the messages it already has.
 
     Parameters
     ----------
     completions
-        In the order in which they are written.
+        In the order of writing.
 
     Yields
     ------
     dict
-        With the number, from 0, of the earlier one as ``after`` of its request, whose messages come before its own.
+        Its request has as ``after`` the number, from 0, of the earlier row whose messages precede its own.
     """
-    latest: dict[tuple[str, str], tuple[int, tuple[dict[str, Any], ...]]] = {}  # by how the messages begin
+    latest: dict[tuple[str, str], tuple[int, tuple[dict[str, Any], ...]]] = {}  # by the first message
     for number, completion in enumerate(completions):
         request = completion.request
         if not request.messages:
@@ -45,7 +45,7 @@ def share_messages(completions: Iterable[Completion]) -> Iterator[dict[str, Any]
         beginning = str(first.get("role")), str(first.get("content"))
         after, before = latest.get(beginning, (0, ()))
         latest[beginning] = number, request.messages
-        # Turns share their messages, so that they are looked at only where they differ.
+        # Turns share their message objects, so that only different ones are compared in full.
         goes_on = bool(before) and request.messages[: len(before)] == before
         own = request.messages[len(before) :] if goes_on else request.messages
         row = replace(completion, request=replace(request, messages=own)).to_dict()
@@ -55,7 +55,7 @@ def share_messages(completions: Iterable[Completion]) -> Iterator[dict[str, Any]
 
 
 def restore_messages(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What `share_messages` gave, with all messages, for `Completion.from_dict`.
+    """Yield the rows of `share_messages` with all messages, for `Completion.from_dict`.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def restore_messages(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
     Raises
     ------
     UnfitError
-        A row goes on from one that is not before it, or all of them are too long.
+        A row continues one that does not precede it, or the messages are too many.
     """
     all_messages: list[Messages | None] = []
     room = MOST_MESSAGES
@@ -78,7 +78,7 @@ def restore_messages(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         request = row.get("request") if isinstance(row, dict) else None
         if not isinstance(request, dict):
             all_messages.append(None)
-            yield row  # whoever makes a completion of it says what is wrong
+            yield row  # reported when a completion is made of it
             continue
         request = dict(request)
         own, after = request.get("messages"), request.pop("after", None)

@@ -15,10 +15,10 @@ from together_nb.values.parameters import PARAMETERS, UNSET
 
 MODEL = "model"
 MOST = 64  # columns
-TEXTS = (MODEL, "api", "system")  # what may differ and is no sampling parameter
+TEXTS = (MODEL, "api", "system")  # what may differ besides sampling parameters
 KEYS = (*TEXTS, *(name for name, parameter in PARAMETERS.items() if parameter.type is not dict))
 _EXAMPLE = "--compare temperature=0,0.7,1.2"
-# A value in quotation marks holds commas; other marks are themselves.
+# A value in quotation marks may contain commas; other marks are literal.
 _VALUE = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^"',\s][^,]*)?)\s*(?:,|$)""")
 _LONGEST = 40  # characters of a value in a title
 
@@ -30,7 +30,7 @@ class ComparedValue:
     Parameters
     ----------
     told
-        As it stands in a title.
+        The value in a title.
     value
         What is sent; None is unset.
     """
@@ -64,7 +64,7 @@ class VariationGrid:
     columns
         All combinations.
     across
-        How many values the last key has: those stand in one row where there are other keys.
+        How many values the last key has; they share a row if there are other keys.
     """
 
     columns: tuple[Variation, ...]
@@ -77,17 +77,17 @@ class VariationGrid:
 
 
 def parse(texts: list[str]) -> VariationGrid:
-    """All combinations of what the options ``--compare KEY=VALUE,VALUE`` say.
+    """Return all combinations of the options ``--compare KEY=VALUE,VALUE``.
 
     Parameters
     ----------
     texts
-        What stands after each of the options.
+        The text after each option.
 
     Raises
     ------
     InputError
-        A key is unknown or given twice, a value is none or does not fit, or they are too many.
+        A key is unknown or given twice, a value is missing or invalid, or there are too many.
     """
     varied: dict[str, list[ComparedValue]] = {}
     for text in texts:
@@ -102,24 +102,24 @@ def parse(texts: list[str]) -> VariationGrid:
 
 
 def values_of(key: str, text: str) -> list[ComparedValue]:
-    """The values that `text` names for `key`, with commas between them, each once; ``unset`` is one too.
+    """Return the comma-separated values of `text` for `key`, each once; ``unset`` is one too.
 
     Raises
     ------
     InputError
-        There is none, one does not fit, or a quotation mark is not closed.
+        There is none, one is invalid, or a quotation mark is not closed.
     """
     found = [(typed, _parsed(key, typed)) for typed in _split(text)]
     return _unique([ComparedValue(_title(typed), value) for typed, value in found])
 
 
 def values_from_list(key: str, values: list[Any] | tuple[Any, ...]) -> list[ComparedValue]:
-    """The values of a list that was given for `key` in Python, each once.
+    """Return the values of a Python list for `key`, each once.
 
     Raises
     ------
     InputError
-        There is none, or one does not fit.
+        There is none, or one is invalid.
     """
     parameter = PARAMETERS.get(key)
     if parameter is None:
@@ -135,7 +135,7 @@ def values_from_list(key: str, values: list[Any] | tuple[Any, ...]) -> list[Comp
 
 
 def combinations(varied: dict[str, list[ComparedValue]]) -> VariationGrid:
-    """All combinations of the values of some keys.
+    """Return all combinations of the values of some keys.
 
     Raises
     ------
@@ -158,12 +158,12 @@ def combinations(varied: dict[str, list[ComparedValue]]) -> VariationGrid:
 
 
 def check_key(name: str) -> str:
-    """The key that `name` is, spelled with hyphens or not.
+    """Return the key called `name`, spelled with hyphens or not.
 
     Raises
     ------
     InputError
-        There is none of that name.
+        There is no such key.
     """
     key = name.replace("-", "_")
     if key not in KEYS:
@@ -198,7 +198,7 @@ def _parsed(key: str, text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of another kind (numpy's) as Python's own, so that it is told as one."""
+    """Convert another kind of number (numpy's) to Python's, so that it is shown as one."""
     return value.item() if hasattr(value, "item") and not isinstance(value, (int, float)) else value
 
 
@@ -213,7 +213,7 @@ def _unique(values: list[ComparedValue]) -> list[ComparedValue]:
 
 
 def _titled(key: str, one: ComparedValue, *, alone: bool) -> str:
-    # The id of a model says what it is.
+    # A model id needs no label.
     return one.told if alone and key == MODEL else f"{key} = {one.told}"
 
 

@@ -1,6 +1,6 @@
-"""What draws an answer where: live widgets, a terminal, one display at the end, nothing.
+"""Views, which draw an answer: live widgets, a terminal, one display at the end, nothing.
 
-Each view is a class in a module of its own; `view_for` chooses by where the session runs.
+`view_for` chooses one by where the session runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> View:
-    """The view that fits the front end behind `shell`.
+    """Return the view that fits the front end behind `shell`.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     show
         Name of a format.
     chat
-        Whether a chat is shown; decides what ``auto`` is.
+        Whether a chat is shown; decides what ``auto`` means.
     stop
-        Ends the stream, where it runs in the background.
+        Stops the stream, if it runs in the background.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
 
 
 def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> ColumnsView:
-    """The view of answers side by side that fits the front end behind `shell`.
+    """Return the side-by-side view that fits the front end behind `shell`.
 
     Parameters
     ----------

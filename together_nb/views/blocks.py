@@ -1,7 +1,7 @@
-"""Where growing text can be cut, so that what is finished need never be sent again.
+"""Where to cut growing text, so that finished parts are never sent again.
 
-The part that still grows, the tail, is sent at each repaint. Sealing what can no longer change
-keeps it short: the cost of a token is the same at the 100th and the 100,000th.
+The tail, which still grows, is sent at each repaint. Sealing what can no longer change keeps it
+short: the 100,000th token costs as much as the 100th.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from itertools import pairwise, repeat
 
 from together_nb.base.fences import closing, open_fence, open_fences
 
-SEAL_AFTER = 1200  # characters of tail from which a good place to cut is looked for
-LONGEST = 4000  # characters of tail at which it is cut at a place that is not so good
+SEAL_AFTER = 1200  # characters of tail from which a good place to cut is sought
+LONGEST = 4000  # characters of tail at which a cut is forced
 _GAP = "\n\n"
 _TABLE_RULE = re.compile(r"[ ]{0,3}\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*){0,2000}(?:\|[ ]*)?")
 
 
 class Plain(str):
-    """Text to be drawn to the letter: a part of what begins with lines that are too long to be repeated."""
+    """Text drawn literally: part of a block whose opening lines are too long to repeat."""
 
     __slots__ = ()
 
 
 class Blocks:
-    """Cuts text that grows.
+    """Cuts growing text.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Blocks:
     Attributes
     ----------
     tail : str
-        What has not been sealed. It may be `Plain`.
+        The text not yet sealed. It may be `Plain`.
     """
 
     def __init__(self, *, markdown: bool) -> None:
@@ -42,7 +42,7 @@ class Blocks:
         self._markdown = markdown
 
     def add(self, text: str) -> str:
-        """Take `text`; return what is sealed by it, which may be `Plain`, or ""."""
+        """Append `text`; return the part it seals, which may be `Plain`, or ""."""
         kind = type(self.tail)
         self.tail = kind(self.tail + text)
         if len(self.tail) < SEAL_AFTER:
@@ -54,26 +54,26 @@ class Blocks:
         return self._forced() if len(self.tail) >= LONGEST else ""
 
     def _block_end(self) -> int:
-        """Where the last block that is known to be over ends, or 0."""
+        """Return the end of the last block known to be complete, or 0."""
         if not self._markdown:
             cut = self.tail.rfind(_GAP)
             return cut + len(_GAP) if cut > 0 else 0
         lines = self.tail.split("\n")
-        # What is `Plain` is over with the next blank line: what opened it is not known any more.
+        # A `Plain` block ends at the next blank line: its opening line is no longer known.
         fences = repeat("") if isinstance(self.tail, Plain) else open_fences(lines)
         end = start = 0
         blank = within = False
         for line, opening in zip(lines, fences, strict=False):
-            # An indented line may go on a list item; what has not come may be indented.
+            # An indented line may continue a list item; the next line may be indented.
             if blank and not within and start > len(_GAP) and line[:1].strip():
                 end = start
             blank, within, start = not line, bool(opening), start + len(line) + 1
         return end
 
     def _forced(self) -> str:
-        """Cut a block that is too long: at a line, a word, or anywhere; code and tables go on as such."""
+        """Cut a block that is too long, at a line, a word, or anywhere; reopen code and tables after it."""
         ends = (self.tail.rfind("\n") + 1, self.tail.rfind(" ") + 1)
-        # Too near the start would leave as long a tail again.
+        # A cut near the start would leave a long tail.
         cut = next((end for end in ends if end > SEAL_AFTER), len(self.tail))
         kind, sealed, rest = type(self.tail), self.tail[:cut].removesuffix("\n"), self.tail[cut:]
         if self._markdown and kind is not Plain:
@@ -88,7 +88,7 @@ class Blocks:
 
 
 def _table_head(markdown: str) -> str:
-    """The two lines that head the table in which `markdown` ends, or ""."""
+    """Return the two header lines of the table in which `markdown` ends, or ""."""
     lines = markdown.rpartition("\n\n")[2].split("\n")
     for first, second in pairwise(lines):
         if "|" in second and _TABLE_RULE.fullmatch(second):

@@ -33,23 +33,23 @@ WITHIN .tnb-failed { color: var(--jp-error-color0, #b71c1c); }
 
 
 def column_css(within: str) -> str:
-    """The style sheet of columns in what the selector `within` selects."""
+    """Return the style sheet of columns inside the selector `within`."""
     return _CSS.replace("WITHIN", within)
 
 
 class Column:
-    """Draws one answer in a column: a `View`. One thread draws; any other may close it meanwhile.
+    """A `View` that draws one answer in a column. One thread draws; any other may close it.
 
     Parameters
     ----------
     title
-        What is different here.
+        What differs in this column.
     state
-        What stands below it at first.
+        The first text below the answer.
     show
         Name of a format.
     beside
-        What stands beside the title.
+        Widgets beside the title.
 
     Attributes
     ----------
@@ -58,14 +58,14 @@ class Column:
     completion : Completion or None
         The answer, once it has ended.
     closed : bool
-        Whether it has been taken from the page.
+        Whether it has been removed from the page.
     """
 
     def __init__(self, title: str, state: str, *, show: str = AUTO, beside: tuple[Widget, ...] = ()) -> None:
         self.completion: Completion | None = None
         self.closed = False
         self._show = show
-        self._lock = threading.Lock()  # between what is drawn and being closed
+        self._lock = threading.Lock()  # keeps drawing and closing apart
         self._told = 0.0
         self._stream: CompletionStream | None = None
         self._growing: GrowingAnswers | None = None
@@ -75,7 +75,7 @@ class Column:
         self.box = box("column", self._title, *beside, self._end, self._foot.widget)
 
     def start(self, stream: CompletionStream) -> None:
-        """It is asked for."""
+        """Show that the answer is awaited."""
         self._stream = stream
         with self._lock:
             if not self.closed:
@@ -84,7 +84,7 @@ class Column:
                 self._foot.set(WAITING)
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come; the line below follows twice a second."""
+        """Draw new chunks; update the line below twice a second."""
         stream = self._stream
         with self._lock:
             if self.closed or stream is None or self._growing is None:
@@ -100,7 +100,7 @@ class Column:
                 self._foot.set(f"{count(stream.chunks, 'chunk')} · {stream.seconds:.1f} s")
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Show how it ended."""
+        """Show how the answer ended."""
         self.completion = completion
         if error is not None and not completion.cancelled:
             self.fail(error)
@@ -108,17 +108,17 @@ class Column:
             self.tell(completion.footer())
 
     def fail(self, error: BaseException) -> None:
-        """Say below it what it failed with."""
+        """Show the error below the answer."""
         words = escaped(" ".join(sentences(error)).strip())
         footer = "" if self.completion is None else f"<br>{escaped(self.completion.footer())}"
         self._set(f'<span class="tnb-failed">{words}</span>{footer}')
 
     def tell(self, words: str) -> None:
-        """Say something below it."""
+        """Show `words` below the answer."""
         self._set(escaped(words))
 
     def close(self) -> None:
-        """Take it from the page; nothing is drawn from now on."""
+        """Remove it from the page; nothing is drawn afterwards."""
         with self._lock:
             self.closed = True
             growing = self._growing

@@ -1,4 +1,4 @@
-"""What is known of the front end: who watches, what it draws, which cell runs."""
+"""Facts about the front end: who watches, what it draws, which cell runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 
 def someone_watches(shell: Any) -> bool:
-    """Whether a person sees the cell run: nbclient, nbconvert and papermill send ``allow_stdin`` false."""
+    """Whether a person watches the cell: nbclient, nbconvert and papermill send ``allow_stdin`` false."""
     return bool((_parent(shell).get("content") or {}).get("allow_stdin", True))
 
 
 def has_kernel(shell: Any) -> bool:
-    """Whether it is a notebook or a console of Jupyter's, and no terminal."""
+    """Whether the shell runs in a Jupyter kernel, not in a terminal."""
     return getattr(shell, "kernel", None) is not None
 
 
 def draws_from_threads() -> bool:
-    """Whether it shows what widgets are told by a thread. Colab does not."""
+    """Whether widget updates from a thread are shown. Colab does not show them."""
     return "google.colab" not in sys.modules
 
 
@@ -33,21 +33,21 @@ def code_as_sent(shell: Any) -> str:
 
 
 def cell(shell: Any) -> str:
-    """What tells the running cell from others: its id where the front end sends one, else its code."""
+    """Identify the running cell: by its id if the front end sends one, else by its code."""
     return cell_id(shell) or code_as_sent(shell)
 
 
 def cell_id(shell: Any) -> str:
-    """The running cell's id, which no other cell has; "" where the front end sends none."""
+    """The running cell's unique id; "" if the front end sends none."""
     return str((_parent(shell).get("metadata") or {}).get("cellId") or "")
 
 
 def execution(shell: Any) -> str:
-    """What tells this run of a cell from its other runs; "" in a terminal."""
+    """The id of this execution of the cell; "" in a terminal."""
     return str((_parent(shell).get("header") or {}).get("msg_id", ""))
 
 
 def _parent(shell: Any) -> dict[str, Any]:
-    """The message that asked for the cell to be run."""
+    """The message that requested the execution."""
     parent = shell.get_parent() if hasattr(shell, "get_parent") else getattr(shell, "parent_header", None)
     return parent or {}

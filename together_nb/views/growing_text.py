@@ -1,6 +1,6 @@
-"""Text that grows in output widgets, each repaint sending only what is not sealed.
+"""Growing text in output widgets; each repaint sends only the unsealed tail.
 
-``Output.append_stdout`` would send everything again, and ``with output:`` is not safe with threads
+``Output.append_stdout`` would resend everything, and ``with output:`` is not thread-safe
 (ipywidgets #2358); assigning ``outputs`` is both cheap and safe.
 """
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
 
-_BESIDE = 32  # widgets in a box: with each that comes the names of all in it are sent
+_BESIDE = 32  # widgets in a box: adding one sends the ids of all in it
 
 
 class Tall:
-    """A box whose children grow in number: the first stand in it, later ones in boxes within it, ever more to each.
+    """A box for a growing number of children: the first in the box itself, later ones in ever deeper nested boxes.
 
     Parameters
     ----------
     children
-        The first of them.
+        The first children.
 
     Attributes
     ----------
     box : Widget
         The box.
     within : list of Widget
-        The boxes within it.
+        The nested boxes.
     """
 
     def __init__(self, children: Iterable[Widget]) -> None:
         self.box = VBox(tuple(children), layout=snug_layout())
-        self._path = [self.box]  # to the box that the next child comes into
+        self._path = [self.box]  # to the box that takes the next child
         self.within: list[Widget] = []
 
     def add(self, children: Iterable[Widget]) -> None:
-        """Set `children` below what is there, of which nothing moves."""
+        """Append `children`; the existing ones do not move."""
         added, path = tuple(children), self._path
         depths = [depth for depth, box in enumerate(path) if len(box.children) < _BESIDE]
         depth, height = (depths[-1], len(path) - depths[-1] - 1) if depths else (0, len(path))
@@ -62,22 +62,22 @@ class Tall:
         self.within += boxes
 
     def insert(self, place: int, child: Widget) -> None:
-        """Set `child` among the first."""
+        """Insert `child` among the first."""
         self.box.children = (*self.box.children[:place], child, *self.box.children[place:])
 
 
 class GrowingText:
-    """Text that grows in outputs, one for each sealed part and one for the tail.
+    """Growing text in outputs, one for each sealed part and one for the tail.
 
     Parameters
     ----------
     shown
-        How to turn it into Markdown.
+        How to turn the text into Markdown.
 
     Attributes
     ----------
     parts : list of Widget
-        What shows it, from top to bottom.
+        Its widgets, from top to bottom.
     """
 
     def __init__(self, shown: Format) -> None:
@@ -86,7 +86,7 @@ class GrowingText:
         self.parts: list[Widget] = []
 
     def add(self, text: str) -> list[Widget]:
-        """Draw `text` after what is drawn; return the parts that are new."""
+        """Append `text`; return the new parts."""
         sealed = self._blocks.add(text)
         texts = [sealed, self._blocks.tail] if sealed else [self._blocks.tail]
         if self.parts:
@@ -96,7 +96,7 @@ class GrowingText:
         return added
 
     def widgets(self) -> list[Widget]:
-        """All widgets of it."""
+        """All its widgets."""
         return self.parts
 
     def _rendered(self, text: str) -> tuple[dict[str, Any], ...]:
@@ -107,14 +107,14 @@ class GrowingText:
 
 
 class GrowingAnswers:
-    """All answers to one request, in the order of their numbers; each with its thinking, folded, above it.
+    """All answers to one request, ordered by index; each below its folded thinking.
 
     Parameters
     ----------
     shown
-        How to turn them into Markdown.
+        How to turn the answers into Markdown.
     stream
-        What they come from. Where more than one was asked for, each has a title; more than were asked for are not drawn.
+        Their stream. If several answers are requested, each has a title; any beyond that number are not drawn.
     """
 
     def __init__(self, shown: Format, stream: CompletionStream) -> None:
@@ -125,13 +125,13 @@ class GrowingAnswers:
 
     @property
     def box(self) -> VBox:
-        """What they stand in. It is made when it is first asked for, with what has come: each change is a message."""
+        """The box of all answers, made on first use from what has arrived: each change is a message."""
         if self._box is None:
             self._box = VBox(self._children(), layout=snug_layout())
         return self._box
 
     def add(self, chunks: list[Chunk]) -> None:
-        """Draw `chunks` after what is drawn, all of a repaint at once."""
+        """Append `chunks`, all those of a repaint at once."""
         answers: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             answers.setdefault(chunk.index, []).append(chunk)
@@ -146,7 +146,7 @@ class GrowingAnswers:
             self._box.children = self._children()
 
     def close(self) -> None:
-        """Take it from the page and the kernel."""
+        """Remove it from the page and the kernel."""
         close_all((*self._children(), *(() if self._box is None else (self._box,))))
         close_in_time([widget for answer in self._answers.values() for widget in answer.widgets()])
 
@@ -155,7 +155,7 @@ class GrowingAnswers:
 
 
 class _Answer:
-    """One answer: its thinking, folded, and its text."""
+    """One answer: its folded thinking and its text."""
 
     def __init__(self, shown: Format, title: str, chunks: list[Chunk]) -> None:
         self._title = [HTML(f"<b>{title}</b>", layout=snug_layout(), style=html_style())] if title else []
@@ -166,7 +166,7 @@ class _Answer:
         self.box = self._parts.box
 
     def add(self, chunks: list[Chunk]) -> None:
-        """Draw what has come."""
+        """Draw new chunks."""
         fold, added = self._drawn(chunks)
         for one in fold:
             self._parts.insert(len(self._title), one)
@@ -174,12 +174,12 @@ class _Answer:
             self._parts.add(added)
 
     def widgets(self) -> list[Widget]:
-        """All widgets of it but its box."""
+        """All its widgets except its box."""
         thinking = [] if self._thinking is None else self._thinking.widgets()
         return [*self._title, *thinking, *self._text.widgets(), *self._parts.within]
 
     def _drawn(self, chunks: list[Chunk]) -> tuple[list[Widget], list[Widget]]:
-        """Draw what has come; return what is new and is to be set above the text, and below it."""
+        """Draw new chunks; return the new widgets above the text, and those below it."""
         text, reasoning = ("".join(parts) for parts in zip(*((one.text, one.reasoning) for one in chunks), strict=True))
         fold: list[Widget] = []
         if reasoning and self._thinking is None:
@@ -194,7 +194,7 @@ class _Answer:
 
 
 class _Thinking:
-    """A model's thinking, which the reader may unfold."""
+    """The folded thinking of an answer."""
 
     def __init__(self, text: str) -> None:
         self._text = GrowingText(FORMATS["text"])

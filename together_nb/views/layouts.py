@@ -1,4 +1,4 @@
-"""Layouts and styles that widgets share, and how widgets are closed: each that opens or closes is a message."""
+"""Shared layouts and styles, and closing widgets: each one opened or closed is a message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_ONCE = 2
 _CLOSING_SECONDS = 0.1
 
 _kept: dict[str, Any] = {}
-_closing: deque[Widget] = deque()  # what is no longer shown, and still to be closed
+_closing: deque[Widget] = deque()  # no longer shown, still to be closed
 _closing_lock = threading.Lock()
 
 
@@ -32,33 +32,33 @@ def _forget_closing() -> None:
     _closing.clear()
 
 
-after_fork(_forget_closing)  # the thread that closes them is the parent's
+after_fork(_forget_closing)  # the closing thread exists only in the parent
 
 
 def _shared(name: str, make: Callable[[], Any]) -> Any:
-    """The one widget of that name; a new one where a cell has closed it (``Widget.close_all()``)."""
+    """Return the shared widget of that name, remade if a cell closed it (``Widget.close_all()``)."""
     if name not in _kept or _kept[name].comm is None:
         _kept[name] = make()
     return _kept[name]
 
 
 def plain_layout() -> Layout:
-    """A layout that says nothing: a style sheet does."""
+    """An empty layout: a style sheet sets all."""
     return _shared("plain layout", Layout)
 
 
 def snug_layout() -> Layout:
-    """A layout for what grows in a cell: no margin, all the width."""
+    """A layout for growing output: no margin, full width."""
     return _shared("snug layout", lambda: Layout(margin="0", width="auto"))
 
 
 def html_style() -> Any:
-    """The style of `HTML`, as it comes."""
+    """The default style of `HTML`."""
     return _shared("style of HTML", lambda: _style_of(HTML(layout=plain_layout())))
 
 
 def button_style() -> Any:
-    """The style of `Button`, as it comes."""
+    """The default style of `Button`."""
     return _shared("style of Button", lambda: _style_of(Button(layout=plain_layout())))
 
 
@@ -69,7 +69,7 @@ def _style_of(widget: Any) -> Any:
 
 
 def close_all(widgets: Iterable[Widget]) -> None:
-    """Close widgets with what they bring along, a style and a layout of their own in ipywidgets 8; not what is shared."""
+    """Close widgets with the style and layout of their own that ipywidgets 8 makes, but not the shared ones."""
     for widget in widgets:
         for name in ("style", "layout"):
             own = getattr(widget, name, None)
@@ -79,9 +79,9 @@ def close_all(widgets: Iterable[Widget]) -> None:
 
 
 def close_in_time(widgets: Sequence[Widget]) -> None:
-    """Close widgets that are shown no longer: a few at once, of many one each tenth of a second, in a thread.
+    """Close widgets that are no longer shown: a few at once, many one per tenth of a second in a thread.
 
-    A long answer stands in hundreds. Their messages, all in one moment, are what servers drop output for.
+    A long answer has hundreds of widgets. Servers drop output when so many messages come at once.
     """
     if len(widgets) <= _AT_ONCE:
         close_all(widgets)
@@ -101,5 +101,5 @@ def _close_one_by_one() -> None:
         with _closing_lock:
             widget = _closing.popleft()
             left = bool(_closing)
-        with contextlib.suppress(Exception):  # it is not shown, and the others are still to be closed
+        with contextlib.suppress(Exception):  # it is not shown, and the others must still close
             close_all((widget,))

@@ -1,4 +1,4 @@
-"""The answer as it streams, in output widgets; at the end plain Markdown takes their place."""
+"""The streaming answer, in output widgets; plain Markdown replaces them at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5
-# A kernel that is gone stops nothing: its button goes too.
+# Without a kernel, Stop does nothing: hide it.
 _GONE = """<style>.together-nb.jupyter-widgets-disconnected .jupyter-button,
 .together-nb.jupyter-widgets-disconnected .jupyter-widgets-disconnected::before { display: none; }
 .together-nb.jupyter-widgets-disconnected::after { opacity: .7; font-size: smaller;
@@ -46,7 +46,7 @@ class LiveView:
         The format.
     """
 
-    _way_out = " · ■ stops"  # where a wait is told; the cell has no button of its own
+    _way_out = " · ■ stops"  # added to a wait; the cell has no button of its own
 
     def __init__(self, shown: Format) -> None:
         self._format = shown
@@ -62,18 +62,18 @@ class LiveView:
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
         self._stream = stream
-        # With all that is in them: each change would be a message.
+        # Made with their content: each change would be a message.
         self._status = HTML(self._status_line(), layout=snug_layout(), style=html_style())
         self._foot = self._below(self._status)
         self._root = VBox([self._foot], layout=snug_layout(), _dom_classes=("together-nb",))
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
-        # Not display(widget): ipywidgets 7 displays itself, and gives no handle.
+        # Not display(widget): in ipywidgets 7 it returns no handle.
         self._handle = display(
             {WIDGET: view, "text/plain": "(an answer that is still streaming)"}, raw=True, display_id=uuid.uuid4().hex
         )
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Draw what has come; the status line follows twice a second."""
+        """Draw new chunks; update the status line twice a second."""
         stream, root, status = self._stream, self._root, self._status
         if stream is None or root is None or status is None:
             return
@@ -90,7 +90,7 @@ class LiveView:
             status.value = self._status_line()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Put the plain Markdown in the place of the widgets, and close them."""
+        """Replace the widgets by plain Markdown, and close them."""
         if self._handle is not None:
             bundle = self._bundle(completion, error)
             self._handle.update(bundle, raw=True, metadata={"together_nb": completion.metadata()})
@@ -99,11 +99,11 @@ class LiveView:
         close_all(widget for widget in (self._status, self._foot, self._root) if widget is not None)
 
     def _below(self, status: HTML) -> Widget:
-        """What stands below the answer."""
+        """The widget below the answer."""
         return status
 
     def _bundle(self, completion: Completion, error: BaseException | None) -> dict[str, str]:  # noqa: ARG002
-        """What is saved; an error is shown by IPython, which ends the cell with it."""
+        """The saved output; IPython shows an error, which ends the cell."""
         return completion.bundle(self._format.name)
 
     def _status_line(self) -> str:
@@ -119,14 +119,14 @@ class LiveView:
 
 
 class BackgroundView(LiveView):
-    """Draws below a cell that has returned: with a Stop button, and it shows the error itself.
+    """Draws below a cell that has returned, with a Stop button; shows the error itself.
 
     Parameters
     ----------
     shown
         The format.
     stop
-        What the button does.
+        Called by the button.
     """
 
     _way_out = ""
@@ -143,12 +143,12 @@ class BackgroundView(LiveView):
         super().__init__(shown)
 
     def start(self, stream: CompletionStream) -> None:
-        """Show that an answer is awaited; once, in the cell's own thread, so that it is displayed there."""
+        """Show that an answer is awaited; only the first call, in the cell's thread, displays anything."""
         if self._handle is None:
             super().start(stream)
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Put the plain Markdown in the place of the widgets, and close them."""
+        """Replace the widgets by plain Markdown, and close them."""
         super().finish(completion, error)
         close_all((self._button,))
 

@@ -1,4 +1,4 @@
-"""Small parts that views and the panel are made of; a style sheet knows them by their names."""
+"""Building blocks of the views and the panel; the style sheet knows them by name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def styled(*names: str) -> dict[str, Any]:
-    """What a part is made with, so that the style sheet knows it by these names."""
-    # `add_class` would be a message more for each.
+    """Widget keywords that make a part known to the style sheet by `names`."""
+    # `add_class` would send one more message each.
     return {"layout": plain_layout(), "_dom_classes": tuple(f"tnb-{name}" for name in names)}
 
 
@@ -28,7 +28,7 @@ def box(name: str, *children: Widget) -> VBox:
 
 
 def row(name: str, *children: Widget) -> Box:
-    """As `box`, its children side by side."""
+    """Like `box`, with its children side by side."""
     return Box(children, **styled(name))
 
 
@@ -38,17 +38,17 @@ def note(name: str, text: str = "") -> HTML:
 
 
 def escaped(text: str) -> str:
-    """`text` as HTML that shows it to the letter, but for the API key: what is drawn may be saved."""
+    """`text` as HTML that shows it literally, without the API key: what is drawn may be saved."""
     return html.escape(visible(settings.settings.without_keys(text)))
 
 
 def sentences(error: BaseException) -> tuple[str, str]:
-    """What an error says: what happened, and what to do."""
+    """The message and the hint of an error."""
     return (error.message, error.hint) if isinstance(error, TogetherError) else (repr(error), "")
 
 
 class DrawnValue:
-    """A value that is drawn only when it differs from what is drawn: each drawing is a message."""
+    """A value that is drawn only when it changes: each drawing is a message."""
 
     def __init__(self, widget: Any) -> None:
         self.widget = widget

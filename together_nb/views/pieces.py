@@ -1,4 +1,4 @@
-"""Rows of HTML that grow: only the last few are sent again, and the oldest go."""
+"""Growing HTML: only the last parts are sent again, and the oldest are dropped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 
 
 class Pieces:
-    """HTML made of many small parts, set in widgets of `per` parts each.
+    """HTML made of many small parts, in widgets of `per` parts each.
 
     Parameters
     ----------
     name
-        What the style sheet calls the box.
+        Name of the box in the style sheet.
     per
-        Parts to a widget: what a repaint sends is at most so many, and the new ones.
+        Parts per widget: a repaint sends at most this many, plus the new ones.
     kept
-        The most widgets that are kept.
+        Maximum number of widgets.
     extended
-        Whether a widget that is not full is filled up. One that is drawn anew loses the focus of
-        what is in it.
+        Whether to fill up the last widget. Redrawing a widget loses the keyboard focus inside it.
     """
 
     def __init__(self, name: str, per: int, kept: int, *, extended: bool = True) -> None:
@@ -38,7 +37,7 @@ class Pieces:
         self.box = box(name)
 
     def add(self, parts: Sequence[str]) -> None:
-        """Draw `parts` after what is drawn."""
+        """Append `parts`."""
         parts = parts[-self._kept * self._per :]
         room = self._per - len(self._last) if self._last and self._extended else 0
         if room and parts:
@@ -59,11 +58,11 @@ class Pieces:
 
     @property
     def count(self) -> int:
-        """How many parts are shown."""
+        """Number of parts shown."""
         return sum(self._sizes)
 
     def clear(self) -> None:
-        """Take all away."""
+        """Remove all parts."""
         gone, self._last, self._sizes = self.box.children, [], []
         self.box.children = ()
         close_all(gone)

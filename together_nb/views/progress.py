@@ -1,4 +1,4 @@
-"""How far a batch is: a bar with an estimate while it runs, and in a notebook a plain line at its end."""
+"""Progress of a batch: a bar with an estimate while it runs, and in a notebook a plain line at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NoProgress:
     Parameters
     ----------
     total
-        How many items there are.
+        Number of items.
     """
 
     def __init__(self, total: int) -> None:
@@ -30,10 +30,10 @@ class NoProgress:
         self._began = monotonic()
 
     def show(self, done: int, failed: int, waiting: str) -> None:
-        """How many are done and how many of those failed, and what all wait for, if they do."""
+        """Show how many are done, how many of those failed, and what all wait for, if anything."""
 
     def finish(self, done: int, failed: int) -> None:
-        """Leave what is to be saved."""
+        """Leave the output to be saved."""
 
     def _line(self, done: int, failed: int) -> str:
         seconds = monotonic() - self._began
@@ -44,7 +44,7 @@ class NoProgress:
 
 
 class LineAtEnd(NoProgress):
-    """Shows a line at the end, where nobody watches."""
+    """Shows a line at the end, when nobody watches."""
 
     def finish(self, done: int, failed: int) -> None:
         """Display the line."""
@@ -52,12 +52,12 @@ class LineAtEnd(NoProgress):
 
 
 class TextBar(NoProgress):
-    """The usual bar of a terminal, on stderr.
+    """The usual terminal bar, on stderr.
 
     Parameters
     ----------
     total
-        How many items there are.
+        Number of items.
     bar
         Makes the bar from its keywords.
     """
@@ -68,17 +68,17 @@ class TextBar(NoProgress):
         self._told = ("", 0.0)
 
     def _made(self, bar: Callable[..., Any], **more: Any) -> Any:
-        # A batch's pace is that of all of it, not of the last few: little smoothing.
+        # The rate is that of the whole batch, not of the last items: little smoothing.
         return bar(total=self._total, unit=" answers", mininterval=_REPAINT_SECONDS, miniters=1, smoothing=0.05, **more)
 
     def show(self, done: int, failed: int, waiting: str) -> None:
-        """Draw it, now and then."""
+        """Draw the bar, at intervals."""
         words, now = ", ".join(filter(None, (f"{failed:,} failed" if failed else "", visible(waiting)))), monotonic()
         before, at = self._told
         if done > self._bar.n:
             self._bar.set_postfix_str(words, refresh=False)
             self._bar.update(done - self._bar.n)
-        # What is left is an estimate that runs on though nothing comes.
+        # The estimated time left changes even when nothing ends.
         if words != before or now - at >= 4 * _REPAINT_SECONDS:
             self._told = (words, now)
             self._bar.set_postfix_str(words, refresh=True)
@@ -90,7 +90,7 @@ class TextBar(NoProgress):
 
 
 class WidgetBar(TextBar):
-    """A notebook's bar, in whose place the line is put at the end: a widget would not outlive the kernel."""
+    """A notebook's bar, replaced by the line at the end: a widget would not outlive the kernel."""
 
     def _made(self, bar: Callable[..., Any], **more: Any) -> Any:
         from together_nb.views.live import WIDGET
@@ -101,24 +101,24 @@ class WidgetBar(TextBar):
         return made
 
     def finish(self, done: int, failed: int) -> None:
-        """Put the line in its place, and close the widgets."""
+        """Replace the bar by the line, and close its widgets."""
         from together_nb.views.layouts import close_all
 
         self._handle.update(_as_bundle(self._line(done, failed)), raw=True)
-        self._bar.disp = lambda *_, **__: None  # or it would draw itself once more, in red where some are missing
+        self._bar.disp = lambda *_, **__: None  # close() would redraw it, in red if items are missing
         self._bar.close()
         close_all((*self._bar.container.children, self._bar.container))
 
 
 def progress_for(shell: Any, total: int, *, wanted: bool = True) -> NoProgress:
-    """What shows how far a batch is, in the front end behind `shell`.
+    """Return the progress display that fits the front end behind `shell`.
 
     Parameters
     ----------
     shell
         The running IPython shell, or None.
     total
-        How many items there are.
+        Number of items.
     wanted
         False shows nothing.
     """
@@ -128,7 +128,7 @@ def progress_for(shell: Any, total: int, *, wanted: bool = True) -> NoProgress:
         return LineAtEnd(total)
     from tqdm.auto import tqdm
 
-    # Without its thread, which would draw the bar beside us, and without the lock for other processes.
+    # Without tqdm's monitor thread, which would draw too, and without its multiprocess lock.
     bar = type("Bar", (tqdm,), {"monitor_interval": 0, "_lock": threading.RLock()})
     draws_widgets = any(kind.__module__ == "tqdm.notebook" for kind in bar.__mro__)  # as tqdm.auto has chosen
     return WidgetBar(total, bar) if draws_widgets else TextBar(total, bar)
@@ -141,5 +141,5 @@ def _as_bundle(line: str) -> dict[str, str]:
 def _show_bundle(bundle: dict[str, Any]) -> Any:
     from IPython.display import display
 
-    # Not display(widget): ipywidgets 7 displays itself, and gives no handle.
+    # Not display(widget): in ipywidgets 7 it returns no handle.
     return display(bundle, raw=True, display_id=uuid.uuid4().hex)

@@ -1,4 +1,4 @@
-"""An answer's tokens as they come, shaded by their probability; at the end the same HTML takes their place."""
+"""An answer's tokens as they arrive, shaded by probability; the same HTML replaces them at the end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from together_nb.values.chunk import Chunk
 
-_PER = 25  # tokens to a widget: what a repaint sends again is at most so many
-_PIECES = 400  # widgets; of a longer text the end is shown until all of it is
+_PER = 25  # tokens per widget: a repaint resends at most this many
+_PIECES = 400  # widgets; a longer text shows only its end while it streams
 
-# The widgets stand one after the other as one text, where the text that is left at the end will
-# stand: JupyterLab leaves 20 pixels beside it.
+# The widgets flow as one text, in the same place as the final text: JupyterLab leaves 20 pixels
+# beside that.
 _LIVE_CSS = """
 .tnb-growing { overflow: visible; padding-right: 20px; }
 .tnb-growing, .tnb-growing .tnb-tokens { display: block; }
@@ -34,12 +34,12 @@ _LIVE_CSS = """
 
 
 class GrowingTokens:
-    """Tokens that grow in a box of HTML widgets, none of which is sent again once it is full.
+    """Growing tokens in a box of HTML widgets; a full widget is never sent again.
 
     Attributes
     ----------
     parts : list of Widget
-        What shows them, from top to bottom.
+        Its widgets, from top to bottom.
     """
 
     def __init__(self) -> None:
@@ -52,11 +52,11 @@ class GrowingTokens:
         self.parts: list[Widget] = [self._box]
 
     def add(self, chunks: list[Chunk]) -> None:
-        """Draw the text of `chunks` after what is drawn; what has no token of its own is not shaded."""
+        """Append the text of `chunks`; text that has no token is not shaded."""
         pieces = [piece for chunk in chunks for piece in text_html(chunk.text, chunk.tokens, self._group)]
         if pieces:
             self._pieces.add(pieces)
 
     def widgets(self) -> list[Widget]:
-        """All widgets of it."""
+        """All its widgets."""
         return [self._box, self._style, self._pieces.box, *self._pieces.box.children]

@@ -69,7 +69,7 @@ class SilentColumns:
         """Nothing to do."""
 
     def column(self, number: int) -> View:  # noqa: ARG002  (all are alike)
-        """What draws one answer."""
+        """The view of one answer."""
         return SilentView()
 
     def end(self) -> None:
@@ -77,22 +77,22 @@ class SilentColumns:
 
 
 class OnceColumns(SilentColumns):
-    """One display at the end, for what runs a notebook with nobody before it."""
+    """One display at the end, for notebooks that run unattended."""
 
     def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
         super().__init__(titles, across, show)
         self._ended: dict[int, tuple[Completion, BaseException | None]] = {}
 
     def column(self, number: int) -> View:
-        """What draws one answer."""
+        """The view of one answer."""
         return _Noted(self, number, SilentView())
 
     def ended(self, number: int, completion: Completion, error: BaseException | None) -> None:
-        """Take down how an answer ended."""
+        """Record how an answer ended."""
         self._ended[number] = (completion, error)
 
     def end(self) -> None:
-        """Display the answers as they are to be saved."""
+        """Display the answers as they are saved."""
         if self._ended:
             bundle, metadata = self._saved()
             display(bundle, metadata=metadata, raw=True)
@@ -103,7 +103,7 @@ class OnceColumns(SilentColumns):
 
 
 class _Noted:
-    """A view, and who is told how its answer ended."""
+    """A view that also reports how its answer ended."""
 
     def __init__(self, told: OnceColumns, number: int, view: View) -> None:
         self._told = told
@@ -118,7 +118,7 @@ class _Noted:
 
 
 class LiveColumns(OnceColumns):
-    """Draws in the running cell; at the end one table takes the place of the widgets."""
+    """Draws in the running cell; one table replaces the widgets at the end."""
 
     def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
         super().__init__(titles, across, show)
@@ -138,11 +138,11 @@ class LiveColumns(OnceColumns):
         )
 
     def column(self, number: int) -> View:
-        """What draws one answer."""
+        """The view of one answer."""
         return _Noted(self, number, self._columns[number])
 
     def end(self) -> None:
-        """Put the table in the place of the widgets, and close them."""
+        """Replace the widgets by the table, and close them."""
         try:
             if self._handle is not None:
                 bundle, metadata = self._saved()
@@ -154,15 +154,15 @@ class LiveColumns(OnceColumns):
 
 
 class TerminalColumns(SilentColumns):
-    """Writes one answer after the other, as they end, each below its title."""
+    """Writes each answer below its title, as it ends."""
 
     def column(self, number: int) -> View:
-        """What draws one answer."""
+        """The view of one answer."""
         return _Section(self._titles[number], self._show)
 
 
 class _Section(SilentView):
-    """One answer below its title; before it, what it waits for."""
+    """Writes the waits of one answer, then its title and text."""
 
     def __init__(self, title: str, show: str) -> None:
         self._title = title
@@ -171,11 +171,11 @@ class _Section(SilentView):
         self._wait: Wait | None = None
 
     def start(self, stream: CompletionStream) -> None:
-        """Keep hold of the stream: it may have to be waited for."""
+        """Keep the stream, to report its waits."""
         self._stream = stream
 
     def write(self, chunks: list[Chunk]) -> None:  # noqa: ARG002  (it is written whole, at its end)
-        """Write that it is waited for."""
+        """Report a new wait."""
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
             write(f"{self._title}: {wait_line(wait)}")

@@ -1,8 +1,7 @@
-"""Answers side by side as plain output: a table that is saved, whose cells hold Markdown.
+"""Answers side by side as saved output: a table whose cells hold Markdown.
 
-HTML in Markdown ends at a blank line, after which Markdown is read again: so a cell's Markdown stands
-between blank lines. `Completion.bundle` makes it such that it ends where it ends: its tags are text, its code
-and formulas are closed.
+HTML in Markdown ends at a blank line, so a cell's Markdown stands between blank lines. It cannot leak out
+of its cell: `Completion.bundle` turns its tags into text and closes its code and formulas.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 
     Ended: TypeAlias = tuple[str, Completion, BaseException | None]
 
-WIDEST = 4  # columns in a row: more are too narrow to be read
-_LEAST = 200  # pixels of a column
-# JupyterLab sets cells to the right and in their middle, whatever their attributes say; GitHub takes styles away, and
-# heeds the attributes.
+WIDEST = 4  # columns in a row: more are too narrow to read
+_LEAST = 200  # pixels; minimum width of a column
+# JupyterLab aligns cells right and middle, whatever their attributes say; GitHub strips styles and honours
+# attributes.
 _LOOK = ' valign="top" style="vertical-align: top; text-align: left"'
 
 
 def in_rows(items: Sequence[Any], across: int) -> list[list[Any]]:
-    """`items` in rows: `across` of them in each, in as many rows as they need where they are too wide."""
+    """Group `items` into rows of `across`, each split further if it is too wide."""
     width = _width(min(across, len(items)))
     return [
         list(group[start : start + width])
@@ -40,17 +39,17 @@ def in_rows(items: Sequence[Any], across: int) -> list[list[Any]]:
 
 
 def _width(across: int) -> int:
-    """Of five, three and two rather than four and one."""
+    """Balanced row width: five are split three and two rather than four and one."""
     return -(-across // -(-across // WIDEST)) if across else 1
 
 
 def bundle(ended: Sequence[Ended], across: int, show: str) -> dict[str, str]:
-    """What a notebook saves of answers side by side.
+    """Return what a notebook saves of answers side by side.
 
     Parameters
     ----------
     ended
-        The title of each column, its answer, and what it failed with.
+        Each column's title, its answer and its error.
     across
         How many belong in a row.
     show
@@ -75,7 +74,7 @@ def bundle(ended: Sequence[Ended], across: int, show: str) -> dict[str, str]:
 
 
 def _html(rows: Sequence[Sequence[tuple[str, dict[str, str], str]]], width: int) -> str:
-    """The same of answers that are HTML."""
+    """The same table for HTML answers."""
     parts = [_table(width)]
     for group in rows:
         heads = "".join(_head(literal_html(_line(title)), width) for title, _, _ in group)
@@ -85,23 +84,23 @@ def _html(rows: Sequence[Sequence[tuple[str, dict[str, str], str]]], width: int)
 
 
 def metadata(ended: Sequence[Ended]) -> dict[str, Any]:
-    """What made them, for the output's metadata."""
+    """The output's metadata: what made the answers."""
     return {"together_nb": {"compared": [{"title": title, **one.metadata()} for title, one, _ in ended]}}
 
 
 def plain_text(completion: Completion, error: BaseException | None, show: str) -> str:
-    """An answer as plain text, with what it failed with."""
+    """An answer and its error as plain text."""
     parts = (completion.bundle(show, alone=False)["text/plain"], failure(completion, error))
     return "\n\n".join(filter(None, parts))
 
 
 def failure(completion: Completion, error: BaseException | None) -> str:
-    """What a column failed with, in words; "" where it did not, or was stopped."""
+    """A column's error in words; "" if it succeeded or was stopped."""
     return "" if error is None or completion.cancelled else visible(" ".join(sentences(error)).strip())
 
 
 def _table(width: int) -> str:
-    # All columns of one width, whatever long words there are; where that is too narrow, the table is scrolled.
+    # Equal column widths despite long words; the table scrolls if there is too little room.
     style = f"table-layout: fixed; width: 100%; min-width: {_LEAST * width}px; overflow-wrap: anywhere"
     return f'<table style="{style}">'
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from together_nb.wire.retry import Wait
 from together_nb.run.driver import SilentView
 
-_LEAST = 5  # unlikely tokens that a terminal tells of
+_LEAST = 5  # unlikely tokens that a terminal lists
 
 
 class OnceView(SilentView):
@@ -30,22 +30,22 @@ class OnceView(SilentView):
         self._show = show
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
-        """Display the answer as it is to be saved."""
+        """Display the answer as it is saved."""
         from IPython.display import display
 
         display(completion.bundle(self._show), metadata={"together_nb": completion.metadata()}, raw=True)
 
 
 class TerminalView(SilentView):
-    """Writes each piece to stdout as it comes, control characters made visible.
+    """Writes each chunk to stdout as it arrives, with control characters made visible.
 
-    A terminal has nothing to fold: that the model thinks is said in a line, and the thinking is in
+    A terminal cannot fold: a line says that the model thinks, and the thinking is in
     `Completion.reasoning`. Of several answers the first streams; the others follow at the end.
 
     Parameters
     ----------
     of_tokens
-        Whether to tell at the end how likely each answer was, and its least likely tokens.
+        Whether to write at the end how likely each answer was, and its least likely tokens.
     """
 
     def __init__(self, *, of_tokens: bool = False) -> None:
@@ -55,11 +55,11 @@ class TerminalView(SilentView):
         self._wait: Wait | None = None
 
     def start(self, stream: CompletionStream) -> None:
-        """Keep hold of the stream: it may have to be waited for."""
+        """Keep the stream, to report its waits."""
         self._stream = stream
 
     def write(self, chunks: list[Chunk]) -> None:
-        """Write what has come, or that it is waited for."""
+        """Write new chunks, or report a new wait."""
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
             write(wait_line(wait))
@@ -94,12 +94,12 @@ def token_lines(completion: Completion, choice: Choice) -> list[str]:
 
 
 def wait_line(wait: Wait, way_out: str = "Ctrl-C") -> str:
-    """The line that tells of a wait, and of what stops it."""
+    """The line that reports a wait and how to stop it."""
     return f"({visible(str(wait))} · {way_out} stops)\n"
 
 
 def write(text: str) -> None:
-    """Write to the terminal, also to one of few characters."""
+    """Write to stdout, escaping what its encoding lacks."""
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What is waited for before there is an answer to be drawn: the server's list of models."""
+"""Waits before there is an answer to draw: for the server's list of models."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def show_waits(shell: Any) -> Iterator[None]:
-    """Show each wait that is begun within the block where the cell's output will appear, and take it away after it.
+    """Show the waits that begin within the block as cell output, and clear it after the block.
 
-    All that the cell has put out is taken away: it is for a cell that has put out nothing else yet.
+    This clears all output of the cell, so use it before any other output.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def show_waits(shell: Any) -> Iterator[None]:
 
 @contextmanager
 def print_waits(shell: Any) -> Iterator[None]:
-    """Write a line for each wait that is begun within the block; it stays."""
+    """Print a line for each wait that begins within the block; it stays."""
     from together_nb.views.text import wait_line
 
     way_out = "■" if has_kernel(shell) else "Ctrl-C"
@@ -54,7 +54,7 @@ def print_waits(shell: Any) -> Iterator[None]:
 
 
 class _Notice:
-    """A line of output that is replaced by the next."""
+    """A line of output, replaced by the next one."""
 
     def __init__(self) -> None:
         self._handle: Any = None

@@ -1,7 +1,7 @@
-"""A body that HTTP sends in chunks → the bytes that are in them, all of those that have come.
+"""Decode HTTP's chunked transfer coding, returning all available bytes at once.
 
-http.client hands over one chunk at a call, and servers put each token into a chunk of its own: where tokens come
-faster than they are taken, most of the time went into those calls.
+http.client returns one chunk per call, and servers send each token in a chunk of its own. When tokens arrive faster
+than they are read, those calls took most of the time.
 
 Source: https://www.rfc-editor.org/rfc/rfc9112#name-chunked-transfer-coding
 """
@@ -15,26 +15,26 @@ _CRLF = b"\r\n"
 
 
 class Dechunker:
-    """Takes the bytes of a body in chunks, cut anywhere, and gives those that are in the chunks.
+    """Incremental decoder of a chunked body, which accepts bytes cut anywhere.
 
     Attributes
     ----------
     ended : bool
-        Whether the last chunk and what may follow it have come.
+        Whether the last chunk and any trailer have arrived.
     broken : bool
-        Whether what has come after the last piece that was given is not in chunks: nothing more is to be taken.
+        Whether the data after the last piece returned is malformed, so that decoding cannot go on.
     """
 
     def __init__(self) -> None:
         self.ended = self.broken = False
-        self._rest = bytearray()  # of a line that has no end yet
-        self._left = 0  # bytes that are still to come of the chunk that has begun
-        self._within = False  # whether a chunk has begun whose line end has not come
-        self._last = False  # whether the last chunk has come, which is empty
-        self._after_last = 0  # bytes of what follows it
+        self._rest = bytearray()  # the unfinished line
+        self._left = 0  # bytes still missing from the current chunk
+        self._within = False  # whether the current chunk lacks its line end
+        self._last = False  # whether the last, empty chunk has arrived
+        self._after_last = 0  # bytes of the trailer
 
     def add(self, data: bytes) -> bytes:
-        """Take what has come; nothing is the end of the connection.
+        """Decode more bytes; no bytes mean the end of the connection.
 
         Parameters
         ----------
@@ -44,19 +44,19 @@ class Dechunker:
         Returns
         -------
         bytes
-            What was in the chunks.
+            The chunks' content.
 
         Raises
         ------
         http.client.IncompleteRead
-            The connection ended too early, or what it brings is not in chunks.
+            The connection ended too early, or its data is malformed.
         """
         parts: list[bytes] = []
         try:
             self._take(data, parts)
         except IncompleteRead:
             self.broken = True
-            if not parts:  # else what had come before it is given first
+            if not parts:  # else return what was decoded first
                 raise
         return b"".join(parts)
 
@@ -83,7 +83,7 @@ class Dechunker:
                 continue
             size = _size(line)
             chunk_end = at + size
-            if size and data[chunk_end : chunk_end + 2] == _CRLF:  # the usual case: all of it is here
+            if size and data[chunk_end : chunk_end + 2] == _CRLF:  # the usual case: a complete chunk
                 parts.append(data[at:chunk_end])
                 at = chunk_end + 2
             else:
@@ -92,7 +92,7 @@ class Dechunker:
         self._limit(len(self._rest))
 
     def _from_its_line(self, data: bytes) -> bytes:
-        """`data` after the beginning of its line; nothing while the line has no end: it is not copied for each piece."""
+        """Prepend the unfinished line to `data`; empty until it ends, so that it is not copied for each piece."""
         if not self._rest:
             return data
         self._rest += data
@@ -104,12 +104,12 @@ class Dechunker:
 
     @staticmethod
     def _limit(length: int) -> None:
-        """Raise where a line, or all that follows the last chunk, is longer than there is sense in."""
+        """Raise if a line, or the whole trailer, is unreasonably long."""
         if length > _LONGEST_LINE:
             raise IncompleteRead(b"")
 
     def _blank_or_trailer(self, line: bytes) -> None:
-        """Take the line that ends a chunk, or one of those after the last chunk."""
+        """Handle the line that ends a chunk, or a trailer line."""
         if self._last:
             self.ended = not line
             self._after_last += len(line)
@@ -120,7 +120,7 @@ class Dechunker:
 
 
 def _size(line: bytes) -> int:
-    """The size that a line before a chunk tells."""
+    """Parse the line with the size of a chunk."""
     try:
         size = int(line.partition(b";")[0], 16)
     except ValueError:

@@ -1,8 +1,8 @@
 """The three dialects of the API: a request → its payload, a reply's payload → chunks.
 
-Pure translation, one object a dialect, all in one table. Shapes are those of the recorded
-replies and of togethercomputer/openapi; OpenAI's own shape of log-probabilities is read too,
-since other servers that speak these dialects use it.
+Pure translation, one object per dialect, all in one table. Shapes are those of the recorded
+replies and of togethercomputer/openapi. OpenAI's own shape of log-probabilities is read too,
+since other servers with these dialects use it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
 
 _MOST_INDEX = 1_000_000
-_MOST_CHOICES = 1024  # in an event, of which each is an answer; `n` is 128 at most
-_NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice that say nothing of an answer
-_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys under which a server's words stand
-LONGEST_WORDS = 300  # characters of what a server says went wrong
-_LONGEST_NAME = 1000  # characters of a model's id and the like, each of which stands in every footer
-_MOST_TOKENS = 2**63 - 1  # what counts and numbers tokens elsewhere; JSON's numbers have no end
+_MOST_CHOICES = 1024  # per event, each an answer; `n` is at most 128
+_NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice without answer content
+_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys of a server's error message
+LONGEST_WORDS = 300  # characters of a server's error message
+_LONGEST_NAME = 1000  # characters of a model's id and the like, which every footer shows
+_MOST_TOKENS = 2**63 - 1  # limit of counts and ids elsewhere; JSON's numbers are unbounded
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way of asking for a completion.
+    """One way to request a completion.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class Dialect:
     chat
         Whether it takes messages (and a system prompt) rather than a prompt.
     streaming
-        The key of the payload that asks for a stream.
+        The payload's key that requests a stream.
     text_of
-        A choice → its new text and its new thinking.
+        Maps a choice to its new text and thinking.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Dialect:
     text_of: Callable[[dict[str, Any]], tuple[Any, Any]]
 
     def payload(self, request: CompletionRequest) -> dict[str, Any]:
-        """The JSON body that asks for `request` as a stream; only what was set is in it.
+        """Return the JSON body of `request`, streamed, with only the values set.
 
         Raises
         ------
         InputError
-            The request has something that this dialect cannot say.
+            The request has something this dialect cannot express.
         """
         sampling = request.sampling.to_dict()
         for name in sampling:
@@ -97,12 +97,12 @@ class Dialect:
         return body | extra
 
     def chunks(self, payload: dict[str, Any]) -> Iterator[Chunk]:
-        """The chunks of one payload, of a stream or of a reply that came in one piece.
+        """Yield the chunks of one payload, from a stream or a whole reply.
 
         Raises
         ------
         StreamError
-            The payload tells of an error, in either of the shapes in use.
+            The payload reports an error, in either shape in use.
         """
         if payload.get("error"):
             raise _stream_error(payload["error"])
@@ -139,7 +139,7 @@ class Dialect:
 
 
 def _index(index: Any, position: int) -> int:
-    """Which answer a choice belongs to; where it does not say, its place tells."""
+    """Return the index of a choice, or its position if it has none."""
     number = position if index is None else int(index)
     if number >= _MOST_INDEX:
         raise ValueError("a choice's index is too large")
@@ -168,7 +168,7 @@ def _clean(text: Any) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """What is no text as text; "" where it is nested too deep to be spelled, though not too deep for JSON."""
+    """Convert a non-string to text; "" if it is nested too deep for `str`, though not for JSON."""
     try:
         return without_surrogates(str(value))
     except RecursionError:
@@ -203,7 +203,7 @@ def _usage(counted: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for what cannot be one."""
+    """Return a token count; None if `value` is none."""
     try:
         number = int(value)
     except (OverflowError, TypeError, ValueError):
@@ -212,14 +212,14 @@ def _count(value: Any) -> int | None:
 
 
 def _counted(usage: dict[str, Any], name: str, details: str) -> int | None:
-    """A count that stands in the usage itself (Together) or among its details (OpenAI)."""
+    """Return a count from the usage itself (Together) or from its details (OpenAI)."""
     count = usage.get(name)
     within = usage.get(details)
     return _count(within.get(name) if count is None and isinstance(within, dict) else count)
 
 
 def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
-    """The tokens of a choice; none where the server writes them in a way of its own: the text counts."""
+    """Return the tokens of a choice; none if their shape is unknown, since the text is enough."""
     try:
         return _tokens(choice, logprobs, text)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
@@ -227,7 +227,7 @@ def _tokens_or_none(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[T
 
 
 def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ...]:
-    """The tokens of a choice, from any of the shapes of log-probabilities."""
+    """Return the tokens of a choice, from any shape of log-probabilities."""
     alone = _number(logprobs)
     if alone is not None:
         delta = choice.get("delta") or {}
@@ -266,7 +266,7 @@ def _identifier(value: Any) -> int | None:
 
 
 def _top(rows: Any) -> tuple[tuple[str, float], ...]:
-    """Alternatives as a list of ``{token, logprob}`` or as a map, likeliest first."""
+    """Read alternatives from a list of ``{token, logprob}`` or a map, likeliest first."""
     if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict) and "token" not in rows[0]:
         rows = rows[0]
     if isinstance(rows, dict):
@@ -283,7 +283,7 @@ def _top(rows: Any) -> tuple[tuple[str, float], ...]:
 
 
 def says_something(payload: dict[str, Any]) -> bool:
-    """Whether anything of an answer is in a payload, be it read here or not; a role, an id, an empty text are not."""
+    """Whether a payload holds any part of an answer, even one not read here; roles, ids and empty texts are none."""
     choices = payload.get("choices")
     if payload.get("usage") or payload.get("output") or not isinstance(choices, list):
         return bool(payload.get("usage") or payload.get("output") or choices)
@@ -298,7 +298,7 @@ def _says_something(choice: Any) -> bool:
 
 
 def error_message(body: Any) -> str:
-    """The server's own words, out of whichever wrapping: a string, or objects and lists around a message."""
+    """Extract the server's message from an error: a string, or objects and lists around a message."""
     listed = None
     while isinstance(body, dict) or (isinstance(body, list) and body and isinstance(body[0], dict)):
         if isinstance(body, list):
@@ -308,7 +308,7 @@ def error_message(body: Any) -> str:
         if inner is None:
             return "" if listed is None else _spelled(listed)
         body = inner
-    # A server written in JavaScript lost its own words so (recorded).
+    # A JavaScript server lost its own message this way (recorded).
     if body is None or body == "[object Object]":
         return ""
     return body.strip() if isinstance(body, str) else _spelled(body)
@@ -337,12 +337,12 @@ def how_to_ask() -> str:
 
 
 def dialect_for(api: str) -> Dialect:
-    """The dialect that `api` names.
+    """Return the dialect named `api`.
 
     Raises
     ------
     InputError
-        There is none of that name.
+        No dialect has that name.
     """
     if api not in DIALECTS:
         known = ("auto", *DIALECTS)

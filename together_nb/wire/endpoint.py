@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from together_nb.wire.exchange import Exchange
 
 _LIST_LIMIT = 50_000_000
-_CATALOG_TIMEOUT = 15.0  # seconds: a list is not thought about, unlike an answer
+_CATALOG_TIMEOUT = 15.0  # seconds: unlike an answer, a list needs no thinking
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Endpoint:
     Parameters
     ----------
     root
-        Base URL without ``/v1`` and without a last slash.
+        Base URL without ``/v1`` or a trailing slash.
     key
         Sent with each request; None sends none.
     withheld
-        A sentence on a key that is for another server and is not sent to this one, or "".
+        A sentence about a key for another server, not sent to this one, or "".
     connect_timeout, timeout, silence_timeout
         Seconds: for the connection, for the answer to begin, and of silence in mid-answer.
     max_retries
-        How often a request is sent again before its first token.
+        Maximum number of retries before the first token.
     """
 
     root: str
@@ -56,18 +56,18 @@ class Endpoint:
         return urlsplit(self.root).hostname in TOGETHER_HOSTS
 
     def without_key(self, text: str) -> str:
-        """`text` without any key and without a URL's name and password: some servers repeat what they refuse."""
+        """Remove keys, and user names and passwords in URLs: some servers repeat what they refuse."""
         text = settings.without_keys(text)
         return without_userinfo(text if self.key is None else self.key.blanked(text))
 
     def without_key_in(self, error: TogetherError) -> None:
-        """Take the key out of all that `error` says."""
+        """Remove the key from all texts of `error`."""
         error.reword(self.without_key(error.message))
         error.hint = self.without_key(error.hint)
         error.passing = self.without_key(error.passing)
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
-        """A request to this server, or to the recording that is played back; not yet sent."""
+        """A request to this server, or to the recording being replayed; not yet sent."""
         return transport.current().exchange(
             method,
             self.root,
@@ -80,17 +80,17 @@ class Endpoint:
 
 
 _visited: set[str] = set()
-"""The servers that have been asked in this session."""
+"""The servers contacted in this session."""
 
 
 def note_visit(endpoint: Endpoint) -> None:
-    """Note that a server has been asked for something."""
+    """Note that a server has been contacted."""
     if transport.current().live:
         _visited.add(server_of(endpoint.root))
 
 
 def may_be_asked_unseen(endpoint: Endpoint) -> bool:
-    """Whether a server may be sent something that nobody has asked for, such as Tab's look at its models."""
+    """Whether a server may be sent requests the user did not make, such as listing models on Tab."""
     return server_of(endpoint.root) in _visited | own_servers()
 
 
@@ -98,21 +98,21 @@ _model_lists: dict[tuple[str, str | None], ModelList] = {}
 
 
 def model_list(endpoint: Endpoint, *, fresh: bool = False, retries: int = 0) -> ModelList:
-    """The models of `endpoint`, fetched once and kept.
+    """The models of `endpoint`, fetched once and cached.
 
     Parameters
     ----------
     endpoint
-        Whom to ask.
+        The server.
     fresh
-        Fetch it though it is kept.
+        Fetch even if cached.
     retries
-        How often to ask again when it fails.
+        Maximum number of retries.
 
     Raises
     ------
     TogetherError
-        The list could not be had.
+        The list could not be fetched.
     """
     kept = known_model_list(endpoint)
     if kept is not None and not fresh:
@@ -148,11 +148,11 @@ def _fetch(endpoint: Endpoint) -> ModelList:
 
 
 def known_model_list(endpoint: Endpoint) -> ModelList | None:
-    """The list that was fetched before, or None."""
+    """The cached list of models, or None."""
     return _model_lists.get(list_key(endpoint))
 
 
 def list_key(endpoint: Endpoint) -> tuple[str, str | None]:
-    """Under what its list of models is kept; while a recording or a replay is on, there are lists of its own."""
+    """Return the cache key of its list of models; each recording or replay has lists of its own."""
     # Each account sees its own models; the key's last letters tell accounts apart well enough.
     return transport.current().name + endpoint.root, None if endpoint.key is None else endpoint.key.ending

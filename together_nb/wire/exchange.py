@@ -1,9 +1,9 @@
 """One HTTP exchange whose every wait another thread can end; the only import of requests.
 
-A thread that waits in a read is not woken by closing the response (measured: 19.5 s, the whole
+Closing the response does not wake a thread that is blocked in a read (measured: 19.5 s, the whole
 read time-out). Shutting the socket down wakes it in under a millisecond. So each exchange keeps a
-duplicate of its socket's descriptor from the moment it is connected: one way for plain and TLS,
-for the handshake, the wait for the headers and the body alike.
+duplicate of its socket's descriptor from before it connects. This works for plain and TLS
+connections alike, during the handshake, the headers and the body.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from together_nb.config.keys import Key
 
 _READ_SIZE = 65536
-_LAST_BYTES_TIMEOUT = 0.05  # seconds: what follows the terminator is mostly in the same packet
+_LAST_BYTES_TIMEOUT = 0.05  # seconds: bytes after the terminator are mostly in the same packet
 _LAST_PIECES = 8
-_LONGEST = 1e6  # seconds; sockets take no infinity
+_LONGEST = 1e6  # seconds; sockets reject infinity
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
-# TypeError, AttributeError: of odd proxies, and of a connection that was closed under a read.
+# TypeError, AttributeError: from odd proxies, or a connection closed during a read.
 _OF_THE_LIBRARIES = (
     requests.RequestException,
     HTTPError,
@@ -94,7 +94,7 @@ class Exchange:
         self._response: requests.Response | None = None
         self._connection: HTTPConnection | None = None
         self._drained = False
-        self._process: int | None = None  # that sent it
+        self._process: int | None = None  # the sender
         cancel_with_scope(self)
 
     @property
@@ -119,7 +119,7 @@ class Exchange:
             return
         headers = {
             "Accept": "text/event-stream, application/json",
-            # Compression lets servers and proxies on the way hold tokens back.
+            # With compression, servers and proxies may hold tokens back.
             "Accept-Encoding": "identity",
             "User-Agent": f"together_nb/{__version__}",
         }
@@ -137,7 +137,7 @@ class Exchange:
                 auth=_Bearer(self._key),
                 timeout=self._timeouts,
                 stream=True,
-                # A redirect could carry the key and the prompt off to another host.
+                # A redirect could carry the key and the prompt to another host.
                 allow_redirects=False,
                 proxies={"no_proxy": host} if is_loopback(host) else None,
             )
@@ -153,7 +153,7 @@ class Exchange:
             self.close()
 
     def pieces(self) -> Iterator[bytes]:
-        """The reply's bytes as they arrive, decompressed; ends when the server ends it.
+        """Yield the reply's bytes as they arrive, decompressed, until the server ends it.
 
         Raises
         ------
@@ -179,12 +179,12 @@ class Exchange:
             yield piece
 
     def begun(self, seconds: float) -> None:
-        """The answer has begun: put up with `seconds` of silence from now on."""
+        """Allow `seconds` of silence from now on, since the answer has begun."""
         self._silence = min(seconds, _LONGEST)
         self.expect_end(self._silence)
 
     def expect_end(self, seconds: float) -> None:
-        """Nothing more is needed: put up with no more than `seconds` of silence from now on."""
+        """Allow `seconds` of silence from now on, since nothing more is needed."""
         with self._lock:
             connected = None if self._connection is None else self._connection.sock
         if connected is not None:
@@ -192,7 +192,7 @@ class Exchange:
                 connected.settimeout(seconds)
 
     def finish(self) -> None:
-        """Take the few bytes that may follow the terminator: the connection can then serve again."""
+        """Read the few bytes that may follow the terminator, so that the connection can be reused."""
         self.expect_end(_LAST_BYTES_TIMEOUT)
         with contextlib.suppress(APIConnectionError):
             for _ in itertools.islice(self.pieces(), _LAST_PIECES):
@@ -210,7 +210,7 @@ class Exchange:
         return b"".join(self._up_to(limit))
 
     def read(self, limit: int) -> bytes:
-        """The same, but what can be had of it when the connection breaks."""
+        """Like `whole`, but return what has arrived if the connection breaks."""
         body: list[bytes] = []
         with contextlib.suppress(APIConnectionError):
             body.extend(self._up_to(limit))
@@ -224,14 +224,14 @@ class Exchange:
                 return
 
     def cancel(self) -> None:
-        """End every wait of this exchange, now or still to come, and close the connection."""
+        """End every current or future wait of this exchange, and close the connection."""
         self.cancelled = True
         if not self._is_of_another_process:
             with self._lock:
                 self._shut()
 
     def close(self) -> None:
-        """Let go of the connection, which ends unless the reply was read to its end."""
+        """Release the connection, and end it unless the reply was read to its end."""
         if self._is_of_another_process:
             return
         with self._lock:
@@ -239,29 +239,29 @@ class Exchange:
                 self._shut()
             self._forget()
         if self._response is not None:
-            # Not the response itself, which would put a dead connection back into the pool, whose lock
-            # whoever is interrupted by the garbage collector may hold.
+            # Not the response itself: it would return a dead connection to the pool, whose lock may be
+            # held by the code that the garbage collector interrupts.
             with contextlib.suppress(Exception):
                 self._response.raw.close()
 
     def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
-        """Keep a hold of the connection that this exchange goes over, until `let_go`."""
+        """Hold on to the connection of this exchange until `let_go`."""
         with self._lock:
             self._forget()
             self._connection = connection
-            # Not `connected` itself: it is emptied when TLS wraps it, before the handshake.
+            # Not `connected` itself: TLS detaches it when wrapping it, before the handshake.
             self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
             if self.cancelled:
                 self._shut()
 
     def let_go(self) -> None:
-        """Forget the connection, which may serve another exchange from now on: `cancel` and `close` must not end that."""
+        """Forget the connection: another exchange may now use it, which `cancel` and `close` must not end."""
         with self._lock:
             self._forget()
 
     @property
     def _is_of_another_process(self) -> bool:
-        """Whether a fork has made a copy of this in a child, where the socket is still the parent's too."""
+        """Whether this is a copy in a forked child, which shares the socket with the parent."""
         return self._process not in (None, os.getpid())
 
     def _forget(self) -> None:
@@ -277,7 +277,7 @@ class Exchange:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def _explained(self, error: Exception) -> APIConnectionError:
-        """The error that says in words what `error` says in classes."""
+        """Return an error that explains `error` to the user."""
         parts = urlsplit(self.url)
         server = f"{parts.scheme}://{parts.netloc}"
         causes = list(_causes(error))
@@ -291,7 +291,7 @@ class Exchange:
             )
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
             return self._silent(server)
-        if "DecodeError" in words:  # not sent again: what cannot be read may be a whole answer
+        if "DecodeError" in words:  # not retried: an unreadable reply may be a whole answer
             return APIConnectionError(
                 f"{server} sent what cannot be read: {_last_words(causes)}.",
                 "Something on the way may spoil it: a proxy, a virus scanner.",
@@ -308,7 +308,7 @@ class Exchange:
         )
 
     def _silent(self, server: str) -> APITimeoutError:
-        """Not sent again: the server may be at work on it, and would be twice."""
+        """The time-out error; not retried, since the server may be at work."""
         if self._silence is not None:
             return APITimeoutError(
                 f"{server} was silent for {self._silence:g} s in mid-answer.",
@@ -321,7 +321,7 @@ class Exchange:
 
 
 def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:
-    """The error of a server that was not spoken to, or None."""
+    """The error of a server that was not reached, or None."""
     if "ProxyError" in words:
         proxy = APIConnectionError(
             f"The proxy made no connection to {server}: {_last_words(causes)}.",
@@ -338,7 +338,7 @@ def _unreached(server: str, host: str, causes: list[BaseException], words: str) 
             f"No server is known by the name {host}.",
             "Check the base URL for a typing error, and the network.",
         )
-        # Asking again helps where the name server was not reached, and not where it knows no such name.
+        # A retry helps if the name server was not reached, but not if it knows no such name.
         unsure = any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN for cause in causes)
         return _passing(unknown) if unsure else unknown
     if "Connection refused" in words or "ConnectionRefused" in words:
@@ -363,7 +363,7 @@ def _unsent(server: str, host: str, causes: list[BaseException]) -> APIConnectio
 
 
 def _is_of_the_network(cause: BaseException) -> bool:
-    # An OSError with a number and no file is a socket's; certificates that are missing have a file or no number.
+    # An OSError with an errno and no file is a socket's; missing certificates have a file or no errno.
     of_a_socket = isinstance(cause, OSError) and cause.errno is not None and cause.filename is None
     return isinstance(cause, _OF_THE_NETWORK) or of_a_socket
 
@@ -374,7 +374,7 @@ def _passing(error: APIConnectionError) -> APIConnectionError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it wraps, outermost first."""
+    """Yield `error` and its causes, outermost first."""
     seen: set[int] = set()
     queue: list[Any] = [error]
     while queue:
@@ -394,7 +394,7 @@ def _last_words(causes: list[BaseException]) -> str:
 
 
 def _odd_proxy() -> str:
-    """The name of a proxy of the environment whose address cannot be read, or "". What it holds may be a password."""
+    """Return the variable with an invalid proxy address, or ""; its value may hold a password."""
     for name, address in getproxies().items():
         try:
             parts = urlsplit(address if "://" in address else f"http://{address}")
@@ -420,7 +420,7 @@ class _Bearer(AuthBase):
 
 
 class _Response(HTTPResponse):
-    """Passes over what a server says before its answer: http.client knows 100, and takes 102 and 103 for the answer."""
+    """Skips interim responses: http.client knows only 100, and takes 102 and 103 for the answer."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -431,13 +431,13 @@ class _Response(HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # Lines among the headers that are none: urllib3 would log them, and a server may repeat the key in one.
+        # Malformed header lines: urllib3 would log them, and a server may repeat the key in one.
         self.headers.set_payload("")
         self.headers.defects = []
         self._chunks = Dechunker()
 
     def read1(self, n: int = -1) -> bytes:
-        """All that has come, waiting only where nothing has; of a body in chunks http.client would give one of them."""
+        """Return all available bytes, waiting only if there are none; http.client would return a single chunk."""
         if not self.chunked:
             return super().read1(n)
         body = b""
@@ -449,13 +449,13 @@ class _Response(HTTPResponse):
 
 
 class _Telling(HTTPConnection):
-    """A connection that tells the exchange of its thread what socket it goes over."""
+    """A connection that passes its socket to the exchange of its thread."""
 
     response_class = _Response
     _served: weakref.ref[Exchange] | None = None
 
     def _new_conn(self) -> socket.socket:
-        """As urllib3's, but the exchange is told before the socket connects, so that it can end that wait too."""
+        """Like urllib3's, but the exchange gets the socket before it connects, so that it can end that wait too."""
         try:
             places = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -478,23 +478,23 @@ class _Telling(HTTPConnection):
         raise NewConnectionError(self, str(failed)) from failed
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # one that served before
+        if self.sock is not None:  # a reused connection
             self._tell(self.sock)
         try:
             super().request(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  (raised again)
-            # Within, the key is bytes: they would be shown by a traceback that shows variables.
+            # Inner frames hold the key as bytes, which a traceback with variables would show.
             raise error.with_traceback(None)  # noqa: B904  (it is the same one)
 
     def _tell(self, connected: socket.socket) -> bool:
-        """Whether the exchange, told of the socket, still wants it."""
+        """Pass the socket to the exchange; False if it is cancelled."""
         exchange: Exchange = _this_thread.exchange
         self._served = weakref.ref(exchange)
         exchange.adopt(self, connected)
         return not exchange.cancelled
 
     def release(self) -> None:
-        """Have the exchange let go of this: it is about to be anyone's."""
+        """Detach the exchange before another one uses this connection."""
         served = None if self._served is None else self._served()
         self._served = None
         if served is not None:
@@ -508,7 +508,7 @@ class _TellingSecure(_Telling, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """Takes a connection back only once no exchange holds it: urllib3 does so as it reads the last bytes of a reply."""
+    """Takes a connection back once no exchange holds it: urllib3 returns it while reading a reply's last bytes."""
 
     ConnectionCls = _Telling
 
@@ -523,7 +523,7 @@ class _SecurePool(_Pool, HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that tell their exchange of their socket."""
+    """Makes connections that pass on their socket."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -538,7 +538,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Session(requests.Session):
-    """Follows no redirect, and does not look at one: requests would read its body, however long, and its address."""
+    """Ignores redirects: requests would read their body, however long, and their address."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -546,7 +546,7 @@ class _Session(requests.Session):
 
 @cache
 def _session() -> requests.Session:
-    """The session of this process: no cookies are kept, since threads share it."""
+    """The session of this process. It keeps no cookies, since threads share it."""
     session = _Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _Adapter(pool_connections=16, pool_maxsize=64)
@@ -555,5 +555,5 @@ def _session() -> requests.Session:
     return session
 
 
-# A child shares its parent's connections: each would read what the other had asked for.
+# A child shares its parent's connections: each would read the other's replies.
 after_fork(_session.cache_clear)

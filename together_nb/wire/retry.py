@@ -1,7 +1,7 @@
-"""When a request is sent again, after what wait, and who is told of it.
+"""When a request is retried, after what wait, and who is notified.
 
-Only before anything of an answer has come: after that it would be billed and shown twice. Which
-errors may pass is said where they are made (`TogetherError.passing`).
+A request is retried only before its answer begins: later, it would be billed and shown twice.
+Code that creates an error marks it as transient (`TogetherError.passing`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from together_nb.errors import TogetherError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# As the official clients have it: 0.5 s, doubled to 8 s, less a random quarter.
+# As in the official clients: 0.5 s, doubled up to 8 s, less a random 0-25%.
 FIRST_SECONDS = 0.5
 MOST_SECONDS = 8.0
 _JITTER = 0.25
-HONOURED_SECONDS = 60.0  # what a server asks for beyond this is told, and not waited for
-_BELIEVED_SECONDS = 86400.0  # and beyond this it is taken for noise
+HONOURED_SECONDS = 60.0  # a server's longer wait is reported, not waited for
+_BELIEVED_SECONDS = 86400.0  # beyond this, it is ignored
 _PASSING = frozenset({408, 409, 429})
 _SERVER_ERRORS = range(500, 600)
 _TICK = 0.1  # seconds; bounds Ctrl-C on Windows
@@ -37,12 +37,12 @@ Result = TypeVar("Result")
 
 
 def may_pass(status: int) -> bool:
-    """Whether an error status may be another one when the request is sent again."""
+    """Whether a request that failed with this status may succeed when retried."""
     return status in _PASSING or status in _SERVER_ERRORS
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that ``Retry-After`` asks for, given in seconds or as a date; None where it says nothing sensible."""
+    """Return the seconds ``Retry-After`` asks for, as a number or a date; None if missing or implausible."""
     said = headers.get("Retry-After", "").strip()
     try:
         seconds = float(said)
@@ -52,7 +52,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _until(date: str, now: str) -> float:
-    """Seconds until a date, by the server's clock where it tells its time; NaN where it is none."""
+    """Return the seconds until a date, by the server's clock if known; NaN if it is no date."""
     then, server_time = _timestamp(date), _timestamp(now)
     return max(then - (time() if math.isnan(server_time) else server_time), 0.0) if not math.isnan(then) else then
 
@@ -65,7 +65,7 @@ def _timestamp(date: str) -> float:
 
 
 class Wait:
-    """A pause before a request is sent again.
+    """A pause before a retry.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Wait:
 
     @property
     def left(self) -> float:
-        """Seconds until its end; 0 after it."""
+        """Seconds left; 0 once it is over."""
         return max(self._until - monotonic(), 0.0)
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Wait:
         self._cancelled.set()
 
     def sit_out(self) -> bool:
-        """Tell of it, and wait; False where it was cancelled."""
+        """Notify the listener and wait; False if cancelled."""
         cancel_with_scope(self)
         if not self._cancelled.is_set():
             _listener.get()(self)
@@ -107,12 +107,12 @@ class Wait:
 
 
 class Retries:
-    """How often one request is sent again.
+    """The retries of one request.
 
     Parameters
     ----------
     most
-        The most times.
+        Maximum number of retries.
     """
 
     def __init__(self, most: int) -> None:
@@ -120,9 +120,9 @@ class Retries:
         self._made = 0
 
     def after(self, error: TogetherError) -> Wait | None:
-        """The wait before the request is sent again, or None where it is not.
+        """Return the wait before the next attempt, or None to give up.
 
-        An error that is the last of several says how often it was tried.
+        After retries, the last error says how many attempts were made.
         """
         requested = error.retry_after or 0.0
         if not error.passing or not self._left or requested > HONOURED_SECONDS:
@@ -137,12 +137,12 @@ class Retries:
 
 
 def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:
-    """What `ask` returns, asked again up to `most` times while its error may pass.
+    """Call `ask`, retrying up to `most` times while its error is transient.
 
     Raises
     ------
     TogetherError
-        The last one.
+        The last error.
     """
     retries = Retries(most)
     while True:
@@ -155,7 +155,7 @@ def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:
 
 
 def _log(wait: Wait) -> None:
-    # Unless it is configured otherwise, logging writes a warning to stderr, where a notebook shows it.
+    # By default, logging writes warnings to stderr, where a notebook shows them.
     logging.getLogger("together_nb").warning(str(wait))
 
 
@@ -164,7 +164,7 @@ _listener: ContextVar[Callable[[Wait], object]] = ContextVar("together_nb who is
 
 @contextmanager
 def listen_to_waits(listener: Callable[[Wait], object]) -> Iterator[None]:
-    """Have `listener` told of each wait that is begun within the block; the innermost block's is."""
+    """Notify `listener` of each wait begun within the block; the innermost block wins."""
     token = _listener.set(listener)
     try:
         yield
@@ -173,11 +173,11 @@ def listen_to_waits(listener: Callable[[Wait], object]) -> Iterator[None]:
 
 
 def ignore_wait(_: Wait) -> None:
-    """Hear of a wait and do nothing: what draws an answer sees it at the stream."""
+    """Ignore a wait: views read it from the stream."""
 
 
 def with_listener(listener: Callable[[Wait], object], ask: Callable[[], Result]) -> Callable[[], Result]:
-    """`ask`, such that `listener` is told of its waits."""
+    """Wrap `ask` to notify `listener` of its waits."""
 
     def call() -> Result:
         with listen_to_waits(listener):

@@ -1,10 +1,10 @@
 """Bytes → server-sent events → JSON payloads, and the terminator.
 
-sseclient-py splits events into fields, as the specification has it, and this is the only module
-that imports it. What it would get wrong is put right in front of it, on the bytes: it is handed
-whole events with plain line ends and valid UTF-8, and nothing else. So a tail cut in mid-event is
-never dispatched, however the bytes were cut into pieces, and the terminator is always an event.
-Events of one line that holds data in JSON, as nearly all are, have no fields to be split into.
+sseclient-py splits events into fields, as specified, and only this module imports it. What it
+would get wrong is corrected beforehand, on the bytes: it receives only whole events with plain
+line ends and valid UTF-8. So a tail cut in mid-event is never dispatched, however the bytes were
+split, and the terminator is always an event. Nearly all events are one line of JSON data; those
+need no splitting.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -37,9 +37,9 @@ _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 _DATA = b"data:"
 LONGEST = 16 * 2**20  # bytes of an event
-MOST_LINES = 100_000  # of an event, comments among them
+MOST_LINES = 100_000  # of an event, with comments
 _MARGIN = 64  # bytes before the terminator on its line
-_LINES = 32  # that sseclient is given at once: it copies all that it has for each
+_LINES = 32  # given to sseclient at once: it copies its buffer for each line
 _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
 _THE_END = re.compile(rb'"finish_reason":(?! ?null)|\[DONE\]')
@@ -47,7 +47,7 @@ _OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
 
 
 class Payloads:
-    """Iterator of the JSON objects that a reply's bytes carry.
+    """Iterator over the JSON objects in a reply's bytes.
 
     Parameters
     ----------
@@ -57,17 +57,17 @@ class Payloads:
     Attributes
     ----------
     terminated : bool
-        Whether the terminator has come. A stream that ends without it may have been cut.
+        Whether the terminator has arrived. A stream without it may be truncated.
 
     Raises
     ------
     StreamError
-        On iteration: an event holds something that is not a JSON object.
+        On iteration: an event's data is not a JSON object.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.terminated = False
-        self._rest = bytearray()  # of what has come, what is not yet a whole event
+        self._rest = bytearray()  # bytes that are not yet a whole event
         self._iterator = self._payloads(pieces)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -75,13 +75,13 @@ class Payloads:
 
     @property
     def within_an_event(self) -> bool:
-        """Whether the bytes end within an event, so that something of it has come; a comment is none."""
+        """Whether the bytes end within an event that has begun; comments do not count."""
         return re.search(rb"^[^:\n]", bytes(self._rest), re.MULTILINE) is not None
 
     def _payloads(self, pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         for block in whole_events(pieces, self._rest):
             for event in block.decode().split("\n\n"):
-                # The usual event is one line, in which sseclient would only look for more.
+                # The usual event is one line, with nothing for sseclient to split.
                 if event.startswith(("data: {", "data:{")) and "\n" not in event:
                     yield _json_object(event[len("data:") :].removeprefix(" "))
                     continue
@@ -94,7 +94,7 @@ class Payloads:
 
 
 def _by_sseclient(event: str) -> Iterator[str]:
-    """The data of an event of any shape, if it has any."""
+    """Yield the data of an event of any shape, if any."""
     lines = event.split("\n")
     parts = ("\n".join(lines[start : start + _LINES]) for start in range(0, len(lines), _LINES))
     data = [read.data for part in parts for read in SSEClient(iter([f"{part}\n\n".encode()])).events()]
@@ -116,16 +116,16 @@ def _json_object(data: str) -> dict[str, Any]:
 
 
 def in_groups(pieces: Iterable[bytes], begun: Callable[[], bool]) -> Iterator[bytes]:
-    """`pieces`, those of a twentieth of a second in one: for an answer that nobody watches.
+    """Group `pieces` by twentieths of a second, for an answer that nobody watches.
 
-    None that might be among the last is kept waiting, and none that had come is lost.
+    Pieces that may be the last are not delayed, and an error loses none.
 
     Parameters
     ----------
     pieces
         The bytes as they arrive.
     begun
-        Whether anything of the answer has been read; before that nothing is kept waiting either.
+        Whether any of the answer has been read; until then, nothing is delayed either.
     """
     held: list[bytes] = []
     given = -_GROUP_SECONDS
@@ -147,21 +147,21 @@ def in_groups(pieces: Iterable[bytes], begun: Callable[[], bool]) -> Iterator[by
 
 
 def _in_mid_answer(piece: bytes) -> bool:
-    """Whether a piece says of an answer that it goes on, and of none that it ends. Servers that say neither are not waited for."""
+    """Whether a piece says that some answer goes on and none ends. Pieces that say neither are not delayed."""
     return _NOT_THE_END.search(piece) is not None and _THE_END.search(piece) is None
 
 
 def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> Iterator[bytes]:
     r"""Blocks of whole events: ``\n`` line ends, a blank line after each event, valid UTF-8.
 
-    Ends after the terminator, which comes as ``data: [DONE]``, ``data:[DONE]`` or a bare
-    ``[DONE]`` line, and is always an event here. What follows on its line does not matter: no JSON
-    begins so, and a server that keeps the connection open may never send it.
+    Ends after the terminator, which arrives as ``data: [DONE]``, ``data:[DONE]`` or a bare
+    ``[DONE]`` line, and is always an event here. The rest of its line is ignored: no JSON
+    begins this way, and a server that keeps the connection open may never send it.
 
     Parameters
     ----------
     pieces
-        The bytes as they arrive; empty pieces are passed over.
+        The bytes as they arrive; empty pieces are skipped.
     buffer
         Holds what is not yet a whole event.
     """
@@ -188,10 +188,10 @@ def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> It
 
 
 def _terminator(buffer: bytearray, start: int) -> int:
-    """Where the terminator ends in `buffer`, looked for from `start` on; 0 where there is none."""
+    """Find the end of the terminator in `buffer`, searching from `start`; 0 if there is none."""
     found = buffer.find(_DONE, start)
     while found >= 0:
-        # A line that goes on further back is none: it would be looked through for each that is found on it.
+        # A longer line is no terminator: scanning it again for each match would be quadratic.
         before = bytes(buffer[max(found - _MARGIN, 0) : found]).rpartition(b"\n")[2]
         if len(before) < _MARGIN and before.strip() in (b"", b"data:"):
             return found + len(_DONE)
@@ -200,18 +200,18 @@ def _terminator(buffer: bytearray, start: int) -> int:
 
 
 def _closes(line: bytes | bytearray) -> bool:
-    """Whether a line of data may end an event, though no blank line follows.
+    """Whether a data line may end an event although no blank line follows.
 
-    Events stand line under line as the tutorial prints them, comments between or not. `}` is never followed by `{` within
-    one JSON text, so that a pretty-printed one over several lines is not torn apart.
+    The tutorial prints events on consecutive lines, sometimes with comments between. Within one JSON text, `}` is never
+    followed by `{`, so JSON that is pretty-printed over several lines is not split.
     """
     return line.rstrip(b" \t").endswith(b"}")
 
 
 def _apart(block: bytes) -> bytes:
-    """`block` with a blank line after each event that stands above another."""
+    """Insert a blank line after each event directly followed by another."""
     lines = block.split(b"\n")
-    closed: int | None = None  # the last line of data, where an event may end with it
+    closed: int | None = None  # the last data line, if an event may end there
     for number, line in enumerate(lines):
         if line.startswith(_DATA):
             if closed is not None and _OBJECT_BEGINS.match(line):
@@ -223,7 +223,7 @@ def _apart(block: bytes) -> bytes:
 
 
 class _LineEnds:
-    """Tells where events end that stand line under line; each line is looked at once, in however many pieces it comes.
+    """Finds where events on consecutive lines end, examining each line once, however many pieces it arrives in.
 
     Parameters
     ----------
@@ -233,24 +233,24 @@ class _LineEnds:
     Attributes
     ----------
     count : int
-        Lines that have been looked at and are still in the buffer.
+        Examined lines that are still in the buffer.
     """
 
     def __init__(self, buffer: bytearray) -> None:
         self.count = 0
         self._buffer = buffer
-        self._line = 0  # where the first line begins that has not been looked at
-        self._closed = 0  # where the last line of data ends, if its JSON may end with it; else 0
+        self._line = 0  # start of the first unexamined line
+        self._closed = 0  # end of the last data line if its JSON may end there, else 0
 
     def last_end(self, end: int, searched: int) -> int:
-        """Where the last whole event ends; 0 where there is none.
+        """Return the end of the last whole event, or 0.
 
         Parameters
         ----------
         end
-            Where the last blank line ends, or 0: what ends before it is in the block anyway.
+            End of the last blank line, or 0: events before it are in the block anyway.
         searched
-            What stands before it was there before.
+            Where the new bytes begin.
         """
         buffer = self._buffer
         if end:
@@ -268,7 +268,7 @@ class _LineEnds:
             self.count += 1
 
     def forget(self, end: int) -> None:
-        """What ends there has been taken out of the buffer."""
+        """Account for `end` bytes removed from the buffer."""
         self.count = 0
         self._line -= end
         self._closed = max(self._closed - end, 0)
@@ -287,7 +287,7 @@ def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _plain_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    r"""`pieces` with ``\r\n`` and ``\r`` turned into ``\n``, at once though a ``\n`` may follow."""
+    r"""Replace ``\r\n`` and ``\r`` by ``\n``, without waiting for a ``\n`` that may follow."""
     after_return = False
     for piece in pieces:
         plain = piece[1:] if after_return and piece.startswith(b"\n") else piece
@@ -300,15 +300,15 @@ def _plain_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _mended(block: bytes) -> bytes:
-    """`block` such that sseclient reads it right."""
+    """Fix what sseclient would misread."""
     try:
         block.isascii() or block.decode()
     except UnicodeDecodeError:
         block = block.decode(errors="replace").encode()
-    # The usual case: each event is one line, and a blank one follows. Then nothing can be glued together.
+    # The usual case: each event is one line followed by a blank one, so no events need separating.
     if block.count(b"\n") == 2 * block.count(_END) and not block.endswith(_DONE):
         return block
     block = _apart(block)
-    if block.endswith(_DONE):  # the terminator: only `_terminator` ends a block so
+    if block.endswith(_DONE):  # only `_terminator` ends a block this way
         return block[: block.rfind(b"\n") + 1] + b"\ndata: " + _DONE + _END
     return block if block.endswith(_END) else block + b"\n"

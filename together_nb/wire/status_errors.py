@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Server(Protocol):
-    """Who answered; an `Endpoint` is one."""
+    """What answered, such as an `Endpoint`."""
 
     @property
     def key(self) -> Key | None:
@@ -27,14 +27,14 @@ class Server(Protocol):
 
     @property
     def withheld(self) -> str:
-        """A sentence on a key that was not sent, or ""."""
+        """A sentence about a key not sent, or ""."""
 
     @property
     def is_together(self) -> bool:
         """Whether it is Together's own service."""
 
     def without_key(self, text: str) -> str:
-        """`text` without any key."""
+        """Remove keys from `text`."""
 
 
 def described(exchange: Exchange) -> str:
@@ -44,14 +44,14 @@ def described(exchange: Exchange) -> str:
 
 
 def check_status(exchange: Exchange, endpoint: Server) -> None:
-    """Raise the error that fits the reply's status, if it is one.
+    """Raise the error for the reply's status, if it is one.
 
     Parameters
     ----------
     exchange
-        Its headers have come.
+        Its headers have arrived.
     endpoint
-        Who answered.
+        The server.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
 
 
 def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
-    """Whether a 403 is what it is at Together, or that of a gateway, which has not read the prompt."""
+    """Whether a 403 means excess length, as at Together, rather than a gateway's refusal."""
     if exchange.method != "POST" or not words or words.startswith(_TITLE):
         return False
     return endpoint.is_together or re.search(r"token|context|length|too long", words, re.IGNORECASE) is not None
@@ -102,7 +102,7 @@ _KINDS: dict[int, type[APIStatusError]] = {
     413: ContextLengthError,
     429: RateLimitError,
 }
-# Status → what it means here and what to do. 403 is about length, as measured; not permission.
+# Status → its meaning here and advice. 403 is about length, as measured, not permission.
 _STATUS: dict[int, tuple[str, str]] = {
     400: ("The server did not accept the request", "Look at what was sent with --dry-run."),
     401: ("The server did not accept the key", ""),
@@ -125,9 +125,9 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 }
 _OK = 200
 _BODY_LIMIT = 65536
-_TITLE = "“"  # begins the words of a web page
-_FIGURE = 20  # letters of a header that should be a number
-# What, most, left: as recorded from the service, as its help has them, and as OpenAI's service has them.
+_TITLE = "“"  # begins a web page's title
+_FIGURE = 20  # characters of a header that holds a number
+# Unit, limit, remaining: as recorded from the service, as in its help, and as in OpenAI's service.
 _LIMITS = (
     ("requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining"),
     ("requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests"),
@@ -137,7 +137,7 @@ _LIMITS = (
 
 
 def _server_words(body: bytes) -> str:
-    """The message in an error's body, in a line or two; of a web page its title."""
+    """Return the message in an error's body, shortened; for a web page, its title."""
     text = body.decode("utf-8-sig", errors="replace").strip()
     try:
         words = error_message(json.loads(text))
@@ -152,8 +152,8 @@ _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
 
 
 def page_title(page: str) -> str:
-    """The title of a web page, in quotation marks; "" where it has none."""
-    # `[^<>]`: a tag that has no end is left where the next one begins, not looked through for each that begins.
+    """The title of a web page, in quotation marks; "" if it has none."""
+    # `[^<>]` stops at the next tag: unclosed tags would otherwise make the search quadratic.
     found = re.search(r"<title[^<>]*>([^<]{1,200})", page[:_BODY_LIMIT], re.IGNORECASE)
     title = " ".join(html.unescape(found.group(1)).split()) if found else ""
     return f"{_TITLE}{title}”." if title else ""
@@ -167,7 +167,7 @@ def _key_hint(endpoint: Server) -> str:
 
 
 def _limits(headers: Mapping[str, str]) -> str:
-    """The limits that the headers tell. Their units are not told, and differ between services."""
+    """Return the limits in the headers. Their units are not stated, and differ between services."""
     limits = []
     for what, most, left in _LIMITS:
         if most in headers:

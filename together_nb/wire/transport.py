@@ -1,4 +1,4 @@
-"""What carries requests to a server: the network, or what has taken its place (`together_nb.recording`)."""
+"""What carries requests to a server: the network, or its stand-in (`together_nb.recording`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Transport(Protocol):
     Attributes
     ----------
     live : bool
-        Whether a server is asked, which may want a key and bill what it answers.
+        Whether requests reach a server, which may require a key and bill answers.
     name : str
-        Lists of models are kept apart by it; "" for the network alone.
+        Separates the cached lists of models; "" for the network.
     model : str
-        The model of a request that names none; "" leaves it to the settings.
+        Default model of a request; "" leaves it to the settings.
     note : str
-        What the footer of an answer says of it; "" for nothing.
+        Note in the footer of an answer; "" for none.
     source : str
         Where answers come from, in words; "" for the server.
     """
@@ -34,7 +34,7 @@ class Transport(Protocol):
 
     @property
     def note(self) -> str:
-        """What the footer of an answer says of it."""
+        """Note in the footer of an answer."""
 
     @property
     def source(self) -> str:
@@ -52,7 +52,7 @@ class Transport(Protocol):
         root
             The server's base URL.
         payload
-            The body, to be written as JSON, or None.
+            The body, to be sent as JSON, or None.
         key, timeouts
             As for `Exchange`.
         """
@@ -72,7 +72,7 @@ class Network:
 
 
 def encoded(payload: Any) -> bytes | None:
-    """The body of a request, as JSON; None for none."""
+    """Encode a request's body as JSON; None stays None."""
     return None if payload is None else json.dumps(payload).encode()
 
 

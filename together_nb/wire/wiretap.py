@@ -1,4 +1,4 @@
-"""The lines of a stream as they came over the wire, with the moment of each: to look at, not to parse."""
+"""The raw lines of a stream, and when each arrived: for inspection, not for parsing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections import deque
 from dataclasses import dataclass
 
 KEPT = 300  # lines; a class looks at the last few, and a long answer has a hundred thousand
-LONGEST = 2000  # characters of a line that are kept: one event may be 10 MB
+LONGEST = 2000  # characters kept of a line: one event may be 10 MB
 
 
 @dataclass(frozen=True)
 class WireLine:
-    """One line, without its end.
+    """One line, without line end.
 
     Parameters
     ----------
     number
-        Which one it is of the stream, from 1.
+        Its number in the stream, from 1.
     seconds
-        Since the request was sent, until its last byte had come.
+        From sending the request to the line's last byte.
     text
-        What stands on it; "" for the blank lines that end events.
+        Its content; "" for the blank lines that end events.
     """
 
     number: int
@@ -31,14 +31,14 @@ class WireLine:
 
 
 class Wiretap:
-    """Takes bytes, cut anywhere; keeps the last lines.
+    """Splits bytes into lines and keeps the last ones.
 
-    One thread adds, another may look.
+    One thread adds, another may read.
 
     Parameters
     ----------
     kept
-        The most lines that are kept.
+        Maximum number of lines.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -46,13 +46,13 @@ class Wiretap:
         self._kept = kept
         self._lines: deque[WireLine] = deque(maxlen=kept)
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        self._begun = ""  # of the line that has no end yet
-        self._left_out = 0  # characters of it that are too many
+        self._begun = ""  # the unfinished line
+        self._left_out = 0  # its characters beyond the limit
         self._after_return = False
         self._lock = threading.Lock()
 
     def add(self, piece: bytes, seconds: float) -> None:
-        """Take bytes that came `seconds` after the request was sent."""
+        """Add bytes that arrived `seconds` after the request."""
         text = self._decode(piece)
         if self._after_return and text.startswith("\n"):
             text = text[1:]
@@ -62,7 +62,7 @@ class Wiretap:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         before, *ends = text.rsplit("\n", self._kept)
         with self._lock:
-            # Of a million lines only those that are kept are looked at.
+            # Of a million lines, process only those to be kept.
             passed, line_end, before = before.rpartition("\n")
             if line_end:
                 self.count += passed.count("\n") + 1
@@ -73,14 +73,14 @@ class Wiretap:
             self._go_on(ends[-1] if ends else before)
 
     def end(self, seconds: float) -> None:
-        """No more bytes come: what has no line end is a line too."""
+        """End the stream: an unfinished line counts as a line."""
         with self._lock:
-            self._go_on(self._decode(b"", final=True))  # of a character that was cut
+            self._go_on(self._decode(b"", final=True))  # an incomplete character
             if self._begun:
                 self._keep(seconds)
 
     def since(self, number: int) -> list[WireLine]:
-        """The kept lines after the one of that number."""
+        """Return the kept lines after line `number`."""
         with self._lock:
             return [line for line in self._lines if line.number > number]
 
