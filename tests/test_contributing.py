@@ -263,6 +263,7 @@ def test_the_view_keeps_what_came_after_ctrl_c(ask, kernel):
 
 def test_the_command_runs_and_refuses_what_it_does_not_take(ask, kernel):
     with ScriptedServer(answers(["Yes"])) as server:
+        ask(server, "%together clear --conversations").wait()  # of other tests
         assert ask(server, "%%together --api chat --chat\nTell").wait().status == "ok"
         assert ask(server, "%together clear all").wait().error["ename"] == "InputError"
         assert ask(server, "%together clear").wait().stdout == "Forgotten: 1 answer.\n"

@@ -48,8 +48,8 @@ def test_loading_the_extension_imports_a_handful_of_modules_and_nothing_heavy(tm
     loaded = set(done.stdout.split())
     assert loaded & {"requests", "ipywidgets", "urllib3", "sseclient"} == set()
     ours = {name for name in loaded if name.startswith("together_nb")}
-    folders = {"", ".base", ".config", ".errors", ".magic", ".values", ".version"}
-    modules = {".base.escape", ".base.suggest", ".base.wording", ".config.environment", ".config.keys"}
+    folders = {"", ".config", ".errors", ".magic", ".values", ".version"}
+    modules = {".config.environment", ".config.keys"}
     modules |= {".config.addresses", ".config.settings", ".magic.magics", ".values.hooks", ".values.parameters"}
     assert ours == {f"together_nb{name}" for name in folders | modules}
 

@@ -27,8 +27,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from together_nb.base.escape import visible
-
 
 class TogetherError(Exception):
     """Base of all errors of together_nb: ``except TogetherError`` catches each of them.
@@ -67,7 +65,7 @@ class TogetherError(Exception):
 
     def __init__(self, message: str, hint: str = "", *, completion: Any = None) -> None:
         # Both may hold text from the server, and what shows an error (terminals, logs, nbconvert) obeys control codes.
-        message = visible(message)
+        message = _visible(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -80,7 +78,7 @@ class TogetherError(Exception):
 
     @hint.setter
     def hint(self, hint: str) -> None:
-        self._hint = visible(hint)
+        self._hint = _visible(hint)
 
     def reword(self, message: str) -> None:
         """Replace the message wherever the error is shown, and drop its cause and context.
@@ -90,7 +88,7 @@ class TogetherError(Exception):
         message : str
             The new message.
         """
-        self.message = visible(message)
+        self.message = _visible(message)
         self.args = (self.message, *self.args[1:])
         self.__cause__ = self.__context__ = None
 
@@ -102,6 +100,12 @@ class TogetherError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _visible(text: str) -> str:
+    from together_nb.base.escape import visible  # loading the extension need not wait for it
+
+    return visible(text)
 
 
 def _rebuild(cls: type[TogetherError], args: tuple[Any, ...], state: dict[str, Any]) -> TogetherError:

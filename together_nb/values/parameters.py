@@ -15,8 +15,6 @@ import operator
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
-from together_nb.base.suggest import suggestion
-from together_nb.base.wording import shorten
 from together_nb.errors import InputError
 
 OPENAPI = "togethercomputer/openapi, openapi.yaml (2026-04)"
@@ -237,6 +235,8 @@ def escaped(text: str) -> str:
 
 
 def _in_words(value: Any) -> str:
+    from together_nb.base.wording import shorten  # as above
+
     if isinstance(value, int) and value.bit_length() > 10_000:  # noqa: PLR2004  (takes long to spell, or cannot be)
         return f"one of {value.bit_length():,} bits"
     if isinstance(value, dict) and len(value) > _MOST_TOKENS:
@@ -402,6 +402,8 @@ class SamplingParams:
         """
         for name in values:
             if name not in PARAMETERS:
+                from together_nb.base.suggest import suggestion  # loading the extension need not wait for it
+
                 hint = suggestion(name, PARAMETERS) or f"The parameters are {', '.join(PARAMETERS)}."
                 raise InputError(f"There is no sampling parameter called {name!r}.", hint)
         return cls(**values)
