@@ -185,9 +185,11 @@ def test_the_dialect_is_compared_asked_for_each_item_recorded_replayed_and_shown
         assert run.status == "ok"
         assert kernel.value("answer.text") == "'Once upon'"
         assert len(server.requests) == 4  # the replay sends nothing
-        code = "from together_nb.panel.recipes import recipes; call = together_nb.stream('Tell', api='llama', n=2)"
+        code = (
+            "from together_nb.panel.call_as_code import all_forms; call = together_nb.stream('Tell', api='llama', n=2)"
+        )
         ask(server, code).wait()
-        calls = ast.literal_eval(kernel.value("recipes(call, settings.sampling)"))
+        calls = ast.literal_eval(kernel.value("all_forms(call, settings.sampling)"))
         assert calls["cell"] == "%%together -m test/base --api llama --n 2\nTell"
         assert "api='llama'" in calls["python"]
         assert f"{server.base_url}/completion" in calls["curl"]

@@ -1,6 +1,7 @@
 """The line of a cell: what is read from it, and what is said of a line that cannot be read."""
 
 import contextlib
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,11 @@ def test_the_help_names_every_option_with_what_it_does_and_its_bounds():
         assert f"{parameter.help} ({parameter.expected})" in text.replace("- ", "-")
     for option in ("-m ID, --model ID", "--api API", "--system TEXT", "-o NAME, --out NAME", "--show HOW"):
         assert option in text
+
+
+def test_every_option_ends_up_in_the_options_that_were_read():
+    read = {one.name for one in fields(Options)} | set(PARAMETERS) | {"help"}
+    assert {action.dest for action in parser()._actions} == read - {"sampling"}
 
 
 def test_the_spellings_are_all_long_options():

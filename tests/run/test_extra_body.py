@@ -21,7 +21,7 @@ from together_nb import (
 )
 from together_nb.errors import InputError
 from together_nb.magic.options import parse
-from together_nb.panel.recipes import as_cell, as_python
+from together_nb.panel.call_as_code import as_cell, as_python
 
 EXTRA = {"top_a": 0.2, "grammar": {"root": ["a", None, True]}}
 

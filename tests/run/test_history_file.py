@@ -13,7 +13,7 @@ from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.run import history_file
 from together_nb.values import shared_messages
-from together_nb.values.reading import UnfitError, plain
+from together_nb.values.from_json import UnfitError, plain
 
 REQUEST = {"api": "chat", "model": "m", "prompt": "Hi", "sampling": {}}
 TOKEN = {"text": "a", "logprob": -0.5, "id": 3, "top": [["a", -0.5]]}

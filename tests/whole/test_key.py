@@ -123,7 +123,9 @@ def by_prompt(exchange):
 SETUP = """
 import logging, pickle, threading
 from unittest.mock import patch
-from together_nb import Panel, complete, endpoint, history, models, recipes, settings, stream
+from together_nb import Panel, complete, history, models, settings, stream
+from together_nb.panel import call_as_code
+from together_nb.wire import endpoint
 
 logging.basicConfig(filename="debug.log", level=logging.DEBUG, force=True)
 for name in ("requests", "urllib3", "together_nb", "asyncio", "traitlets", "IPKernelApp", "concurrent.futures"):
@@ -169,7 +171,7 @@ LOOKS = """
 settings, settings.api_key, stream("Tell"), stream("Tell").endpoint, history, answer, vars(answer)
 settings.api_key?
 vars(settings), vars(stream("Tell")), vars(stream("Tell")._reader.exchange), settings.trait_values()
-recipes.recipes(stream("Tell"), settings.sampling)
+call_as_code.all_forms(stream("Tell"), settings.sampling)
 kept = settings.api_key
 print(settings, settings.api_key, str(settings.api_key), f"{settings.api_key}")
 print([(one, one.to_dict(), one.metadata(), pickle.dumps(one)) for one in history])

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from together_nb.errors import InputError
-from together_nb.local import writer
+from together_nb.local import constrained
 from together_nb.local.flat_schema import is_number
 from together_nb.local.stopping import StopFilter
 
@@ -56,7 +56,7 @@ def generate(
     sampling
         By default ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
     form
-        The grammar of a JSON answer, which `together_nb.local.writer` writes; ``max_tokens`` is
+        The grammar of a JSON answer, which `together_nb.local.constrained` writes; ``max_tokens`` is
         then 8192 by default.
 
     Raises
@@ -126,7 +126,7 @@ def _drawn(
 ) -> Iterator[Generated]:
     """The tokens up to the end or to `most`, and a last piece with the finish reason."""
     if form is not None:
-        written = writer.write(form, model, tokens, chooser, sampling.logprobs)
+        written = constrained.write(form, model, tokens, chooser, sampling.logprobs)
         yield from islice(written, most)
         # An answer of exactly `most` tokens may be complete.
         yield Generated("", finish_reason=EOS if next(written, None) is None else LENGTH)

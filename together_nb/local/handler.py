@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import unquote
 
-from together_nb.local import MODEL_ID, origin, responses
+from together_nb.local import MODEL_ID, access, responses
 from together_nb.local.connection import MAX_HEAD, HeadTooLongError
 from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError, read
 
@@ -177,7 +177,7 @@ class Handler(BaseHTTPRequestHandler):
         """
         if len(self.requestline.split()) != 3:  # noqa: PLR2004  (method, target, version; HTTP/0.9 has no version)
             raise RequestError(400, "The request's first line must end with HTTP/1.1.")
-        origin.check(self.path, self.request_version, self.headers)
+        access.check(self.path, self.request_version, self.headers)
         self._check_key()
         length = self._length()
         self.wire.admit()

@@ -14,10 +14,10 @@ from together_nb.config.settings import LOCAL_MODEL, settings
 from together_nb.errors import AuthenticationError, InputError, TogetherError
 
 if TYPE_CHECKING:
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
 
 
-def status(_: Cells) -> None:
+def status(_: Notebook) -> None:
     """Show server, model, key and defaults."""
     from together_nb.run import history, resolve
 
@@ -40,7 +40,7 @@ def status(_: Cells) -> None:
     print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
 
 
-def login(_: Cells, text: str) -> None:
+def login(_: Notebook, text: str) -> None:
     """Read a key without showing or saving it, and try it on the server."""
     from IPython.core.error import StdinNotImplementedError
 
@@ -77,14 +77,14 @@ def login(_: Cells, text: str) -> None:
         print(f"The key works, is kept until the kernel ends, and goes only to {host}: {listed}.")  # noqa: T201
 
 
-def logout(_: Cells) -> None:
+def logout(_: Notebook) -> None:
     """Forget the key."""
     settings.api_key = None
     left = environment.environment.key
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
-def models(cells: Cells, text: list[str]) -> None:
+def models(notebook: Notebook, text: list[str]) -> None:
     """List the models that can be called."""
     from together_nb.render import tables
     from together_nb.run import resolve
@@ -101,4 +101,4 @@ def models(cells: Cells, text: list[str]) -> None:
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
     if settings.api_key is None and rows[0].id == LOCAL_MODEL:
         note = "Without a key there is this one; `%together login` brings Together's."
-    cells.display(*tables.of_models(rows, note))
+    notebook.display(*tables.of_models(rows, note))

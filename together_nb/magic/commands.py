@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import Action
     from collections.abc import Callable
 
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
 
     Argument = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -33,7 +33,7 @@ class Command:
     name
         What is typed after ``%together``; "" for nothing.
     function
-        Called with the `Cells` and the arguments, as keywords.
+        Called with the `Notebook` and the arguments, as keywords.
     help
         What it does, in the imperative: ``forget the key``.
     arguments
@@ -75,7 +75,7 @@ class Command:
         actions = sorted(parser._actions, key=lambda action: bool(action.option_strings))  # noqa: SLF001
         return " ".join(filter(None, (self.name, *map(_spelled, actions))))
 
-    def run(self, cells: Cells, text: str) -> None:
+    def run(self, notebook: Notebook, text: str) -> None:
         """Parse `text` and call the function.
 
         Raises
@@ -83,7 +83,7 @@ class Command:
         InputError
             An argument is missing, unknown, surplus or invalid.
         """
-        self.function(cells, **self._parsed(text))
+        self.function(notebook, **self._parsed(text))
 
     def _parsed(self, text: str) -> dict[str, Any]:
         if self.verbatim:
@@ -104,8 +104,8 @@ def _spelled(action: Action) -> str:
     return f"[{value}]" if action.nargs == "*" else value
 
 
-def _open_panel(cells: Cells) -> None:
-    cells.open_panel()
+def _open_panel(notebook: Notebook) -> None:
+    notebook.open_panel()
 
 
 _FILE = argument("file", metavar="FILE")
@@ -165,7 +165,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def run(cells: Cells, line: str) -> None:
+def run(notebook: Notebook, line: str) -> None:
     """Run the command on a line of ``%together``.
 
     Raises
@@ -178,7 +178,7 @@ def run(cells: Cells, line: str) -> None:
         names = [one for one in COMMANDS if one]
         hint = suggestion(name, names) or f"There are: {', '.join(names)}."
         raise InputError(f"There is no command `%together {name}`.", hint)
-    COMMANDS[name].run(cells, text.strip())
+    COMMANDS[name].run(notebook, text.strip())
 
 
 def help_text() -> str:

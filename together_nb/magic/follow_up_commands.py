@@ -11,35 +11,35 @@ from together_nb.magic import exceptions
 from together_nb.render.formats import CODE
 
 if TYPE_CHECKING:
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
     from together_nb.magic.options import Options
     from together_nb.values.completion import Completion
 
 
-def continue_answer(cells: Cells, given: Options) -> None:
+def continue_answer(notebook: Notebook, given: Options) -> None:
     """Continue the last answer from its end; the cell shows the whole, which replaces the partial under its names."""
     from together_nb.magic import next_cell
     from together_nb.run import continuation
     from together_nb.views.waits import show_waits
 
     before = continuation.last_answer()
-    with defer_interrupts(), show_waits(cells.shell):
+    with defer_interrupts(), show_waits(notebook.shell):
         stream = continuation.open_continuation(before, **given.sampling)
 
     def keep(whole: Completion) -> None:
-        cells.rebind(before, whole)
+        notebook.rebind(before, whole)
         if given.out is not None:
-            cells.bind(whole, given.out)
+            notebook.bind(whole, given.out)
 
     with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
-        whole = continuation.run(stream, before, cells.view(given, stream), keep)
+        whole = continuation.run(stream, before, notebook.view(given, stream), keep)
         if given.show == CODE:
-            next_cell.offer(cells.shell, whole.text)
+            next_cell.offer(notebook.shell, whole.text)
         if interrupts:
             stream.cancel()
 
 
-def explain(cells: Cells, given: Options) -> None:
+def explain(notebook: Notebook, given: Options) -> None:
     """Ask what went wrong in the last failed cell; the prompt is shown before it is sent."""
     given = replace(given, raw=True)
     error = exceptions.last_exception()
@@ -47,5 +47,5 @@ def explain(cells: Cells, given: Options) -> None:
     with exceptions.remember(error):
         if not given.dry_run:
             folded = f"<details open><summary>What is sent</summary>\n\n{fenced(prompt)}\n\n</details>"
-            cells.display(folded, f"What is sent:\n{prompt}\n")
-        cells.ask(given, prompt)
+            notebook.display(folded, f"What is sent:\n{prompt}\n")
+        notebook.ask(given, prompt)

@@ -9,21 +9,21 @@ from together_nb.base.interrupts import defer_interrupts
 from together_nb.batch.items import items_of
 from together_nb.batch.prompts import filler_for, map_prompts
 from together_nb.errors import InputError, TogetherError
-from together_nb.magic.cell import SHOWN_UNSENT, fill_in
+from together_nb.magic.notebook import SHOWN_UNSENT, fill_in
 from together_nb.render.formats import JSON
 from together_nb.run import history, resolve
 from together_nb.values.parameters import AUTO
 from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
     from together_nb.magic.options import Options
 
 _NONE = "none"
 _NO_ITEMS = "--for {} has no items, so nothing was asked."
 
 
-def ask(cells: Cells, given: Options, prompt: str) -> None:
+def ask(notebook: Notebook, given: Options, prompt: str) -> None:
     """Send the prompt for each item and show a table; the results are bound even if stopped."""
     if given.show not in (AUTO, JSON, _NONE):
         raise InputError(
@@ -32,11 +32,11 @@ def ask(cells: Cells, given: Options, prompt: str) -> None:
         )
     if not prompt.strip():
         raise InputError("The prompt is empty.", "Write it below the line, with {item} where each item is to stand.")
-    keywords = cells.keywords(given)
-    items = _evaluated(cells.shell, str(given.items))
-    names = cells.shell.user_ns
+    keywords = notebook.keywords(given)
+    items = _evaluated(notebook.shell, str(given.items))
+    names = notebook.shell.user_ns
     if given.dry_run:
-        _show_unsent(cells, given, prompt, items, keywords)
+        _show_unsent(notebook, given, prompt, items, keywords)
         return
     before = names.get(history.LAST)
     try:
@@ -44,21 +44,21 @@ def ask(cells: Cells, given: Options, prompt: str) -> None:
     except BaseException:
         partial = names.get(history.LAST)
         if partial is not before:
-            _show(cells, given, partial)
+            _show(notebook, given, partial)
         raise
-    _show(cells, given, results)
+    _show(notebook, given, results)
     errors = [one for one in results if isinstance(one, TogetherError)]
     if errors and len(errors) == len(results):
         raise errors[0]
 
 
-def _show(cells: Cells, given: Options, results: Any) -> None:
-    cells.bind(results, given.out)
+def _show(notebook: Notebook, given: Options, results: Any) -> None:
+    notebook.bind(results, given.out)
     if not len(results):
         print(_NO_ITEMS.format(given.items))  # noqa: T201
     elif given.show != _NONE:
         bundle = results.bundle()
-        cells.display(bundle["text/markdown"], bundle["text/plain"], {"together_nb": results.metadata()})
+        notebook.display(bundle["text/markdown"], bundle["text/plain"], {"together_nb": results.metadata()})
 
 
 def _evaluated(shell: Any, expression: str) -> Any:
@@ -71,7 +71,7 @@ def _evaluated(shell: Any, expression: str) -> Any:
         ) from error
 
 
-def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, keywords: dict[str, Any]) -> None:
+def _show_unsent(notebook: Notebook, given: Options, prompt: str, items: Any, keywords: dict[str, Any]) -> None:
     """Show the first requests that would be sent."""
     if isinstance(items, Iterator):
         raise InputError(
@@ -82,8 +82,8 @@ def _show_unsent(cells: Cells, given: Options, prompt: str, items: Any, keywords
     if not rows:
         print(_NO_ITEMS.format(given.items))  # noqa: T201
         return
-    fillers = [filler_for(cells.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
+    fillers = [filler_for(notebook.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
     each = [fill_in(filler, prompt, given.system) for filler in fillers]
-    with defer_interrupts(), show_waits(cells.shell):
+    with defer_interrupts(), show_waits(notebook.shell):
         streams = [resolve.open_stream(**one, **keywords) for one in each]
-    cells.show_requests(streams, fillers, more=len(rows))
+    notebook.show_requests(streams, fillers, more=len(rows))

@@ -11,7 +11,7 @@ from together_nb.config.settings import configurable_traits, mirror, settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
 
 
 @magics_class
@@ -33,19 +33,19 @@ class TogetherMagics(Magics):
         self.add_traits(**configurable_traits(settings))
         super().__init__(shell)
         self._shell = shell
-        self._made: Cells | None = None
+        self._made: Notebook | None = None
         mirror(settings, self)
         self._open_panel = open_panel
         shell.set_hook("complete_command", self._complete_cell, str_key="%%together")
         shell.set_hook("complete_command", self._complete_line, str_key="%together")
 
     @property
-    def _cells(self) -> Cells:
+    def _notebook(self) -> Notebook:
         """What runs cells. Imported here, like all that is heavy, so that loading the extension is fast."""
         if self._made is None:
-            from together_nb.magic.cell import Cells
+            from together_nb.magic.notebook import Notebook
 
-            self._made = Cells(self._shell, self._open_panel)
+            self._made = Notebook(self._shell, self._open_panel)
         return self._made
 
     @no_var_expand
@@ -73,7 +73,7 @@ class TogetherMagics(Magics):
         from together_nb.magic.run_cell import run
 
         with interrupt_message("stopped by you; nothing was sent."):
-            run(self._cells, line, cell)
+            run(self._notebook, line, cell)
 
     @no_var_expand
     @line_magic("together")
@@ -99,7 +99,7 @@ class TogetherMagics(Magics):
         from together_nb.views.waits import print_waits
 
         with interrupt_message("stopped by you."), print_waits(self._shell):
-            run(self._cells, line)
+            run(self._notebook, line)
 
     def _complete_cell(self, _: Any, event: Any) -> list[str]:
         from together_nb.magic import completer

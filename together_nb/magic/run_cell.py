@@ -6,61 +6,61 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.magic import for_each, options
-from together_nb.magic.cell import fill_in, format_name
+from together_nb.magic.notebook import fill_in, format_name
 from together_nb.run import resolve
 from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
     from together_nb.magic.options import Options
     from together_nb.values.completion import Completion
 
 
-def run(cells: Cells, line: str, cell: str) -> None:
+def run(notebook: Notebook, line: str, cell: str) -> None:
     """Run a cell as its line says; the answer streams below.
 
     Parameters
     ----------
-    cells
+    notebook
         What draws and keeps the answers.
     line, cell
         As IPython passes them to a cell magic.
     """
-    cells.end_earlier_run()
+    notebook.end_earlier_run()
     given = options.parse(line)
     if given is None:
         print(options.help_text())  # noqa: T201
         return
-    prompt = cells.body_as_typed(cell)
+    prompt = notebook.body_as_typed(cell)
     if given.items is not None:
-        for_each.ask(cells, given, prompt)
+        for_each.ask(notebook, given, prompt)
     elif given.compare:
-        _compare(cells, given, prompt)
+        _compare(notebook, given, prompt)
     else:
-        cells.ask(given, prompt)
+        notebook.ask(given, prompt)
 
 
-def _compare(cells: Cells, given: Options, prompt: str) -> None:
+def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
     """Send one prompt in several variations, and draw the answers side by side."""
     from together_nb.run.parallel import run_side_by_side
     from together_nb.values import variations
     from together_nb.views import side_by_side_view_for
 
     columns = variations.parse(given.compare)
-    filler, keywords = cells.filler(given), cells.keywords(given)
+    filler, keywords = notebook.filler(given), notebook.keywords(given)
     each = [
         {**keywords, **one.values, **fill_in(filler, prompt, one.values.get("system", given.system))}
         for one in columns.columns
     ]
-    with defer_interrupts(), show_waits(cells.shell):
+    with defer_interrupts(), show_waits(notebook.shell):
         streams = [resolve.open_stream(**one) for one in each]
     if given.dry_run:
-        cells.show_requests(streams, [filler] * len(streams))
+        notebook.show_requests(streams, [filler] * len(streams))
         return
 
     def keep_all(completions: list[Completion]) -> None:
-        cells.bind(completions, given.out)
+        notebook.bind(completions, given.out)
 
     with interrupt_message("stopped by you; what came is kept."), defer_interrupts():
-        view = side_by_side_view_for(cells.shell, format_name(given), columns.titles, columns.across)
+        view = side_by_side_view_for(notebook.shell, format_name(given), columns.titles, columns.across)
         run_side_by_side(streams, view, keep_all=keep_all)

@@ -13,7 +13,7 @@ from together_nb.errors import InputError
 from together_nb.render import tables
 
 if TYPE_CHECKING:
-    from together_nb.magic.cell import Cells
+    from together_nb.magic.notebook import Notebook
     from together_nb.values.completion import Completion
 
 _LAST = 30  # answers listed
@@ -21,13 +21,13 @@ _COLUMNS = "{} | prompt | text | by"
 _LONGEST = 70  # characters of a prompt or an answer in a list
 
 
-def show(cells: Cells, name: list[str]) -> None:
+def show(notebook: Notebook, name: list[str]) -> None:
     """List the answers and the turns of each conversation; with a name, show all of that conversation."""
     from together_nb.run import chats, history
 
     if name:
         bundle = chats.find(" ".join(name)).bundle()
-        cells.display(bundle["text/markdown"], bundle["text/plain"])
+        notebook.display(bundle["text/markdown"], bundle["text/plain"])
         return
     if not history.history and not chats.conversations:
         raise InputError(
@@ -44,10 +44,10 @@ def show(cells: Cells, name: list[str]) -> None:
         rows = [(f"{talk.name}[{number}]", *_cells(turn.prompt, turn.completion)) for number, turn in enumerate(talk)]
         note = f"%together history {talk.name} shows it whole"
         parts.append(tables.table(_COLUMNS.format("turn"), rows, note))
-    cells.display("\n\n".join(part[0] for part in parts), "\n\n".join(part[1] for part in parts))
+    notebook.display("\n\n".join(part[0] for part in parts), "\n\n".join(part[1] for part in parts))
 
 
-def reset(_: Cells, name: list[str]) -> None:
+def reset(_: Notebook, name: list[str]) -> None:
     """Forget a conversation."""
     from together_nb.run import chats
 
@@ -55,7 +55,7 @@ def reset(_: Cells, name: list[str]) -> None:
     print(f"Forgotten: {count(turns, 'turn')}. The answers are still in together_nb.history.")  # noqa: T201
 
 
-def usage(cells: Cells) -> None:
+def usage(notebook: Notebook) -> None:
     """Show requests, tokens and cost by model."""
     from together_nb.run.ledger import ledger
 
@@ -78,14 +78,14 @@ def usage(cells: Cells) -> None:
         notes.append(f"the server did not count {count(uncounted, 'call')} to the end, which may have cost more")
     if settings.budget is not None:
         notes.append(f"the budget is {dollars(settings.budget)}")
-    cells.display(*tables.table("model | >calls | >tokens in | >tokens out | >cost", lines, " · ".join(notes)))
+    notebook.display(*tables.table("model | >calls | >tokens in | >tokens out | >cost", lines, " · ".join(notes)))
 
 
 def _total(known: float) -> str:
     return f"at least {dollars(known)}" if known else "unknown"
 
 
-def save(_: Cells, file: str, *, force: bool) -> None:
+def save(_: Notebook, file: str, *, force: bool) -> None:
     """Write the history and the conversations to a file."""
     from together_nb.run import history_file
 
@@ -93,7 +93,7 @@ def save(_: Cells, file: str, *, force: bool) -> None:
     print(f"Written to {file}: {count(answers, 'answer')}, {count(talks, 'conversation')}. The key is not in it.")  # noqa: T201
 
 
-def load(_: Cells, file: str) -> None:
+def load(_: Notebook, file: str) -> None:
     """Add the history and conversations of a file."""
     from together_nb.run import history_file
 
@@ -101,7 +101,7 @@ def load(_: Cells, file: str) -> None:
     print(f"Added: {count(answers, 'answer')}, {count(talks, 'conversation')}.")  # noqa: T201
 
 
-def record(_: Cells, file: str, *, force: bool) -> None:
+def record(_: Notebook, file: str, *, force: bool) -> None:
     """Record all requests and answers, or end the recording."""
     from together_nb import recording
 
@@ -111,7 +111,7 @@ def record(_: Cells, file: str, *, force: bool) -> None:
         print(recording.record(file, force=force))  # noqa: T201
 
 
-def replay(_: Cells, file: str, *, speed: float) -> None:
+def replay(_: Notebook, file: str, *, speed: float) -> None:
     """Answer from a recording, or end the replay."""
     from together_nb import recording
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.wording import count
 from together_nb.panel.elements import Page
+from together_nb.views.html_rows import HtmlRows
 from together_nb.views.parts import DrawnValue, box, escaped, note, row
-from together_nb.views.pieces import Pieces
 from together_nb.wire.wiretap import KEPT, WireLine, Wiretap
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class EventsTab(Page):
         self._stream: CompletionStream | None = None
         self._wiretap: Wiretap | None = None
         self._drawn = 0
-        self._pieces = Pieces("lines", _PER, KEPT // _PER + 1)  # the last one is rarely full
+        self._pieces = HtmlRows("lines", _PER, KEPT // _PER + 1)  # the last one is rarely full
         self._head = DrawnValue(note("help", _EMPTY))
         self.box = box("page", self._head.widget, row("end", self._pieces.box))
 

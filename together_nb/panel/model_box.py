@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.config.settings import Settings
-    from together_nb.panel.lookup import Latest
+    from together_nb.panel.latest_job import LatestJob
 
 
 class ModelBox:
@@ -35,7 +35,7 @@ class ModelBox:
         Called in the worker's thread when the list has loaded or failed.
     """
 
-    def __init__(self, settings: Settings, worker: Latest, listed: Callable[[], Any]) -> None:
+    def __init__(self, settings: Settings, worker: LatestJob, listed: Callable[[], Any]) -> None:
         self._settings = settings
         self._worker = worker
         self._listed = listed

@@ -20,7 +20,7 @@ from together_nb.panel.elements import Fold, Page, close_tree, explained
 from together_nb.panel.events_tab import EventsTab
 from together_nb.panel.history_tab import HistoryTab
 from together_nb.panel.key_filter import KeyGuard
-from together_nb.panel.lookup import Latest
+from together_nb.panel.latest_job import LatestJob
 from together_nb.panel.model_box import ModelBox
 from together_nb.panel.request_tab import RequestTab
 from together_nb.panel.runs import Runs
@@ -153,8 +153,8 @@ class Panel:
         self._below: Any = None
         self._closed = False
         threaded = frontend.draws_from_threads()
-        self._worker = Latest("together_nb request", threaded=threaded)
-        self._lister = Latest("together_nb models", threaded=threaded)
+        self._worker = LatestJob("together_nb request", threaded=threaded)
+        self._lister = LatestJob("together_nb models", threaded=threaded)
 
         self.prompt = _text("prompt", prompt, "Write a prompt: a text to go on from, or a question")
         self.prompt.add_class("tnb-prompt")

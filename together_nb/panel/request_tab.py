@@ -9,14 +9,14 @@ from ipywidgets import HTML
 
 from together_nb.config import settings
 from together_nb.errors import TogetherError
-from together_nb.panel import recipes
+from together_nb.panel import call_as_code
 from together_nb.panel.elements import Page
 from together_nb.views.parts import DrawnValue, box, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.panel.lookup import Latest
+    from together_nb.panel.latest_job import LatestJob
     from together_nb.run.stream import CompletionStream
 
 _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
@@ -35,7 +35,7 @@ class RequestTab(Page):
 
     title = "Request"
 
-    def __init__(self, worker: Latest, open_stream: Callable[[], CompletionStream]) -> None:
+    def __init__(self, worker: LatestJob, open_stream: Callable[[], CompletionStream]) -> None:
         self._worker = worker
         self._open_stream = open_stream
         self._shown = DrawnValue(HTML())
@@ -61,7 +61,7 @@ def _html(stream: CompletionStream) -> str:
     url = f"POST {stream.endpoint.root}{stream.dialect.path}"
     payload = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
-    texts |= {_TITLES[name]: text for name, text in recipes.recipes(stream, settings.settings.sampling).items()}
+    texts |= {_TITLES[name]: text for name, text in call_as_code.all_forms(stream, settings.settings.sampling).items()}
     # Ctrl+A in a focused text would select the whole page: a click selects the whole text.
     return "".join(
         f"<section><h4>{escaped(title)}</h4>"

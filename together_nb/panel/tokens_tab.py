@@ -10,8 +10,8 @@ from ipywidgets import Button
 from together_nb.panel.elements import Page, hide
 from together_nb.render.token_html import new_group, tokens_html
 from together_nb.render.token_text import ALTERNATIVES, summary_of
+from together_nb.views.html_rows import HtmlRows
 from together_nb.views.parts import DrawnValue, box, escaped, note, row
-from together_nb.views.pieces import Pieces
 
 if TYPE_CHECKING:
     from together_nb.config.settings import Settings
@@ -42,7 +42,7 @@ class TokensTab(Page):
         self._group = ""
         self._drawn_at = 0.0
         # Never redrawn, or the arrow keys would lose their token while others arrive.
-        self._pieces = Pieces("tokens-text", _PER, _PIECES, extended=False)
+        self._pieces = HtmlRows("tokens-text", _PER, _PIECES, extended=False)
         self._head = DrawnValue(note("help"))
         self._ask = Button(description=f"Ask for {ALTERNATIVES} alternatives", icon="check")
         self._ask.on_click(lambda _: setattr(settings, "logprobs", ALTERNATIVES))

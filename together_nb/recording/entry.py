@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from together_nb.errors import APIConnectionError, APITimeoutError
-from together_nb.values.reading import (
+from together_nb.values.from_json import (
     UnfitError,
     dataclass_reader,
     each_in,
@@ -153,7 +153,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def question(method: str, path: str, payload: Any) -> tuple[str, str, str]:
+def request_key(method: str, path: str, payload: Any) -> tuple[str, str, str]:
     """A request as a lookup key, in which 1 equals 1.0."""
     same = json.loads(json.dumps(payload), parse_float=_number)
     return method, path, json.dumps(same, sort_keys=True)

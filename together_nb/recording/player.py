@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from together_nb.config.addresses import is_loopback
 from together_nb.errors import InputError, NotRecordedError
 from together_nb.recording.differences import differences
-from together_nb.recording.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, question
+from together_nb.recording.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, request_key
 from together_nb.storage.files import JsonLines
 from together_nb.storage.redact import without_keys
-from together_nb.values.reading import UnfitError
+from together_nb.values.from_json import UnfitError
 from together_nb.wire.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         for entry in self.entries:
-            request = question(entry.method, entry.path, entry.payload)
+            request = request_key(entry.method, entry.path, entry.payload)
             self._by_question.setdefault(request, []).append(entry)
 
     @classmethod
@@ -137,7 +137,7 @@ class Replay:
         NotRecordedError
             There is none.
         """
-        request = question(method, path, payload)
+        request = request_key(method, path, payload)
         found = self._by_question.get(request, [])
         if payload is None:  # the same request lists the embedded engine's models and a service's
             found = [one for one in found if one.loopback == loopback] or found

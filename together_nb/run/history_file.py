@@ -19,7 +19,7 @@ from together_nb.storage import files
 from together_nb.storage.redact import without_keys
 from together_nb.values.completion import Completion, read_completion
 from together_nb.values.conversation import Conversation, Turn
-from together_nb.values.reading import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
+from together_nb.values.from_json import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
 from together_nb.values.shared_messages import restore_messages, share_messages
 
 if TYPE_CHECKING:

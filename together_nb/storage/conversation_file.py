@@ -10,7 +10,7 @@ from together_nb.storage import files
 from together_nb.storage.redact import without_keys
 from together_nb.values import hooks
 from together_nb.values.conversation import Conversation, read_conversation
-from together_nb.values.reading import UnfitError
+from together_nb.values.from_json import UnfitError
 
 if TYPE_CHECKING:
     from pathlib import Path

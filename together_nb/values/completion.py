@@ -14,8 +14,7 @@ from together_nb.base.wording import dollars, shorten
 from together_nb.errors import InputError
 from together_nb.values import hooks
 from together_nb.values.chunk import Choice, Timings, Token, Usage
-from together_nb.values.parameters import AUTO, SamplingParams
-from together_nb.values.reading import (
+from together_nb.values.from_json import (
     AMOUNT,
     LOGARITHM,
     MOST,
@@ -31,6 +30,7 @@ from together_nb.values.reading import (
     unknown,
     whole_number,
 )
+from together_nb.values.parameters import AUTO, SamplingParams
 from together_nb.values.request import CompletionRequest, read_messages
 from together_nb.values.schema import Parsed, Schema, schema_of
 
@@ -74,7 +74,7 @@ class Completion:
     Attributes
     ----------
     api : str
-        The dialect of the request: ``chat``, ``completions`` or ``inference``.
+        The dialect of the request, such as ``chat``.
     asked : str
         The prompt; of a conversation, the last one.
     text : str
@@ -138,7 +138,7 @@ class Completion:
 
     @property
     def api(self) -> str:
-        """The dialect of the request: ``chat``, ``completions`` or ``inference``."""
+        """The dialect of the request, such as ``chat``."""
         return self.request.api
 
     @property

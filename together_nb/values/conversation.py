@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.values import hooks
 from together_nb.values.completion import Completion, read_completion
-from together_nb.values.reading import UnfitError, as_input_errors, dataclass_reader, each_in, expect, field_of, reader
+from together_nb.values.from_json import (
+    UnfitError,
+    as_input_errors,
+    dataclass_reader,
+    each_in,
+    expect,
+    field_of,
+    reader,
+)
 from together_nb.values.shared_messages import restore_messages, share_messages
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from together_nb.errors import InputError
+from together_nb.values.from_json import each_in, reader
 from together_nb.values.parameters import AUTO, SamplingParams
-from together_nb.values.reading import each_in, reader
 from together_nb.values.schema import Schema
 
 
@@ -24,7 +24,7 @@ class CompletionRequest:
     model : str
         Model id; "" until one is chosen.
     api : str
-        Name of the dialect (``chat``, ``completions``, ``inference``), or ``auto`` until one is chosen.
+        Name of the dialect (such as ``chat``), or ``auto`` until one is chosen.
     system : str or None
         System prompt of a chat.
     messages : tuple of dict or None

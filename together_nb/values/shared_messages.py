@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from together_nb.values.reading import UnfitError, expect
+from together_nb.values.from_json import UnfitError, expect
 from together_nb.values.request import read_messages
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ipywidgets import HTML, VBox
 
 from together_nb.render.token_html import CELL_CSS, SHADE_CSS, new_group, text_html
+from together_nb.views.html_rows import HtmlRows
 from together_nb.views.layouts import html_style, plain_layout
 from together_nb.views.parts import styled
-from together_nb.views.pieces import Pieces
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -44,7 +44,7 @@ class GrowingTokens:
 
     def __init__(self) -> None:
         self._group = new_group()
-        self._pieces = Pieces("tokens", _PER, _PIECES)
+        self._pieces = HtmlRows("tokens", _PER, _PIECES)
         self._style = HTML(f"<style>{SHADE_CSS}{CELL_CSS}{_LIVE_CSS}</style>", style=html_style(), **styled("style"))
         self._box = VBox(
             [self._style, self._pieces.box], layout=plain_layout(), _dom_classes=("tnb-shaded", "tnb-growing")

@@ -1,4 +1,4 @@
-"""The three dialects of the API: a request → its payload, a reply's payload → chunks.
+"""The dialects of the API: a request → its payload, a reply's payload → chunks.
 
 Pure translation, one object per dialect, all in one table. Shapes are those of the recorded
 replies and of togethercomputer/openapi. OpenAI's own shape of log-probabilities is read too,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Pieces:
+class HtmlRows:
     """HTML made of many small parts, in widgets of `per` parts each.
 
     Parameters

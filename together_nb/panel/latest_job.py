@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Latest:
+class LatestJob:
     """Runs the newest job, in a thread that lives as long as there is one.
 
     Parameters

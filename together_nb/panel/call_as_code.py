@@ -36,7 +36,7 @@ _PORT = 8000
 _SERVE = "# In another terminal: python -m together_nb.local --port {}"
 
 
-def recipes(stream: CompletionStream, standing: SamplingParams) -> dict[str, str]:
+def all_forms(stream: CompletionStream, standing: SamplingParams) -> dict[str, str]:
     """Return every recipe by name: ``cell``, ``python``, ``curl``.
 
     Parameters
@@ -59,7 +59,7 @@ def as_cell(stream: CompletionStream, standing: SamplingParams) -> str:
     Parameters
     ----------
     stream, standing
-        As for `recipes`.
+        As for `all_forms`.
     """
     request = stream.request
     if request.messages is not None:
@@ -98,7 +98,7 @@ def as_python(stream: CompletionStream, standing: SamplingParams) -> str:
     Parameters
     ----------
     stream, standing
-        As for `recipes`.
+        As for `all_forms`.
     """
     request, endpoint = stream.request, stream.endpoint
     keywords: dict[str, Any] = {"model": request.model, "api": request.api}
@@ -128,7 +128,7 @@ def as_curl(stream: CompletionStream) -> str:
     Parameters
     ----------
     stream
-        As for `recipes`.
+        As for `all_forms`.
     """
     body = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)

@@ -37,7 +37,7 @@ SHOWN_UNSENT = 3  # requests, at most, that --dry-run shows
 _LONGEST_START = 80  # characters of a value that it shows
 
 
-class Cells:
+class Notebook:
     """Runs the cells of one IPython shell.
 
     Parameters

@@ -19,7 +19,7 @@ from together_nb import history
 from together_nb.config.settings import LOCAL_MODEL, settings
 from together_nb.local.server import LocalServer
 from together_nb.magic import options
-from together_nb.panel.recipes import NEXT_CELL, as_cell, as_curl, as_python, recipes
+from together_nb.panel.call_as_code import NEXT_CELL, all_forms, as_cell, as_curl, as_python
 from together_nb.run.resolve import open_stream
 from together_nb.run.stream import CompletionStream
 from together_nb.run.template import fill
@@ -97,7 +97,7 @@ def paste_into_bash(text, **environment):
 
 def assert_the_same_everywhere(shell, server, stream):
     """Paste all three: each sends what `stream` sends, to the same place."""
-    texts = recipes(stream, settings.sampling)
+    texts = all_forms(stream, settings.sampling)
     for cell in cells(texts["cell"]):
         shell.run_cell(cell).raise_error()
     exec(texts["python"], {})
@@ -158,7 +158,7 @@ def test_a_conversation_arrives_unchanged_and_its_cell_is_python(shell, server, 
 def test_what_stands_in_the_settings_and_not_in_the_call_is_unset(shell, server):
     settings.temperature, settings.top_k, settings.stop, settings.echo = 0.5, 5, ["a"], True
     stream = call(temperature=None, top_k=3, stop=None, echo=None)
-    texts = recipes(stream, settings.sampling)
+    texts = all_forms(stream, settings.sampling)
     assert texts["cell"].splitlines()[0].endswith(" --temperature unset --top-k 3 --stop unset --echo unset")
     assert "    temperature=None,\n    top_k=3,\n    stop=None,\n    echo=None,\n" in texts["python"]
     assert_the_same_everywhere(shell, server, stream)
@@ -226,7 +226,7 @@ def test_the_key_is_in_none_of_them(server, options):
         open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat", api_key=KEY),
     ]
     for stream in streams:
-        texts = recipes(stream, settings.sampling)
+        texts = all_forms(stream, settings.sampling)
         assert set(texts) == {"cell", "python", "curl"}
         assert not any(KEY[start : start + 8] in str(texts) for start in range(len(KEY) - 7))
 
@@ -241,7 +241,7 @@ def test_togethers_own_address_is_not_spelled_out_in_python_and_anothers_is(serv
 
 def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_one_that_is_started_for_it(shell):
     stream = open_stream("Alan Turing was", max_tokens=5, temperature=0)
-    texts = recipes(stream, settings.sampling)
+    texts = all_forms(stream, settings.sampling)
     assert "127.0.0.1" not in texts["cell"] + texts["python"]
     shell.run_cell(texts["cell"]).raise_error()
     exec(texts["python"], {})
