@@ -34,7 +34,7 @@ _HELD = 81  # tokens: an answer of 133, held in the first sentence of its second
 _CAUGHT = "Think of a friend who reads a letter to you over the telephone while her brother"
 # Run first, and not in the picture: at its usual pace up to there, and no further on a machine that is slow to look.
 _HOLD = f"""from together_nb.local import server
-class Held(server.Pace):
+class Held(server.Throttle):
     tokens = 0
     def wait(self):
         super().wait()
