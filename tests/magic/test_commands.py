@@ -61,6 +61,10 @@ def test_what_is_missing_is_told_with_how_it_is_typed(shell, line):
     assert f"%together {COMMANDS[line.split()[0]].typed}" in refused(shell, f"%together {line}")
 
 
+def test_a_misspelled_option_is_told_the_nearest(shell):
+    assert "Did you mean --speed?" in refused(shell, "%together replay x.jsonl --sped 2")
+
+
 @pytest.mark.parametrize("text", [KEY, f"-{KEY}", f'"{KEY}', f"--key={KEY}"])
 def test_a_key_on_the_line_is_refused_and_not_repeated(shell, text):
     assert KEY not in refused(shell, f"%together login {text}")

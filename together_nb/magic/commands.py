@@ -60,7 +60,8 @@ class Command:
         parser = options.Parser("", prog=self.name, add_help=False, allow_abbrev=False)
         for names, how in self.arguments:
             parser.add_argument(*names, **how)
-        parser.hint = f"It is typed so: %together {self._typed(parser)}. A value with spaces goes in quotes."
+        quotes = " Put a value with spaces in quotes." if self.arguments else ""
+        parser.hint = f"Usage: %together {self._typed(parser)}{quotes}"
         return parser
 
     @property
@@ -93,7 +94,8 @@ class Command:
         given, surplus = self.parser.parse_known_args(list(options.split(text)))
         if surplus:
             words = " ".join(surplus)
-            raise InputError(f"`{f'%together {self.name}'.strip()}` does not take {words}.", self.parser.hint)
+            near = suggestion(surplus[0].partition("=")[0], self.parser.spellings()) if surplus[0][0] == "-" else ""
+            raise InputError(f"`{f'%together {self.name}'.strip()}` does not take {words}.", near or self.parser.hint)
         return vars(given)
 
 
