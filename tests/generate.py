@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PACKAGE = ROOT / "together_nb"
 KEYWORDS = PACKAGE / "values" / "keywords.py"
 FRONT_DOOR = PACKAGE / "__init__.py"
+SETTINGS = PACKAGE / "config" / "settings.py"
 # Parameters that are described as those of `stream` are.
 AS_STREAM = {
     "complete": "prompt model api system messages base_url api_key timeout schema extra_body",
@@ -245,6 +246,15 @@ def with_docstrings(path: Path, text: str) -> str:
     return text
 
 
+def with_parameters(text: str) -> str:
+    """The module of the settings with the types of those that are sampling parameters."""
+    types = "".join(f"        {one.name}: {INPUTS[one.type][0]}\n" for one in PARAMETERS.values())
+    head = "    if TYPE_CHECKING:  # written by `python -m tests.generate`: each is a trait of its own\n"
+    return re.sub(
+        r"^    if TYPE_CHECKING:  # written by .*\n(?:        .*\n)+", lambda _: head + types, text, flags=re.MULTILINE
+    )
+
+
 # The front door
 
 
@@ -275,6 +285,7 @@ def generated() -> dict[Path, str]:
     }
     files[FRONT_DOOR] = with_public_names(FRONT_DOOR.read_text(encoding="utf-8"))
     files[KEYWORDS] = keywords()
+    files[SETTINGS] = with_parameters(files[SETTINGS])
     return files
 
 

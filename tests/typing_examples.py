@@ -16,6 +16,15 @@ assert_type(t.continue_from(answer, max_tokens=10), t.Completion)
 assert_type(t.models("llama")[0].price, tuple[float, float] | None)
 assert_type(t.settings.sampling, t.SamplingParams)
 assert_type(t.conversations["lesson"].turns, list[t.Turn])
+t.settings.temperature = 0.7
+t.settings.stop = None
+t.settings.model = "a/b"
+t.settings.budget = 5
+t.settings.api_key = "key"
+try:
+    t.complete("Once")
+except t.TogetherError as error:
+    assert_type(error.completion.text if error.completion else "", str)
 t.Panel(prompt="Once", model="a/b", temperature=0.7)
 with t.stream("Once", n=2, echo=True) as chunks:
     for chunk in chunks:
@@ -34,4 +43,6 @@ t.continue_from(answer, max_tokns=5)  # type: ignore[call-arg]
 t.Panel(temprature=1)  # type: ignore[call-arg]
 t.SamplingParams(temprature=1)  # type: ignore[call-arg]
 t.complete("Once", extra_body=[1])  # type: ignore[arg-type]
+t.settings.temperature = "hot"  # type: ignore[assignment]
+t.settings.temprature = 1  # type: ignore[attr-defined]
 t.complet("Once")  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ In a notebook ``_together`` is always the last answer. Errors are in `together_n
 Examples
 --------
 >>> from together_nb import complete, history
->>> answer = complete("Once upon a time", max_tokens=20, temperature=0.8)
+>>> answer = complete("Once upon a time", max_tokens=20, temperature=0.8, seed=1)
 >>> answer.usage.completion_tokens, answer.model
 (20, 'local/ngram')
 >>> history[-1] is answer

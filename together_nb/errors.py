@@ -4,10 +4,10 @@
 
     TogetherError                      everything below; `except TogetherError` catches it all
     ├── InputError (ValueError)        the input cannot be sent; nothing was sent
-    │   ├── BudgetError                the session's budget is spent (`together_nb.run.ledger`)
+    │   ├── BudgetError                the session's budget is spent
     │   ├── MissingKeyError            the model needs a key and there is none
     │   └── NotRecordedError           the request is not in the recording being played
-    ├── NotRunError                    a batch was stopped before this item (`together_nb.batch.results`)
+    ├── NotRunError                    a batch was stopped before this item
     ├── APIConnectionError             the server was not reached, or never answered
     │   └── APITimeoutError            the server took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
@@ -25,7 +25,74 @@ In a notebook an error shows its lines and no traceback, and the cell fails
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    class Partial(Protocol):
+        """What an error says of a `Completion`, whose module imports this one."""
+
+        model: str
+        id: str
+        chunks: int
+        cancelled: bool
+        error: str
+        note: str
+        created: str
+
+        @property
+        def request(self) -> Any:
+            """What was asked."""
+
+        @property
+        def choices(self) -> Sequence[Any]:
+            """The answers."""
+
+        @property
+        def usage(self) -> Any:
+            """Tokens, as the server counted them, or None."""
+
+        @property
+        def timings(self) -> Any:
+            """Seconds."""
+
+        @property
+        def text(self) -> str:
+            """The text of the first choice."""
+
+        @property
+        def reasoning(self) -> str:
+            """The thinking of the first choice."""
+
+        @property
+        def finish_reason(self) -> str | None:
+            """Why the first choice ended, or None."""
+
+        @property
+        def tokens(self) -> Sequence[Any]:
+            """The tokens of the first choice."""
+
+        @property
+        def cost(self) -> float | None:
+            """US dollars, or None."""
+
+        @property
+        def ending(self) -> str:
+            """Why it ended, in words."""
+
+        @property
+        def came_to_nothing(self) -> bool:
+            """Whether nothing arrived."""
+
+        def footer(self) -> str:
+            """One line of plain text."""
+
+        def to_dict(self) -> dict[str, Any]:
+            """A JSON-able form."""
+
+        def metadata(self) -> dict[str, Any]:
+            """How it was made."""
 
 
 class TogetherError(Exception):
@@ -41,7 +108,7 @@ class TogetherError(Exception):
     hint : str
         What to do about it; shown on a line of its own.
     completion : Completion or None
-        What has arrived before the error.
+        What had arrived before the error.
 
     Attributes
     ----------
@@ -63,13 +130,13 @@ class TogetherError(Exception):
     passing = ""
     retry_after: float | None = None
 
-    def __init__(self, message: str, hint: str = "", *, completion: Any = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, completion: Partial | None = None) -> None:
         # Both may hold text from the server, and what shows an error (terminals, logs, nbconvert) obeys control codes.
         message = _visible(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.completion = completion  # a `Completion`, whose module imports this one
+        self.completion = completion
 
     @property
     def hint(self) -> str:
@@ -119,12 +186,37 @@ class InputError(TogetherError, ValueError):
     """The input cannot be sent. Nothing was sent."""
 
 
+class BudgetError(InputError):
+    """The session has spent its budget. Nothing was sent."""
+
+
 class MissingKeyError(InputError):
     """The model needs an API key, and none is known."""
 
 
 class NotRecordedError(InputError):
     """The request is not in the recording being played. Nothing was sent."""
+
+
+class NotRunError(TogetherError):
+    """The batch ended before the turn of this item. Nothing was sent for it.
+
+    Attributes
+    ----------
+    message : str
+        What happened, in a sentence.
+    hint : str
+        What to do about it.
+    completion : None
+        Nothing had arrived.
+    passing : str
+        Always "".
+    retry_after : None
+        Always None: no server gave a number of seconds to wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("It was not run: the batch was stopped before.", "retry_failed() runs it.")
 
 
 class APIConnectionError(TogetherError):
@@ -147,7 +239,7 @@ class APIStatusError(TogetherError):
     status : int
         HTTP status code.
     completion : Completion or None
-        What has arrived before the error.
+        What had arrived before the error.
 
     Attributes
     ----------
@@ -157,7 +249,7 @@ class APIStatusError(TogetherError):
         Seconds to wait before that, from the server's ``Retry-After``.
     """
 
-    def __init__(self, message: str, hint: str = "", *, status: int, completion: Any = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, status: int, completion: Partial | None = None) -> None:
         super().__init__(message, hint, completion=completion)
         self.status = status
 

@@ -21,11 +21,10 @@ from tests.servers import ScriptedServer, answers, replies
 from tests.whole.test_key import CANARY, KEY, clean, seen
 from together_nb import history
 from together_nb.batch.prompts import map_prompts
-from together_nb.batch.results import NotRunError
 from together_nb.batch.worker import Task, answer
 from together_nb.config.keys import CarriedKey, Key
 from together_nb.config.settings import settings
-from together_nb.errors import APIStatusError, InputError, RateLimitError, TogetherError
+from together_nb.errors import APIStatusError, InputError, NotRunError, RateLimitError, TogetherError
 from together_nb.recording import control
 from together_nb.run.ledger import ledger
 from together_nb.run.resolve import open_stream

@@ -19,20 +19,21 @@ from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, eventually,
 from together_nb import history
 from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.prompts import map_prompts
-from together_nb.batch.results import NotRunError
 from together_nb.batch.scheduler import Threads
 from together_nb.config.settings import settings
 from together_nb.errors import (
     APIConnectionError,
     APIStatusError,
     AuthenticationError,
+    BudgetError,
     ConnectionLostError,
     InputError,
+    NotRunError,
     RateLimitError,
 )
 from together_nb.run.accumulator import Accumulator
 from together_nb.run.background import BackgroundRun
-from together_nb.run.ledger import BudgetError, ledger
+from together_nb.run.ledger import ledger
 from together_nb.values.completion import Completion
 
 KEY = "tgp_" + "k9" * 16

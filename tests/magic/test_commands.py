@@ -39,6 +39,15 @@ def test_an_unknown_option_is_refused_and_named(shell, name):
         "load a.jsonl b.jsonl",
         "record a.jsonl b.jsonl",
         "record off now",
+        "record off --force",
+        "replay off --speed 2",
+        "logout ''",
+        'usage ""',
+        "save a.jsonl ''",
+        "save a.jsonl --",
+        "save a.jsonl --force=1",
+        "save a.jsonl -f",
+        "save a.jsonl --fo",
         "replay off now",
         "continue more",
         "explain this",
@@ -65,12 +74,45 @@ def test_a_misspelled_option_is_told_the_nearest(shell):
     assert "Did you mean --speed?" in refused(shell, "%together replay x.jsonl --sped 2")
 
 
-@pytest.mark.parametrize("text", [KEY, f"-{KEY}", f'"{KEY}', f"--key={KEY}"])
-def test_a_key_on_the_line_is_refused_and_not_repeated(shell, text):
-    assert KEY not in refused(shell, f"%together login {text}")
+@pytest.mark.parametrize(
+    "text", [f" {KEY}", f" -{KEY}", f' "{KEY}', f" --key={KEY}", f"={KEY}", f"\t{KEY}", f"\u00a0{KEY}"]
+)
+def test_a_key_on_the_line_is_refused_and_not_repeated(shell, text, capsys):
+    assert KEY not in refused(shell, f"%together login{text}")
+    assert KEY not in refused(shell, f"%together logout {KEY}")
+    capsys.readouterr()
+    shell.run_cell("%together explain --dry-run")
+    assert KEY not in capsys.readouterr().out.replace("\\u00a0", "")
 
 
-@pytest.mark.parametrize("typed", ["my lesson", '"my lesson"', "  my   lesson "])
+@pytest.mark.parametrize("line", ["save -x.jsonl", "save -h", "load --help", "record -x off"])
+def test_what_looks_like_an_option_is_named(shell, line):
+    assert line.split()[1] in refused(shell, f"%together {line}")
+
+
+@pytest.mark.parametrize("option", ["--compare a=b", "--chat", "--for x", "--raw"])
+def test_an_option_of_a_cell_that_a_command_lacks_is_not_mistaken_for_another(shell, option):
+    said = refused(shell, f"%together continue {option}")
+    assert "Did you mean" not in said
+    assert "--show, --out" in said
+
+
+@pytest.mark.parametrize("name", ["O'Brien", "-x", "--please", 'say "hi"', "a  b", "ünï code", "off", "--"])
+def test_a_name_is_taken_as_it_stands(shell, name):
+    for command in ("history", "reset"):
+        conversations[name] = Conversation(name)
+        shell.run_cell(f"%together {command} {name}").raise_error()
+    assert name not in conversations
+
+
+def test_an_empty_name_in_quotes_is_not_that_of_the_conversation_without_a_name(shell):
+    conversations["chat"] = Conversation("chat")
+    for text in ("''", '""', "--"):
+        refused(shell, f"%together reset {text}")
+    assert "chat" in conversations
+
+
+@pytest.mark.parametrize("typed", ["my lesson", '"my lesson"', "'my lesson'"])
 def test_a_name_with_spaces_needs_no_quotes(shell, typed):
     conversations["my lesson"] = Conversation("my lesson")
     shell.run_cell(f"%together reset {typed}").raise_error()

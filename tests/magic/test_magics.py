@@ -15,6 +15,7 @@ from tests.magic.test_options import typed
 from tests.servers import ScriptedServer, answers, replies
 from together_nb import history
 from together_nb.config.settings import settings
+from together_nb.magic.completer import words
 from together_nb.magic.next_cell import cell_of
 from together_nb.values.parameters import PARAMETERS
 
@@ -255,6 +256,13 @@ def test_models_lists_ids_and_prices(shell, server, capsys):
 
 
 @pytest.mark.parametrize(
+    "line", ["save ", "save les", "replay ", "login -m ", "save x --show ", "history --api ", "nothing --f"]
+)
+def test_tab_offers_nothing_where_a_file_or_nothing_belongs(shell, line):
+    assert words(f"%together {line}", line.rpartition(" ")[2]) == []
+
+
+@pytest.mark.parametrize(
     ("line", "word", "offered"),
     [
         ("%%together --temp", "--temp", "--temperature"), ("%%together --system x --max", "--max", "--max-tokens"),
@@ -262,6 +270,7 @@ def test_models_lists_ids_and_prices(shell, server, capsys):
         ("%%together --reasoning-effort m", "m", "medium"), ("%%together -m test/b", "test/b", "test/base"),
         ("%together mod", "mod", "models"), ("%together save --f", "--f", "--force"),
         ("%together replay x --s", "--s", "--speed"), ("%together continue --show c", "c", "code"),
+        ("%together continue --s", "--s", "--show"),
     ],
 )  # fmt: skip
 def test_tab_completes_options_values_models_and_commands(shell, environ, server, line, word, offered):

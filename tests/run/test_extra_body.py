@@ -44,6 +44,25 @@ def test_it_is_sent_in_each_dialect_kept_with_the_answer_and_sent_again_by_what_
     assert Completion.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
 
 
+def test_a_parameter_given_to_what_continues_it_takes_the_place_of_one_in_it(server):
+    answer = complete("Hi", api="chat", extra_body={"max_tokens": 5, "top_a": 1})
+    continue_from(answer, max_tokens=10)
+    assert [(one.json()["max_tokens"], one.json()["top_a"]) for one in server.requests] == [(5, 1), (10, 1)]
+
+
+def test_the_key_in_it_is_not_shown_by_dry_run(server, capsys):
+    settings.api_key = key = "tgp_v1_Qm7xZw3KpL9vRt2yHs8dJf4gBn6cVa1eUo5iXz0T"
+    with ipython() as shell:
+        shell.run_cell(f"""%%together --api chat --dry-run --extra '{{"auth": "{key}"}}'\nHi""").raise_error()
+        assert key not in capsys.readouterr().out
+
+
+def test_the_dict_that_to_dict_gives_is_its_own(server):
+    request = complete("Hi", api="chat", extra_body={"top_a": [1]}).request
+    request.to_dict()["extra_body"]["top_a"].append(2)
+    assert request.extra_body == {"top_a": [1]}
+
+
 def test_comparisons_batches_and_streams_send_it_too(server):
     compare("Hi", api="chat", temperature=[0, 1], extra_body=EXTRA)
     map_prompts(["a", "b"], api="chat", extra_body=EXTRA, progress=False)
@@ -72,7 +91,20 @@ def test_a_parameter_that_is_not_set_may_be_sent_so(server):
     assert server.requests[0].json()["temperature"] == "auto"
 
 
-@pytest.mark.parametrize("extra", [[1], "top_a", {1: 2}, {"a": float("nan")}, {"a": object()}, {"a": b""}, 5])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [1],
+        "top_a",
+        {1: 2},
+        {"a": float("nan")},
+        {"a": 10**400},
+        {"a": json.loads("[" * 200 + "]" * 200)},
+        {"a": object()},
+        {"a": b""},
+        5,
+    ],
+)
 def test_what_json_cannot_carry_is_refused(server, extra):
     with pytest.raises(InputError, match="extra_body"):
         complete("Hi", api="chat", extra_body=extra)

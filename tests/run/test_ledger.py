@@ -5,8 +5,8 @@ import pytest
 from tests.servers import ScriptedServer, answers, replies, silent_after
 from together_nb import complete, models, stream
 from together_nb.config.settings import LOCAL_MODEL, settings
-from together_nb.errors import TogetherError
-from together_nb.run.ledger import BudgetError, Ledger, ledger
+from together_nb.errors import BudgetError, TogetherError
+from together_nb.run.ledger import Ledger, ledger
 from together_nb.values.chunk import Usage
 
 PRICE = (1.0, 2.0)

@@ -224,5 +224,5 @@ def test_the_metadata_tells_what_made_it_and_holds_no_prompt():
 
 
 def test_its_repr_is_short():
-    assert repr(completion("x" * 61)) == f"<Completion {FOOTER}: '{'x' * 59}…'>"
+    assert repr(completion("x" * 61)) == f"<Completion {FOOTER}: '{'x' * 60}'…>"
     assert repr(completion("x" * 60)) == f"<Completion {FOOTER}: '{'x' * 60}'>"

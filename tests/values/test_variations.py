@@ -90,7 +90,7 @@ class Number:  # as numpy has them
     ],
 )
 def test_values_of_a_list_are_named_as_they_are(key, values, shown, found):
-    assert [(one.told, one.value) for one in values_from_list(key, values)] == list(zip(shown, found, strict=True))
+    assert [(one.title, one.value) for one in values_from_list(key, values)] == list(zip(shown, found, strict=True))
 
 
 def test_values_of_a_list_that_do_not_fit_are_refused_in_short():

@@ -240,7 +240,7 @@ def test_while_it_connects(desk, cell, words, text):
 @each
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("exchange.socket.getaddrinfo", {"deaf": True}), ("exchange._Telling._tell", {"after": True})],
+    [("exchange.socket.getaddrinfo", {"deaf": True}), ("exchange._CancellableConnection._tell", {"after": True})],
     ids=["name looked up", "address known"],
 )
 def test_before_it_connects_nothing_is_waited_for(desk, name, how, cell, words, text):

@@ -216,7 +216,7 @@ def test_what_the_libraries_raise_is_an_error_of_ours(monkeypatch, odd):
             next(exchange.pieces())
         assert caught.value.passing
         exchange.close()
-        monkeypatch.setattr("together_nb.wire.exchange._Telling.getresponse", fail)
+        monkeypatch.setattr("together_nb.wire.exchange._CancellableConnection.getresponse", fail)
         error_of(exchange_with(server))
 
 

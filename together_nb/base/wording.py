@@ -20,10 +20,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def shorten(text: str, width: int) -> str:
+def shorten(text: str, width: int, *, one_line: bool = True) -> str:
     """Return `text` on one line, cut to `width` characters with an ellipsis."""
+    if not one_line:
+        return text if len(text) <= width else f"{text[: width - 1]}…"
     # A text may be of any length: split only what can be shown.
-    line = " ".join(text[: 4 * width].split())
-    if len(line) <= width and len(text) <= 4 * width:
+    line, rest = " ".join(text[: 4 * width].split()), text[4 * width :]
+    if len(line) <= width and (not rest or rest.isspace()):
         return line
     return line[: width - 1].rstrip() + "…"

@@ -168,12 +168,12 @@ def map_prompts(
     Examples
     --------
     >>> from together_nb import map_prompts
-    >>> told = map_prompts(["Ada Lovelace", "Alan Turing"], template="{item} was", max_tokens=8, progress=False)
-    >>> len(told), told.failed
+    >>> results = map_prompts(["Ada Lovelace", "Alan Turing"], template="{item} was", max_tokens=8, seed=1, progress=False)
+    >>> len(results), results.failed
     (2, [])
-    >>> [answer.request.prompt for answer in told]
+    >>> [answer.request.prompt for answer in results]
     ['Ada Lovelace was', 'Alan Turing was']
-    >>> told.to_frame()["completion_tokens"].tolist()
+    >>> results.to_frame()["completion_tokens"].tolist()
     [8, 8]
     """
     api_key = hide(api_key)
@@ -266,10 +266,10 @@ class _Batch:
             results.put_request(number, self._made[number][0])
         shown = progress_for(_shell(), len(numbers), wanted=progress)
 
-        def land(number: int, interrupts: Completion | TogetherError) -> None:
-            results.put(number, interrupts)
-            part = interrupts if isinstance(interrupts, Completion) else interrupts.completion
-            if part is not None and not part.came_to_nothing:
+        def land(number: int, result: Completion | TogetherError) -> None:
+            results.put(number, result)
+            part = result if isinstance(result, Completion) else result.completion
+            if isinstance(part, Completion) and not part.came_to_nothing:
                 history.history.append(part)
 
         drive = Scheduler(

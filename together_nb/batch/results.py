@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from together_nb.base.wording import count, shorten, timestamp
 from together_nb.batch.items import ITEM, fields_of, shown
-from together_nb.errors import InputError, TogetherError
+from together_nb.errors import InputError, NotRunError, TogetherError
 from together_nb.render.tables import table
 from together_nb.run.ledger import Spent
 from together_nb.values.completion import Completion
@@ -27,27 +27,6 @@ _IDS = 1000  # in the metadata, which a front end must load whole
 _COLUMNS = (
     "prompt", "text", "finish_reason", "error", "model", "prompt_tokens", "completion_tokens", "cost", "seconds",
 )  # fmt: skip
-
-
-class NotRunError(TogetherError):
-    """The batch ended before the turn of this item. Nothing was sent for it.
-
-    Attributes
-    ----------
-    message : str
-        What happened, in a sentence.
-    hint : str
-        What to do about it.
-    completion : None
-        Nothing had arrived.
-    passing : str
-        Always "".
-    retry_after : None
-        Always None: no server gave a number of seconds to wait.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("It was not run: the batch was stopped before.", "retry_failed() runs it.")
 
 
 class BatchResults(Sequence["Completion | TogetherError"]):
@@ -84,10 +63,10 @@ class BatchResults(Sequence["Completion | TogetherError"]):
     Examples
     --------
     >>> from together_nb import map_prompts
-    >>> told = map_prompts(["Ada Lovelace was", "Alan Turing was"], max_tokens=8, progress=False)
-    >>> told[0].text == told.texts[0], told.usage.completion_tokens, told.cost
+    >>> results = map_prompts(["Ada Lovelace was", "Alan Turing was"], max_tokens=8, seed=1, progress=False)
+    >>> results[0].text == results.texts[0], results.usage.completion_tokens, results.cost
     (True, 16, 0.0)
-    >>> told.retry_failed() is told
+    >>> results.retry_failed() is results
     True
     """
 
@@ -97,7 +76,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._index = items.index
         self._run_again: Callable[[BatchResults, Sequence[int], bool], None] | None = run_again
         self._requests: list[CompletionRequest | None] = [None] * len(items.rows)
-        self._came: list[Completion | TogetherError] = [NotRunError() for _ in items.rows]
+        self._results: list[Completion | TogetherError] = [NotRunError() for _ in items.rows]
         self._created = timestamp()
 
     def put(self, number: int, result: Completion | TogetherError) -> None:
@@ -110,7 +89,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         result : Completion or TogetherError
             Its answer, or the error that it failed with.
         """
-        self._came[number] = result
+        self._results[number] = result
 
     def put_request(self, number: int, request: CompletionRequest) -> None:
         """Store the request of an item.
@@ -125,7 +104,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         self._requests[number] = request
 
     def __len__(self) -> int:
-        return len(self._came)
+        return len(self._results)
 
     @overload
     def __getitem__(self, number: int) -> Completion | TogetherError: ...
@@ -134,22 +113,22 @@ class BatchResults(Sequence["Completion | TogetherError"]):
     def __getitem__(self, number: slice) -> list[Completion | TogetherError]: ...
 
     def __getitem__(self, number: int | slice) -> Completion | TogetherError | list[Completion | TogetherError]:
-        return self._came[number]
+        return self._results[number]
 
     @property
     def completions(self) -> list[Completion]:
         """The completions that ended well, in the order of the items."""
-        return [one for one in self._came if _is_whole(one)]  # type: ignore[misc]
+        return [one for one in self._results if _is_whole(one)]  # type: ignore[misc]
 
     @property
     def failed(self) -> list[int]:
         """Numbers, from 0, of the items that failed, were stopped, or were not run."""
-        return [number for number, one in enumerate(self._came) if not _is_whole(one)]
+        return [number for number, one in enumerate(self._results) if not _is_whole(one)]
 
     @property
     def texts(self) -> list[str | None]:
         """The texts of the answers, in the order of the items; None for one that failed."""
-        return [_text(one) for one in self._came]
+        return [_text(one) for one in self._results]
 
     @property
     def usage(self) -> Usage | None:
@@ -229,7 +208,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         return frame.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(["cost", "seconds"], "float64"))
 
     def _row(self, number: int) -> dict[str, Any]:
-        item, request, result = self.items[number], self._requests[number], self._came[number]
+        item, request, result = self.items[number], self._requests[number], self._results[number]
         fields = {str(name): value for name, value in (fields_of(item) or {ITEM: item}).items()}
         row = {(f"item_{name}" if name in _COLUMNS else name): value for name, value in fields.items()}
         part = _part(result)
@@ -282,7 +261,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
             The line; a cost is in US dollars.
         """
         spent, usage = self._spent(), self.usage
-        not_run = sum(isinstance(one, NotRunError) for one in self._came)
+        not_run = sum(isinstance(one, NotRunError) for one in self._results)
         failed = len(self.failed) - not_run
         least = "at least " if spent.uncounted else ""
         priced = any(part.price is not None for part in self._parts())
@@ -308,7 +287,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
         """
         rows = [
             (str(number), shorten(shown(item), _WIDE_ITEM), _cell(result))
-            for number, (item, result) in enumerate(zip(self.items[:_ROWS], self._came, strict=False))
+            for number, (item, result) in enumerate(zip(self.items[:_ROWS], self._results, strict=False))
         ]
         if len(self) > _ROWS:
             rows.append(("…", f"{len(self) - _ROWS:,} more", ""))
@@ -326,7 +305,7 @@ class BatchResults(Sequence["Completion | TogetherError"]):
 
     def _parts(self) -> list[Completion]:
         """Return the answers, and the partials of those that failed."""
-        parts = map(_part, self._came)
+        parts = map(_part, self._results)
         return [part for part in parts if part is not None and not part.came_to_nothing]
 
     def _spent(self) -> Spent:
@@ -345,7 +324,8 @@ def _text(result: Completion | TogetherError) -> str | None:
 
 
 def _part(result: Completion | TogetherError) -> Completion | None:
-    return result if isinstance(result, Completion) else result.completion
+    part = result if isinstance(result, Completion) else result.completion
+    return part if isinstance(part, Completion) else None
 
 
 def _wrong(result: Completion | TogetherError) -> str:

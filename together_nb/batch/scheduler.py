@@ -159,8 +159,8 @@ class Scheduler:
         self._land = land
         self._ready = deque(tasks)
         self._later: list[tuple[float, int]] = []  # a heap of (time, item number)
-        self._flying: set[_Flight] = set()
-        self._landed: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
+        self._flights: set[_Flight] = set()
+        self._finished: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
         self._retries = {number: Retries(max_retries) for number in tasks}
         self._pace = Concurrency(most)
         self._own = executor is None
@@ -178,7 +178,7 @@ class Scheduler:
         """Run until all items have ended, or it is cancelled, or `interrupts` is not empty."""
         cancel_with_scope(self)
         try:
-            while (self._ready or self._later or self._flying) and not interrupts and not self._cancelled.is_set():
+            while (self._ready or self._later or self._flights) and not interrupts and not self._cancelled.is_set():
                 self._begin_what_may()
                 self._take(_TICK)
                 self._show()
@@ -195,7 +195,7 @@ class Scheduler:
     def _begin_what_may(self) -> None:
         while self._later and self._later[0][0] <= monotonic():
             self._ready.appendleft(heapq.heappop(self._later)[1])
-        while self._ready and self._pace.has_room(len(self._flying)):
+        while self._ready and self._pace.has_room(len(self._flights)):
             self._begin(self._ready.popleft())
 
     def _begin(self, number: int) -> None:
@@ -214,20 +214,20 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._end(number, _of_the_executor(error, task))
             return
-        self._flying.add(flight)
-        flight.future.add_done_callback(lambda _: self._landed.put(flight))
+        self._flights.add(flight)
+        flight.future.add_done_callback(lambda _: self._finished.put(flight))
 
     def _take(self, seconds: float) -> None:
         """Take the attempts that have ended; wait for the first up to `seconds`."""
         try:
-            self._came_back(self._landed.get(timeout=seconds))
+            self._take_result(self._finished.get(timeout=seconds))
             while True:
-                self._came_back(self._landed.get_nowait())
+                self._take_result(self._finished.get_nowait())
         except queue.Empty:
             return
 
-    def _came_back(self, flight: _Flight) -> None:
-        self._flying.discard(flight)
+    def _take_result(self, flight: _Flight) -> None:
+        self._flights.discard(flight)
         future, number, task = flight.future, flight.number, flight.task
         if future is None or future.cancelled():
             return
@@ -280,15 +280,15 @@ class Scheduler:
         """Stop what is under way, and take its results."""
         self._ready.clear()
         self._later.clear()
-        for flight in self._flying:
+        for flight in self._flights:
             flight.scope.cancel()
             if flight.future is not None:
                 flight.future.cancel()
         until = monotonic() + (_STOP_SECONDS if self._within_reach else 0.0)
         while True:
             left = until - monotonic()
-            self._take(max(left, 0.001) if self._flying else 0.001)
-            if not self._flying or left <= 0:
+            self._take(max(left, 0.001) if self._flights else 0.001)
+            if not self._flights or left <= 0:
                 break
         self._later.clear()
 

@@ -22,6 +22,8 @@ from together_nb.errors import InputError
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from traitlets.config import Configurable
 
 from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
@@ -147,7 +149,7 @@ class Settings(HasTraits):
         One of low, medium, high. For the chat API alone.
     api_key : Key or None
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
-        set it, None to forget all set keys; ``%together login`` prompts for it. It is kept only in memory, never
+        set it, None to forget every key that was set; ``%together login`` prompts for it. It is kept only in memory, never
         shown, and sent to no other server.
     keys : tuple of Key
         Every key that is or was in use, for any server; all are removed from what is drawn or written.
@@ -198,6 +200,23 @@ class Settings(HasTraits):
         40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
     )
 
+    if TYPE_CHECKING:  # written by `python -m tests.generate`: each is a trait of its own
+        max_tokens: int | None
+        temperature: float | None
+        top_p: float | None
+        top_k: int | None
+        min_p: float | None
+        repetition_penalty: float | None
+        presence_penalty: float | None
+        frequency_penalty: float | None
+        stop: str | Sequence[str] | None
+        seed: int | None
+        logprobs: int | None
+        n: int | None
+        echo: bool | None
+        logit_bias: Mapping[str, float] | None
+        reasoning_effort: str | None
+
     def __init__(self) -> None:
         super().__init__()
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
@@ -216,7 +235,7 @@ class Settings(HasTraits):
     def api_key(self) -> Key | None:
         """The key for the server in use, hidden: set here, or else from ``TOGETHER_API_KEY``.
 
-        Assign a str to set it, None to forget all set keys. A key is for the server in use when it is set, and goes to
+        Assign a str to set it, None to forget every key that was set. A key is for the server in use when it is set, and goes to
         no other; the environment's key is for Together and ``TOGETHER_BASE_URL``.
 
         Raises

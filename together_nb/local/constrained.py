@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from together_nb.local.grammar import Form, Grammar
-    from together_nb.local.sampler import Chooser
-    from together_nb.local.vocabulary import Generated, LanguageModel
+    from together_nb.local.sampler import Chooser, LanguageModel
+    from together_nb.local.vocabulary import Generated
 
 _MOST_WORDS = 12
 _FEWEST_WORDS = 4  # when hurrying to an end

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from together_nb.local.grammar import Words
-    from together_nb.local.sampler import Chooser
-    from together_nb.local.vocabulary import Context, LanguageModel
+    from together_nb.local.sampler import Chooser, LanguageModel
+    from together_nb.local.vocabulary import Context
 
 _ENDS = (".", "?", "!")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from together_nb.local.grammar import Grammar
-    from together_nb.local.vocabulary import LanguageModel
+    from together_nb.local.sampler import LanguageModel
     from together_nb.values.parameters import SamplingParams
 from together_nb.local.sampler import Chooser, with_biased
 from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated

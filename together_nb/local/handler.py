@@ -40,7 +40,7 @@ _COPIES = 10  # bytes of memory per byte of a body: its text, which may take fou
 _UNPACED_SECONDS = 0.02
 
 
-class Throttle(Protocol):
+class Pacer(Protocol):
     """Paces the tokens of one answer at the server's rate."""
 
     def wait(self) -> None:
@@ -59,7 +59,7 @@ class Owner(Protocol):
     def tokens_per_second(self) -> float | None:
         """The rate at which tokens are sent; None is as fast as possible."""
 
-    def pace(self, look: Callable[[], None]) -> Throttle:
+    def pace(self, look: Callable[[], None]) -> Pacer:
         """The throttle of one answer, which calls `look` while it waits."""
 
 

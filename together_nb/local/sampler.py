@@ -6,18 +6,45 @@ import math
 import random
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from together_nb.local.vocabulary import Candidates, Context, LanguageModel
+    from together_nb.local.vocabulary import Candidates, Context
     from together_nb.values.parameters import SamplingParams
 
 DEFAULT_TEMPERATURE = 0.8
 # Logits are kept finite, so that no difference of two is NaN.
 _HUGE = 1e30
 _FEW = 8  # fewer tokens are looked up one by one
+
+
+class LanguageModel(Protocol):
+    """A model to generate tokens from, such as `NgramModel`."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The text of each token by its id; the first is the end of the text, the last is never generated."""
+
+    @property
+    def candidates_after(self) -> Callable[[Context], Candidates]:
+        """A function that returns the candidates after a context."""
+
+    def token_id(self, token: str) -> int:
+        """The id of a token's text."""
+
+    def context(self, tokens: Iterable[str]) -> Context:
+        """The context that the model keeps of `tokens`."""
+
+    def extended(self, context: Context, token: str) -> Context:
+        """The context after one more token."""
+
+    def token_probability(self, token: int, context: Context) -> float:
+        """How likely a token is after `context`."""
+
+    def top(self, candidates: Candidates, count: int) -> tuple[tuple[str, float], ...]:
+        """The likeliest of `candidates` with their log-probabilities (natural), likeliest first."""
 
 
 class Chooser:

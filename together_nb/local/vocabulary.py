@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 UNKNOWN = "<|unknown|>"
 """The one entry of the vocabulary for all words that are not in the corpus; never generated."""
@@ -72,30 +72,3 @@ class Generated(NamedTuple):
     logprob: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     finish_reason: str | None = None
-
-
-class LanguageModel(Protocol):
-    """A model to generate tokens from, such as `NgramModel`."""
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The text of each token by its id; the first is the end of the text, the last is never generated."""
-
-    @property
-    def candidates_after(self) -> Callable[[Context], Candidates]:
-        """A function that returns the candidates after a context."""
-
-    def token_id(self, token: str) -> int:
-        """The id of a token's text."""
-
-    def context(self, tokens: Iterable[str]) -> Context:
-        """The context that the model keeps of `tokens`."""
-
-    def extended(self, context: Context, token: str) -> Context:
-        """The context after one more token."""
-
-    def token_probability(self, token: int, context: Context) -> float:
-        """How likely a token is after `context`."""
-
-    def top(self, candidates: Candidates, count: int) -> tuple[tuple[str, float], ...]:
-        """The likeliest of `candidates` with their log-probabilities (natural), likeliest first."""

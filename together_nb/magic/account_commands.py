@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def login(_: Notebook, text: str) -> None:
     from together_nb.run import resolve
 
     if text:
+        with suppress(InputError):  # so that nothing that quotes the line shows it
+            settings.remember(Key(re.split(r"[\s=]", text)[-1], "the line"))
         raise InputError(
             "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
             "Run `%together login` alone. If that was a real key, withdraw it and make another.",
@@ -84,18 +87,17 @@ def logout(_: Notebook) -> None:
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
-def models(notebook: Notebook, text: list[str]) -> None:
+def models(notebook: Notebook, text: str) -> None:
     """List the models that can be called."""
     from together_nb.render import tables
     from together_nb.run import resolve
     from together_nb.values.model_list import ModelList
 
-    part = " ".join(text)
-    found = resolve.models(part)
+    found = resolve.models(text)
     rows = ModelList(tuple(found)).callable()
     if not rows:
         raise InputError(
-            f"No model that writes text has {part!r} in its name.", "`%together models` alone lists them all."
+            f"No model that writes text has {text!r} in its name.", "`%together models` alone lists them all."
         )
     left = len(found) - len(rows)
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
@@ -12,11 +13,14 @@ from together_nb.magic import account_commands, follow_up_commands, options, ses
 
 if TYPE_CHECKING:
     from argparse import Action
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from together_nb.magic.notebook import Notebook
 
     Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+
+_LONGEST_WORD = 20  # characters of a word that a message repeats
 
 
 def argument(*names: str, **how: Any) -> Argument:
@@ -41,8 +45,8 @@ class Command:
     cell_options
         The cell options that it takes, by the names of `Options`; the function is called with ``given``.
     verbatim
-        Whether the function is called with the unparsed ``text`` after the name. A parse error that quotes an argument
-        would show a key typed there.
+        The keyword for all of the text after the name, as it stands: a name may hold quotes and spaces, and a message
+        that repeats an argument would show a key. "" if the text is parsed.
     """
 
     name: str
@@ -50,7 +54,7 @@ class Command:
     help: str
     arguments: tuple[Argument, ...] = ()
     cell_options: tuple[str, ...] = ()
-    verbatim: bool = field(default=False, kw_only=True)
+    verbatim: str = field(default="", kw_only=True)
 
     @cached_property
     def parser(self) -> options.Parser:
@@ -60,7 +64,7 @@ class Command:
         parser = options.Parser("", prog=self.name, add_help=False, allow_abbrev=False)
         for names, how in self.arguments:
             parser.add_argument(*names, **how)
-        quotes = " Put a value with spaces in quotes." if self.arguments else ""
+        quotes = ". Put a value with spaces in quotes." if self.arguments else ""
         parser.hint = f"Usage: %together {self._typed(parser)}{quotes}"
         return parser
 
@@ -88,15 +92,37 @@ class Command:
 
     def _parsed(self, text: str) -> dict[str, Any]:
         if self.verbatim:
-            return {"text": text}
+            return {self.verbatim: text}
         if self.cell_options:
             return {"given": options.parse(text, self.cell_options)}
-        given, surplus = self.parser.parse_known_args(list(options.split(text)))
-        if surplus:
-            words = " ".join(surplus)
-            near = suggestion(surplus[0].partition("=")[0], self.parser.spellings()) if surplus[0][0] == "-" else ""
-            raise InputError(f"`{f'%together {self.name}'.strip()}` does not take {words}.", near or self.parser.hint)
+        words = list(options.split(text))
+        for word in self._unknown(words):
+            self._refuse(word)
+        given, surplus = self.parser.parse_known_args(words)
+        for word in surplus:
+            self._refuse(word)
         return vars(given)
+
+    def _unknown(self, words: list[str]) -> Iterator[str]:
+        """The words that look like options and are none."""
+        takes_value = {name: one.nargs != 0 for one in self.parser._actions for name in one.option_strings}  # noqa: SLF001
+        is_value = False
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if (
+                not is_value
+                and word.startswith("-")
+                and (name not in takes_value or (equals and not takes_value[name]))
+            ):
+                yield word
+            is_value = not equals and takes_value.get(word, False) and not is_value
+
+    def _refuse(self, word: str) -> NoReturn:
+        """Refuse a surplus or unknown word; a long one is not repeated, since it may be a key."""
+        name = word.partition("=")[0]
+        near = suggestion(name, self.parser.spellings()) if name.startswith("-") else ""
+        what = word if 0 < len(word) <= _LONGEST_WORD else "what follows"
+        raise InputError(f"`%together {self.name}` does not take {what}.".replace(" `", "`"), near or self.parser.hint)
 
 
 def _spelled(action: Action) -> str:
@@ -118,13 +144,14 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         Command("", account_commands.status, "show the server, the model, the key's ending and the defaults"),
-        Command("login", account_commands.login, "ask for a key; it is neither shown nor saved", verbatim=True),
+        Command("login", account_commands.login, "ask for a key; it is neither shown nor saved", verbatim="text"),
         Command("logout", account_commands.logout, "forget the key"),
         Command(
             "models",
             account_commands.models,
             "list the models of the server and their prices",
             (argument("text", metavar="TEXT", nargs="*"),),
+            verbatim="text",
         ),
         Command("panel", _open_panel, "open the panel: sliders, a live answer, its tokens and events"),
         Command(
@@ -144,9 +171,14 @@ COMMANDS: dict[str, Command] = {
             session_commands.show,
             "list the answers and the conversations, or all turns of one",
             (argument("name", metavar="NAME", nargs="*"),),
+            verbatim="name",
         ),
         Command(
-            "reset", session_commands.reset, "forget a conversation", (argument("name", metavar="NAME", nargs="*"),)
+            "reset",
+            session_commands.reset,
+            "forget a conversation",
+            (argument("name", metavar="NAME", nargs="*"),),
+            verbatim="name",
         ),
         Command("usage", session_commands.usage, "show requests, tokens and cost by model"),
         Command("save", session_commands.save, "write the answers and conversations to a file", (_FILE, _FORCE)),
@@ -161,7 +193,7 @@ COMMANDS: dict[str, Command] = {
             "replay",
             session_commands.replay,
             "answer from a recording, with no key and no network; off ends it",
-            (_FILE_OR_OFF, argument("--speed", metavar="X", type=float, default=1.0)),
+            (_FILE_OR_OFF, argument("--speed", metavar="X", type=float)),
         ),
     )
 }
@@ -175,7 +207,9 @@ def run(notebook: Notebook, line: str) -> None:
     InputError
         There is no such command, or an argument is invalid.
     """
-    name, _, text = line.strip().partition(" ")
+    name, text = [*line.split(maxsplit=1), "", ""][:2]
+    if re.match(r"login\W", name):  # a key may follow, which no message repeats
+        name, text = "login", name
     if name not in COMMANDS:
         names = [one for one in COMMANDS if one]
         hint = suggestion(name, names) or f"There are: {', '.join(names)}."

@@ -29,8 +29,9 @@ def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
     parser
         The parser of the line; that of a cell by default.
     """
+    parser = parser or cell_parser()
     before = _words_before(line)
-    option = before[-1] if before else ""
+    option = before[-1] if before and any(before[-1] in one.option_strings for one in parser._actions) else ""  # noqa: SLF001
     choices: dict[str, Iterable[str]] = {
         "-m": [],
         "--model": [],
@@ -40,7 +41,7 @@ def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
     }
     if option in ("-m", "--model"):
         return _starting(model_names(), line, typed)
-    return _starting(choices.get(option) or (parser or cell_parser()).spellings(), line, typed)
+    return _starting(choices.get(option) or parser.spellings(), line, typed)
 
 
 def words(line: str, typed: str) -> list[str]:
@@ -50,7 +51,11 @@ def words(line: str, typed: str) -> list[str]:
     before = _words_before(line)
     if len(before) <= 1:
         return _starting(filter(None, COMMANDS), line, typed)
-    return options(line, typed, COMMANDS[before[1]].parser) if before[1] in COMMANDS else []
+    command = COMMANDS.get(before[1])
+    # A file's name is offered by IPython, unless something is offered here.
+    if command is None or not (command.cell_options or line.rpartition(" ")[2].startswith("-")):
+        return []
+    return options(line, typed, command.parser)
 
 
 def _words_before(line: str) -> list[str]:

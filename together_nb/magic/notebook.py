@@ -192,7 +192,7 @@ class Notebook:
             embedded = one.endpoint.root == resolve.EMBEDDED
             server = " to the embedded engine: " if embedded else f" {one.endpoint.root}"
             where = f"POST{server}{one.dialect.path}"
-            body = visible(json.dumps(one.payload, indent=2, ensure_ascii=False))
+            body = visible(settings.without_keys(json.dumps(one.payload, indent=2, ensure_ascii=False)))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
         left = max(len(streams), more) - SHOWN_UNSENT

@@ -10,7 +10,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.base.suggest import suggestion
-from together_nb.base.wording import shorten
 from together_nb.config.environment import KEY_VARIABLE
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import InputError
@@ -150,7 +149,9 @@ class Parser(argparse.ArgumentParser):
         """Refuse a word that belongs to no option."""
         option = word.partition("=")[0]
         if option.startswith("-"):
-            raise InputError(f"There is no option {option}.", suggestion(option, self.spellings()) or self.hint)
+            of_a_cell = option in parser().spellings()
+            near = "" if of_a_cell else suggestion(option, self.spellings())
+            raise InputError(f"There is no option {option}{' here' * of_a_cell}.", near or self.hint)
         raise InputError(
             f"{word!r} stands on the line and belongs to no option.",
             "The prompt goes below the line; a value with spaces goes in quotes.",
@@ -251,7 +252,7 @@ def _json_object(text: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise InputError(
-            f"--extra takes a JSON object, not {shorten(text, 40)!r}.",
+            "--extra takes a JSON object.",
             """Put it in quotes of the other kind: --extra '{"top_a": 0.2}'.""",
         )
     return checked_extra(value)

@@ -21,12 +21,12 @@ _COLUMNS = "{} | prompt | text | by"
 _LONGEST = 70  # characters of a prompt or an answer in a list
 
 
-def show(notebook: Notebook, name: list[str]) -> None:
+def show(notebook: Notebook, name: str) -> None:
     """List the answers and the turns of each conversation; with a name, show all of that conversation."""
     from together_nb.run import chats, history
 
     if name:
-        bundle = chats.find(" ".join(name)).bundle()
+        bundle = chats.find(_unquoted(name)).bundle()
         notebook.display(bundle["text/markdown"], bundle["text/plain"])
         return
     if not history.history and not chats.conversations:
@@ -47,11 +47,11 @@ def show(notebook: Notebook, name: list[str]) -> None:
     notebook.display("\n\n".join(part[0] for part in parts), "\n\n".join(part[1] for part in parts))
 
 
-def reset(_: Notebook, name: list[str]) -> None:
+def reset(_: Notebook, name: str) -> None:
     """Forget a conversation."""
     from together_nb.run import chats
 
-    turns = chats.reset(" ".join(name))
+    turns = chats.reset(_unquoted(name))
     print(f"Forgotten: {count(turns, 'turn')}. The answers are still in together_nb.history.")  # noqa: T201
 
 
@@ -106,19 +106,31 @@ def record(_: Notebook, file: str, *, force: bool) -> None:
     from together_nb import recording
 
     if file == "off":
+        _alone(force)
         print(recording.stop() or "Nothing is being recorded.")  # noqa: T201
     else:
         print(recording.record(file, force=force))  # noqa: T201
 
 
-def replay(_: Notebook, file: str, *, speed: float) -> None:
+def replay(_: Notebook, file: str, *, speed: float | None) -> None:
     """Answer from a recording, or end the replay."""
     from together_nb import recording
 
     if file == "off":
+        _alone(speed)
         print(recording.stop() or "Nothing is being replayed.")  # noqa: T201
     else:
-        print(recording.replay(file, speed=speed))  # noqa: T201
+        print(recording.replay(file, speed=1.0 if speed is None else speed))  # noqa: T201
+
+
+def _alone(option: object) -> None:
+    if option:
+        raise InputError("off takes no option.", "Leave the option out.")
+
+
+def _unquoted(name: str) -> str:
+    """A name that may stand in quotes, as it would have to elsewhere."""
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name  # noqa: PLR2004
 
 
 def _cells(prompt: str, answer: Completion) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
+from together_nb.base.wording import shorten
 from together_nb.panel.elements import Page
 from together_nb.run import history
 from together_nb.views.parts import DrawnValue, box, escaped
@@ -50,10 +51,10 @@ def _html(history: list[Completion]) -> str:
 def _row(number: int, completion: Completion) -> str:
     prompt = _prompt(completion.request)
     return (
-        f'<details class="tnb-past"><summary><b>history[{number}]</b> {escaped(_cut(" ".join(prompt.split()), 90))}'
+        f'<details class="tnb-past"><summary><b>history[{number}]</b> {escaped(shorten(prompt, 90))}'
         f"<small>{escaped(completion.footer())}</small></summary>"
-        f"<h4>Prompt</h4><pre>{escaped(_cut(prompt, _LONGEST))}</pre>"
-        f"<h4>Answer</h4><pre>{escaped(_cut(completion.text, _LONGEST))}</pre></details>"
+        f"<h4>Prompt</h4><pre>{escaped(shorten(prompt, _LONGEST, one_line=False))}</pre>"
+        f"<h4>Answer</h4><pre>{escaped(shorten(completion.text, _LONGEST, one_line=False))}</pre></details>"
     )
 
 
@@ -61,7 +62,3 @@ def _prompt(request: CompletionRequest) -> str:
     if request.messages is None:
         return request.prompt
     return "\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in request.messages)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -86,10 +86,10 @@ class Runs:
     def completion(self) -> Completion | None:
         """The answer shown, as far as it has arrived."""
         run, view = self._run, self._view
-        interrupts = None if run is None else run.completion
-        if interrupts is None or view is None:
+        after = None if run is None else run.completion
+        if after is None or view is None:
             return self.last
-        return interrupts if view.before is None else join_parts(view.before, interrupts)
+        return after if view.before is None else join_parts(view.before, after)
 
     def begin(self, open_stream: Callable[[], CompletionStream], before: Completion | None = None) -> None:
         """Stream an answer that replaces the one shown, or continues it (`before`).

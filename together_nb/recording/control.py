@@ -81,7 +81,7 @@ def record(path: str | Path, *, force: bool = False) -> str:
     Examples
     --------
     >>> from together_nb import complete, record, recording
-    >>> told = record("lesson.jsonl")
+    >>> message = record("lesson.jsonl")
     >>> answer = complete("Alan Turing was", max_tokens=5)
     >>> recording.stop().startswith("The recording has ended")
     True
@@ -131,13 +131,13 @@ def replay(path: str | Path, *, speed: float = 1.0) -> str:
     Examples
     --------
     >>> from together_nb import complete, record, recording, replay
-    >>> told = record("lesson.jsonl")
+    >>> message = record("lesson.jsonl")
     >>> answer = complete("Alan Turing was", max_tokens=5)
-    >>> ended = recording.stop()
-    >>> told = replay("lesson.jsonl", speed=0)
+    >>> message = recording.stop()
+    >>> message = replay("lesson.jsonl", speed=0)
     >>> complete("Alan Turing was", max_tokens=5).text == answer.text
     True
-    >>> ended = recording.stop()
+    >>> message = recording.stop()
     """
     if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not 0 <= speed < math.inf:
         raise InputError(

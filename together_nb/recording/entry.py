@@ -106,7 +106,7 @@ class Entry:
     end: End
 
     def to_dict(self) -> dict[str, Any]:
-        """Its JSON-able form."""
+        """The entry as JSON-able values."""
         return asdict(self)
 
     @classmethod

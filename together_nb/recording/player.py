@@ -135,7 +135,7 @@ class Replay:
         Raises
         ------
         NotRecordedError
-            There is none.
+            The request is not in the recording.
         """
         request = request_key(method, path, payload)
         found = self._by_question.get(request, [])

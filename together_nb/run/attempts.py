@@ -17,13 +17,14 @@ from together_nb.errors import (
     APIResponseError,
     APIStatusError,
     APITimeoutError,
+    BudgetError,
     ConnectionLostError,
     StreamError,
     TogetherError,
 )
 from together_nb.run.accumulator import Accumulator
 from together_nb.run.hints import improve_hint
-from together_nb.run.ledger import BudgetError, check_budget, ledger
+from together_nb.run.ledger import check_budget, ledger
 from together_nb.values.chunk import Timings
 from together_nb.wire import transport
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something

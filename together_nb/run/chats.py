@@ -41,7 +41,7 @@ def find(name: str) -> Conversation:
     Raises
     ------
     InputError
-        There is none.
+        There is no conversation of that name.
     """
     name = name or DEFAULT_NAME
     if name not in conversations:

@@ -67,7 +67,10 @@ def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
             why = "The last answer ended by itself: there is nothing to go on from."
         raise InputError(why, "Ask anew with %%together; `--chat` keeps a conversation.")
     request = continuation_request(before, dialect_for(before.api))
-    return open_request(replace(request, sampling=request.sampling.updated(sampling)), filled=before.filled)
+    # A parameter that is given now replaces one of that name in the first part's extra_body.
+    extra = {name: value for name, value in (request.extra_body or {}).items() if name not in sampling} or None
+    request = replace(request, sampling=request.sampling.updated(sampling), extra_body=extra)
+    return open_request(request, filled=before.filled)
 
 
 def replace_answer(before: Completion, whole: Completion) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _KIND = "together_nb"
 _HISTORY = "history"
-_VERSION = 2  # in 1 each answer held all its messages
+_VERSION = 3  # 2 had no extra_body; in 1 each answer held all its messages
 _EXAMPLE = "%together save lesson.jsonl"
 _WRITES_ONE = "`%together save FILE` writes one."
 

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.fork import after_fork
 from together_nb.base.wording import dollars
-from together_nb.errors import InputError
+from together_nb.errors import BudgetError
 from together_nb.wire import transport
 
 if TYPE_CHECKING:
     from together_nb.values.chunk import Usage
     from together_nb.values.completion import Completion
-
-
-class BudgetError(InputError):
-    """The session has spent its budget. Nothing was sent."""
 
 
 @dataclass(frozen=True)

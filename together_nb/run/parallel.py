@@ -33,7 +33,7 @@ class ColumnsView(Protocol):
         """Show that the answers are awaited, all of them still queued."""
 
     def column(self, number: int) -> View:
-        """Return the view of the answer of that number, from 0, or of its failure. It may finish without a start."""
+        """Return the view of answer `number`, from 0, or of its failure. It may finish without a start."""
 
     def end(self) -> None:
         """Leave what the notebook saves; all columns are finished."""
@@ -99,7 +99,7 @@ def run_side_by_side(
             finally:
                 # Those that have ended are not affected.
                 for lane in lanes:
-                    lane.opened.cancel()
+                    lane.stream.cancel()
                 if interrupts:
                     scope.cancel()
     errors = [lane.pump.error for lane in lanes if lane.pump.error is not None]
@@ -126,7 +126,7 @@ class _Lane:
     """One of the streams, with its thread and its view."""
 
     def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> None:
-        self.opened = stream
+        self.stream = stream
         self.pump = StreamThread(stream)
         self.completion = stream.completion
         self._view = view
@@ -136,12 +136,12 @@ class _Lane:
 
     def begin(self) -> None:
         driver.active.add(self.pump)
-        self._view.start(self.opened)
+        self._view.start(self.stream)
         self.pump.start()
 
     def drawn(self) -> bool:
         """Draw what has arrived, if it is time to; return False after the end."""
-        ended = self.pump.ended or self.opened.cancelled  # read first, so that the last chunks are drawn too
+        ended = self.pump.ended or self.stream.cancelled  # read first, so that the last chunks are drawn too
         if ended:
             self.end()
         elif monotonic() >= self._due:
@@ -154,7 +154,7 @@ class _Lane:
         if not self._ended:
             self._ended = True
             driver.active.discard(self.pump)
-            driver.finish(self.opened, self.pump, self._view, self._kept)
+            driver.finish(self.stream, self.pump, self._view, self._kept)
 
     def _kept(self, completion: Completion) -> None:
         self.completion = completion

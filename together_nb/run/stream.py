@@ -73,7 +73,7 @@ class CompletionStream:
     Examples
     --------
     >>> from together_nb import stream
-    >>> answer = stream("Once upon a time", max_tokens=20)
+    >>> answer = stream("Once upon a time", max_tokens=20, seed=1)
     >>> for chunk in answer:
     ...     if answer.chunks == 3:
     ...         answer.cancel()

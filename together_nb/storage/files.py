@@ -248,7 +248,7 @@ def _locks(file: int) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
 
 
 class BrokenError(ValueError):
-    """It is not JSON."""
+    """A line or a document is not JSON."""
 
 
 class JsonLines:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache, lru_cache
 from typing import Any
 
-from together_nb.base.wording import dollars, shorten
+from together_nb.base.wording import dollars
 from together_nb.errors import InputError
 from together_nb.values import hooks
 from together_nb.values.chunk import Choice, Timings, Token, Usage
@@ -356,7 +356,7 @@ class Completion:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Completion {self.footer()}: {shorten(self.text, 60)!r}>"
+        return f"<Completion {self.footer()}: {self.text[:60]!r}{'…' if len(self.text) > 60 else ''}>"  # noqa: PLR2004
 
 
 def parse_answer(completion: Completion) -> Parsed:

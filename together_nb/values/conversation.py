@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME = "chat"
-_VERSION = 2  # of the `to_dict` format; in 1 each answer had all its messages
+_VERSION = 3  # of the `to_dict` format; 2 had no extra_body, in 1 each answer had all its messages
 _KIND = "conversation"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from together_nb.errors import InputError
-from together_nb.values.from_json import each_in, reader
+from together_nb.values.from_json import each_in, plain, reader
 from together_nb.values.parameters import AUTO, SamplingParams
 from together_nb.values.schema import Schema
 
@@ -70,7 +71,7 @@ class CompletionRequest:
         if self.schema is not None:
             out["schema"] = self.schema.to_dict()
         if self.extra_body is not None:
-            out["extra_body"] = self.extra_body
+            out["extra_body"] = deepcopy(self.extra_body)
         return out | {"sampling": self.sampling.to_dict()}
 
     @classmethod
@@ -121,7 +122,7 @@ def checked_extra(extra: Any) -> dict[str, Any]:
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
         raise InputError(f"extra_body must be a dict with names as keys, not {type(extra).__name__}.", looks)
     try:
-        return dict(json.loads(json.dumps(dict(extra), allow_nan=False)))
+        return dict(plain(json.loads(json.dumps(dict(extra), allow_nan=False))))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"extra_body cannot be written as JSON: {error}.", looks) from None
 

@@ -29,13 +29,13 @@ class ComparedValue:
 
     Parameters
     ----------
-    told
+    title
         The value in a title.
     value
         What is sent; None is unset.
     """
 
-    told: str
+    title: str
     value: Any
 
 
@@ -214,7 +214,7 @@ def _unique(values: list[ComparedValue]) -> list[ComparedValue]:
 
 def _titled(key: str, one: ComparedValue, *, alone: bool) -> str:
     # A model id needs no label.
-    return one.told if alone and key == MODEL else f"{key} = {one.told}"
+    return one.title if alone and key == MODEL else f"{key} = {one.title}"
 
 
 def _title(text: str) -> str:

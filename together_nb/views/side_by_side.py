@@ -85,7 +85,7 @@ class OnceColumns(SilentColumns):
 
     def column(self, number: int) -> View:
         """The view of one answer."""
-        return _Noted(self, number, SilentView())
+        return _ReportingView(self, number, SilentView())
 
     def ended(self, number: int, completion: Completion, error: BaseException | None) -> None:
         """Record how an answer ended."""
@@ -102,18 +102,18 @@ class OnceColumns(SilentColumns):
         return side_by_side_table.bundle(ended, self._across, self._show), side_by_side_table.metadata(ended)
 
 
-class _Noted:
+class _ReportingView:
     """A view that also reports how its answer ended."""
 
-    def __init__(self, told: OnceColumns, number: int, view: View) -> None:
-        self._told = told
+    def __init__(self, columns: OnceColumns, number: int, view: View) -> None:
+        self._columns = columns
         self._number = number
         self._view = view
         self.start = view.start
         self.write = view.write
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        self._told.ended(self._number, completion, error)
+        self._columns.ended(self._number, completion, error)
         self._view.finish(completion, error)
 
 
@@ -139,7 +139,7 @@ class LiveColumns(OnceColumns):
 
     def column(self, number: int) -> View:
         """The view of one answer."""
-        return _Noted(self, number, self._columns[number])
+        return _ReportingView(self, number, self._columns[number])
 
     def end(self) -> None:
         """Replace the widgets by the table, and close them."""

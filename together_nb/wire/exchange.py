@@ -448,7 +448,7 @@ class _Response(HTTPResponse):
         return body
 
 
-class _Telling(HTTPConnection):
+class _CancellableConnection(HTTPConnection):
     """A connection that passes its socket to the exchange of its thread."""
 
     response_class = _Response
@@ -503,14 +503,14 @@ class _Telling(HTTPConnection):
                 self.close()
 
 
-class _TellingSecure(_Telling, HTTPSConnection):
+class _CancellableSecureConnection(_CancellableConnection, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
     """Takes a connection back once no exchange holds it: urllib3 returns it while reading a reply's last bytes."""
 
-    ConnectionCls = _Telling
+    ConnectionCls = _CancellableConnection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -519,7 +519,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class _SecurePool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _TellingSecure
+    ConnectionCls = _CancellableSecureConnection
 
 
 class _Adapter(HTTPAdapter):
