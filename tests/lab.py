@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import json
 import os
 import re
@@ -120,8 +121,16 @@ class Lab(Server):
         super().__init__(folder, "-m", module, *options, environment=environment)
 
     def _kernels(self) -> list[dict[str, Any]]:
-        with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
-            return json.load(reply)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/api/kernels?token={TOKEN}", timeout=START_SECONDS) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:
+                # While a kernel is being started the list of kernels can be an error 500.
+                if error.code != http.HTTPStatus.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def shut_kernels_down(self) -> None:
         for kernel in self._kernels():
@@ -133,10 +142,8 @@ class Lab(Server):
         """Until a page is connected to an idle kernel."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            # While a kernel is being started the list of kernels can be an error 500.
-            with contextlib.suppress(urllib.error.HTTPError):
-                if any(one["connections"] and one["execution_state"] == "idle" for one in self._kernels()):
-                    return
+            if any(one["connections"] and one["execution_state"] == "idle" for one in self._kernels()):
+                return
             time.sleep(0.1)
         raise TimeoutError("no kernel was connected")
 

@@ -1,53 +1,53 @@
 """Stream a language model's answer in a notebook: ``%load_ext together_nb``, then ``%%together``.
 
-``%%together?`` shows what a cell can say; below is what Python can. `help` of each name tells the rest. With no key
-all of it runs on ``local/ngram``, a toy model on this machine; ``%together login`` takes a key.
+``%%together?`` describes cells. This page lists the Python names; `help` of each has the details. Without a key,
+everything runs on ``local/ngram``, a toy model on this machine. ``%together login`` asks for a key.
 
 Ask:
 
-    complete             An answer, whole: a `Completion`.
-    stream               The same as it arrives: a `CompletionStream`, an iterator of `Chunk`.
-    compare              Answers side by side, to a prompt with values that differ: a list of `Completion`.
-    map_prompts          Answers to many prompts, some at once: a `BatchResults`.
-    continue_from        What comes after an answer that was cut, joined to it.
-    models               The models that the server offers: a list of `Model`.
-    Panel                The sliders and the live answer, in widgets.
+    complete             Return a whole answer, a `Completion`.
+    stream               Return an answer as it arrives: a `CompletionStream`, an iterator of `Chunk`.
+    compare              Return answers side by side, to requests that differ in some values: a list of `Completion`.
+    map_prompts          Return the answers to many prompts, several at a time: a `BatchResults`.
+    continue_from        Continue an answer that was cut, and return both parts as one.
+    models               List the models that the server offers, each a `Model`.
+    Panel                Show sliders and the live answer, in widgets.
 
-What comes back:
+Results:
 
-    Completion           An answer: its `text`, `usage`, `cost` (US dollars), `timings` (seconds), `parsed` and the rest.
+    Completion           An answer: its `text`, `usage`, `cost` (US dollars), `timings` (seconds), `parsed` and more.
     Choice               One of the `n` answers of a completion.
     Chunk                A piece of an answer, as it arrived.
-    Token                A token and its log-probability (natural), where `logprobs` was given.
+    Token                A token and its log-probability (natural), if `logprobs` was set.
     Usage                Tokens in and out, as the server counted them.
-    CompletionStream     An answer that streams; `cancel` ends it from any thread.
-    BackgroundRun        The same below a cell of ``%%together --background --out run``: a Future.
-    BatchResults         What came of many prompts, in their order; `to_frame`, `retry_failed`.
-    Model                A row of the list of models, with its price.
+    CompletionStream     An answer that streams; `cancel` stops it from any thread.
+    BackgroundRun        The future of an answer that streams below a cell of ``%%together --background --out run``.
+    BatchResults         The answers to many prompts, in their order; see `to_frame` and `retry_failed`.
+    Model                A model of the server, with its price.
     CompletionRequest    What was asked: `Completion.request`.
-    SamplingParams       How tokens are chosen: all the parameters, with types and bounds.
-    TogetherError        The base of all errors; `completion` is what had come.
+    SamplingParams       All sampling parameters, with their types and bounds.
+    TogetherError        The base of all errors; its `completion` is what had arrived.
 
-What is kept, in this process:
+State of this process:
 
-    settings             What holds where nothing else is said: key, server, model, time-outs, budget, sampling.
-    history              Every answer so far, oldest first: a list of `Completion`, to be read, cut and cleared.
-    conversations        A dict of `Conversation` by name: what ``--chat NAME`` and ``complete(chat=NAME)`` go on with.
-    Conversation         The turns of a conversation, to be read, cut and saved.
+    settings             The defaults: key, server, model, time-outs, budget, sampling parameters.
+    history              All answers, oldest first: a list of `Completion` that you may change.
+    conversations        The conversations by name, for ``--chat NAME`` and ``complete(chat=NAME)``.
+    Conversation         The turns of a conversation, to read, cut and save.
     Turn                 A prompt and its answer in a conversation.
-    ledger               What was asked for and what it cost, by model: `rows`, `total()`, `spent` (US dollars).
-    save                 Writes the history and the conversations to a file.
-    load                 Adds those of a file.
-    record               Takes down all that is asked and answered, in a file.
-    replay               Answers from such a file: no key, no network.
+    ledger               Requests, tokens and cost by model: `rows`, `total()`, `spent` (US dollars).
+    save                 Write the history and the conversations to a file.
+    load                 Add the history and the conversations of a file.
+    record               Record all requests and replies in a file.
+    replay               Answer from a recording, without a key or a network.
 
 The package:
 
-    load_ipython_extension    What ``%load_ext together_nb`` calls.
-    unload_ipython_extension  What ``%unload_ext together_nb`` calls.
+    load_ipython_extension    Run by ``%load_ext together_nb``.
+    unload_ipython_extension  Run by ``%unload_ext together_nb``.
     __version__               The version, a str.
 
-In a notebook ``_together`` is always the last answer. Errors are in `together_nb.errors`, the toy model in
+In a notebook, ``_together`` is always the last answer. The errors are in `together_nb.errors`, the toy model in
 `together_nb.local`.
 
 Examples

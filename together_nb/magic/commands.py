@@ -122,7 +122,7 @@ class Command:
         name = word.partition("=")[0]
         near = suggestion(name, self.parser.spellings()) if name.startswith("-") else ""
         what = word if 0 < len(word) <= _LONGEST_WORD else "what follows"
-        raise InputError(f"`%together {self.name}` does not take {what}.".replace(" `", "`"), near or self.parser.hint)
+        raise InputError(f"`%together {self.name}` does not take {what}.", near or self.parser.hint)
 
 
 def _spelled(action: Action) -> str:
