@@ -41,6 +41,7 @@ def test_an_unknown_option_is_refused_and_named(shell, name):
         "record off now",
         "record off --force",
         "replay off --speed 2",
+        "replay off --speed 0",
         "logout ''",
         'usage ""',
         "save a.jsonl ''",

@@ -9,6 +9,7 @@ from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.config.keys import hide
 from together_nb.errors import InputError
 from together_nb.render.formats import format_for
+from together_nb.run.parallel import AT_ONCE, run_side_by_side
 from together_nb.run.resolve import open_stream
 from together_nb.values.parameters import AUTO
 from together_nb.values.variations import check_key, combinations, values_from_list
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from together_nb.values.completion import Completion
     from together_nb.values.keywords import SamplingLists
-from together_nb.run.parallel import AT_ONCE, run_side_by_side
 
 
 def compare(

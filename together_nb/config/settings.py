@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, validate
 
 from together_nb.config import environment as _environment
+from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE, KEY_VARIABLE
+from together_nb.config.keys import Key
 from together_nb.errors import InputError
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
     from traitlets.config import Configurable
 
-from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
-from together_nb.config.keys import Key
 
 LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).

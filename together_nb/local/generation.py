@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 from together_nb.errors import InputError
 from together_nb.local import constrained
 from together_nb.local.flat_schema import is_number
+from together_nb.local.sampler import Chooser, with_biased
 from together_nb.local.stopping import StopFilter
+from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from together_nb.local.grammar import Grammar
     from together_nb.local.sampler import LanguageModel
     from together_nb.values.parameters import SamplingParams
-from together_nb.local.sampler import Chooser, with_biased
-from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # a truncated object is useless

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from together_nb.base.fork import after_fork
 from together_nb.local import generation, vocabulary
+from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Context, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from together_nb.local.grammar import Grammar
     from together_nb.values.parameters import SamplingParams
-from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Context, tokenize
 
 ORDER = 5
 KAPPA = 0.7

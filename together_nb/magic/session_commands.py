@@ -106,7 +106,7 @@ def record(_: Notebook, file: str, *, force: bool) -> None:
     from together_nb import recording
 
     if file == "off":
-        _alone(force)
+        _refuse_option(given=force)
         print(recording.stop() or "Nothing is being recorded.")  # noqa: T201
     else:
         print(recording.record(file, force=force))  # noqa: T201
@@ -117,14 +117,14 @@ def replay(_: Notebook, file: str, *, speed: float | None) -> None:
     from together_nb import recording
 
     if file == "off":
-        _alone(speed)
+        _refuse_option(given=speed is not None)
         print(recording.stop() or "Nothing is being replayed.")  # noqa: T201
     else:
         print(recording.replay(file, speed=1.0 if speed is None else speed))  # noqa: T201
 
 
-def _alone(option: object) -> None:
-    if option:
+def _refuse_option(*, given: bool) -> None:
+    if given:
         raise InputError("off takes no option.", "Leave the option out.")
 
 

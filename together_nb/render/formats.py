@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from together_nb.base.escape import literal, visible
-from together_nb.base.fences import balanced, fenced
+from together_nb.base.fences import balanced, fenced, one_block
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
 from together_nb.render.sanitize import harmless
@@ -20,7 +20,6 @@ from together_nb.values.parameters import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-from together_nb.base.fences import one_block
 
 _STRING_OR_SPACE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
 _MOST_INDENTED = 8  # times as long as the code: deep in a value, a line of spaces would precede each number

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.escape import visible
 from together_nb.base.wording import count
+from together_nb.values.likelihood import index_in_top, perplexity_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from together_nb.values.chunk import Choice, Token
     from together_nb.values.completion import Completion
-from together_nb.values.likelihood import _perplexity, index_in_top
 
 ALTERNATIVES = 5
 """How many alternatives `--show tokens` and the panel request by default."""
@@ -29,7 +29,7 @@ def summary_of(known: int, total: float) -> str:
     """The same from the token count and the sum of the log-probabilities."""
     if not known:
         return ""
-    perplexed = _perplexity(total / known)
+    perplexed = perplexity_of_mean(total / known)
     text = f"{perplexed:,.2f}" if perplexed < 1e6 else f"{perplexed:.1e}"  # noqa: PLR2004
     return f"{count(known, 'token')} · mean log-probability {signed(total / known)} · perplexity {text}"
 

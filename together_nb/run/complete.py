@@ -8,6 +8,7 @@ from together_nb.base.cancellation import cancel_with_scope
 from together_nb.base.interrupts import call_interruptibly, interrupt_message
 from together_nb.config.keys import hide
 from together_nb.errors import InputError
+from together_nb.run.history import history
 from together_nb.run.resolve import open_stream
 from together_nb.values.parameters import AUTO
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
     from together_nb.values.conversation import Conversation
     from together_nb.values.keywords import Sampling
-from together_nb.run.history import history
 
 
 def stream(

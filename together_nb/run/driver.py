@@ -8,6 +8,7 @@ from together_nb.base.cancellation import CancelScope
 from together_nb.base.fork import after_fork
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.errors import TogetherError
+from together_nb.run.history import history, unanswered
 from together_nb.run.stream_thread import StreamThread
 from together_nb.wire.retry import ignore_wait, listen_to_waits
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
-from together_nb.run.history import history, unanswered
 
 REPAINT_SECONDS = 0.07  # 14 a second: each sends one to three messages, and a stream may send 25
 REPAINTS_IN_ALL = 40  # a second, for all streams drawn at once: they share IOPub
@@ -81,13 +81,13 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None]
         CancelScope() as scope,
         listen_to_waits(ignore_wait),
     ):
-        pump = StreamThread(stream)
-        active.add(pump)
+        thread = StreamThread(stream)
+        active.add(thread)
         try:
             view.start(stream)
             if not interrupts:
-                pump.start()
-            _draw(stream, pump, view, interrupts)
+                thread.start()
+            _draw(stream, thread, view, interrupts)
             if interrupts:
                 stream.cancel()
                 scope.cancel()
@@ -96,35 +96,37 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None]
             scope.cancel()
             raise
         finally:
-            active.discard(pump)
-            completion = finish(stream, pump, view, keep)
-    if pump.error is not None:
-        if isinstance(pump.error, TogetherError):
-            pump.error.completion = completion
-        raise pump.error
+            active.discard(thread)
+            completion = finish(stream, thread, view, keep)
+    if thread.error is not None:
+        if isinstance(thread.error, TogetherError):
+            thread.error.completion = completion
+        raise thread.error
     return completion
 
 
-def _draw(stream: CompletionStream, pump: StreamThread, view: View, interrupts: list[int]) -> None:
+def _draw(stream: CompletionStream, thread: StreamThread, view: View, interrupts: list[int]) -> None:
     """Draw what arrives, until the stream ends or is stopped."""
     while not interrupts:
-        pump.wait(TICK_SECONDS)
-        ended = pump.ended  # read first, so that the last chunks are taken below
-        view.write(pump.take())
+        thread.wait(TICK_SECONDS)
+        ended = thread.ended  # read first, so that the last chunks are taken below
+        view.write(thread.take())
         if ended or stream.cancelled:
             return
-        pump.pause(max(REPAINT_SECONDS, len(active) / REPAINTS_IN_ALL))
+        thread.pause(max(REPAINT_SECONDS, len(active) / REPAINTS_IN_ALL))
 
 
-def finish(stream: CompletionStream, pump: StreamThread, view: View, keep: Callable[[Completion], None]) -> Completion:
+def finish(
+    stream: CompletionStream, thread: StreamThread, view: View, keep: Callable[[Completion], None]
+) -> Completion:
     """Return the completion of a stream that has ended or was cancelled: first keep it, then draw the rest."""
     # A DNS look-up cannot be cancelled; do not wait for it.
-    pump.join(_STOP_SECONDS if stream.answered or not stream.cancelled else _UNANSWERED_SECONDS)
+    thread.join(_STOP_SECONDS if stream.answered or not stream.cancelled else _UNANSWERED_SECONDS)
     completion = stream.completion
     unanswered[:] = [completion] if completion.came_to_nothing else []
     keep(completion)  # first, so that a view that fails loses nothing
     try:
-        view.write(pump.take())
+        view.write(thread.take())
     finally:
-        view.finish(completion, pump.error)
+        view.finish(completion, thread.error)
     return completion

@@ -102,7 +102,7 @@ def run_side_by_side(
                     lane.stream.cancel()
                 if interrupts:
                     scope.cancel()
-    errors = [lane.pump.error for lane in lanes if lane.pump.error is not None]
+    errors = [lane.thread.error for lane in lanes if lane.thread.error is not None]
     if errors and len(errors) == len(lanes):
         raise errors[0]
     return [lane.completion for lane in lanes]
@@ -127,7 +127,7 @@ class _Lane:
 
     def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> None:
         self.stream = stream
-        self.pump = StreamThread(stream)
+        self.thread = StreamThread(stream)
         self.completion = stream.completion
         self._view = view
         self._keep = keep
@@ -135,17 +135,17 @@ class _Lane:
         self._ended = False
 
     def begin(self) -> None:
-        driver.active.add(self.pump)
+        driver.active.add(self.thread)
         self._view.start(self.stream)
-        self.pump.start()
+        self.thread.start()
 
     def drawn(self) -> bool:
         """Draw what has arrived, if it is time to; return False after the end."""
-        ended = self.pump.ended or self.stream.cancelled  # read first, so that the last chunks are drawn too
+        ended = self.thread.ended or self.stream.cancelled  # read first, so that the last chunks are drawn too
         if ended:
             self.end()
         elif monotonic() >= self._due:
-            self._view.write(self.pump.take())
+            self._view.write(self.thread.take())
             self._due = monotonic() + max(driver.REPAINT_SECONDS, len(driver.active) / driver.REPAINTS_IN_ALL)
         return not ended
 
@@ -153,12 +153,12 @@ class _Lane:
         """Keep the completion, and draw the rest of it."""
         if not self._ended:
             self._ended = True
-            driver.active.discard(self.pump)
-            driver.finish(self.stream, self.pump, self._view, self._kept)
+            driver.active.discard(self.thread)
+            driver.finish(self.stream, self.thread, self._view, self._kept)
 
     def _kept(self, completion: Completion) -> None:
         self.completion = completion
-        error = self.pump.error
+        error = self.thread.error
         if isinstance(error, TogetherError):
             error.completion = completion
         elif error is not None and not completion.error:

@@ -22,10 +22,11 @@ def mean_logprob(tokens: Sequence[Token]) -> float | None:
 def perplexity(tokens: Sequence[Token]) -> float | None:
     """Return e to the mean negative log-probability; None if none is known."""
     mean = mean_logprob(tokens)
-    return None if mean is None else _perplexity(mean)
+    return None if mean is None else perplexity_of_mean(mean)
 
 
-def _perplexity(mean: float) -> float:
+def perplexity_of_mean(mean: float) -> float:
+    """Return the perplexity of a mean log-probability (natural)."""
     return math.exp(min(-mean, _LARGEST))
 
 

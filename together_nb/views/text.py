@@ -6,13 +6,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from together_nb.base.escape import visible
+from together_nb.run.driver import SilentView
 
 if TYPE_CHECKING:
     from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Choice, Chunk
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
-from together_nb.run.driver import SilentView
 
 _LEAST = 5  # unlikely tokens that a terminal lists
 
