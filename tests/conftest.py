@@ -1,4 +1,4 @@
-"""Each test begins as a new process would: no key, no settings, no history, no proxies."""
+"""Each test has a session of its own: no key, no settings, no history; and no proxies."""
 
 import atexit
 import gc
@@ -11,13 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from together_nb.config import environment
-from together_nb.config.settings import settings
-from together_nb.magic import next_cell
-from together_nb.recording import control
-from together_nb.run import chats, history, resolve
-from together_nb.run.ledger import ledger
-from together_nb.wire import endpoint
+import together_nb.session
+from together_nb.config import environment, keys
+from together_nb.config import settings as config
+from together_nb.session import Session
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,34 +28,20 @@ hypothesis.settings.load_profile("together_nb")
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch):
+def session(monkeypatch):
+    """The test's own session, whose functions are those of `together_nb`, of cells and of panels."""
     for name in list(os.environ):
         ours = name.startswith("TOGETHER_") and not name.startswith("TOGETHER_NB_")
         if ours or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
-    forget()
-    settings.max_retries = 0  # an error is seen at once; retries have tests of their own
-    settings.local_tokens_per_second = 0
-    yield
-    forget()
-
-
-def forget():
-    """Make the state of the session what it is in a new process."""
-    for name, trait in settings.traits().items():
-        setattr(settings, name, trait.default())
-    settings.api_key = None
-    settings._known.clear()
-    environment.environment = environment.Environment.read()
-    control.stop()
-    history.history.clear()
-    history.unanswered.clear()
-    endpoint._model_lists.clear()
-    endpoint._visited.clear()
-    resolve._asked_for_prices.clear()
-    ledger.clear()
-    chats.conversations.clear()
-    next_cell._offered.clear()
+    monkeypatch.setattr(environment, "environment", environment.Environment.read())
+    monkeypatch.setattr(keys, "_known", [])
+    monkeypatch.setattr(config, "settings", config.Settings())
+    one = Session(settings=config.settings)
+    one.settings.max_retries = 0  # an error is seen at once; retries have tests of their own
+    one.settings.local_tokens_per_second = 0
+    monkeypatch.setattr(together_nb.session, "default", one)
+    return one
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def _is_described(thing: Any) -> bool:
         return thing is not together_nb.TogetherError and (
             thing is together_nb.SamplingParams or "\nAttributes\n---" in doc or "\n**defaults\n" in doc
         )
-    return inspect.isfunction(thing) and "\n**sampling\n" in doc
+    return inspect.isroutine(thing) and "\n**sampling\n" in doc
 
 
 def with_docstrings(path: Path, text: str) -> str:
@@ -237,10 +237,14 @@ def with_docstrings(path: Path, text: str) -> str:
         if Path(inspect.getsourcefile(thing) or "") != path:
             continue
         doc = as_it_should_be(thing)
-        node = next(one for one in ast.parse(text).body if getattr(one, "name", "") == thing.__name__).body[0]
+        body = ast.parse(text).body
+        if inspect.ismethod(thing):
+            body = next(one for one in body if getattr(one, "name", "") == type(thing.__self__).__name__).body
+        node = next(one for one in body if getattr(one, "name", "") == thing.__name__).body[0]
         lines = text.split("\n")
-        indented = textwrap.indent(doc, "    ").lstrip()
-        quoted = f'    {"r" * (chr(92) in doc)}"""{indented}\n    """'
+        indent = " " * node.col_offset
+        indented = textwrap.indent(doc, indent).lstrip()
+        quoted = f'{indent}{"r" * (chr(92) in doc)}"""{indented}\n{indent}"""'
         lines[node.lineno - 1 : node.end_lineno] = quoted.split("\n")
         text = "\n".join(lines)
     return text
@@ -264,12 +268,15 @@ def with_public_names(text: str) -> str:
     for name, home in together_nb._HOME.items():
         homes.setdefault(home, []).append(name)
     imports = [f"    from together_nb.{home} import {', '.join(sorted(homes[home]))}" for home in sorted(homes)]
-    names = sorted([*together_nb._HOME, "__version__", "load_ipython_extension", "unload_ipython_extension"])
+    imports.append("    from together_nb.session import default as _default")
+    session = "".join(f"    {name} = _default.{name}\n" for name in together_nb._OF_THE_SESSION)
+    own = ("__version__", "load_ipython_extension", "unload_ipython_extension")
+    names = sorted([*together_nb._HOME, *together_nb._OF_THE_SESSION, *own])
     listed = "\n".join(f'    "{name}",' for name in names)
     head = "if TYPE_CHECKING:\n    from IPython.core.interactiveshell import InteractiveShell\n\n"
     text = re.sub(
         r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+",
-        lambda _: head + "\n".join(imports) + "\n",
+        lambda _: head + "\n".join(sorted(imports)) + "\n\n" + session,
         text,
         flags=re.MULTILINE,
     )

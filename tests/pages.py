@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import together_nb
 from tests import faults
 from tests.benchmarks.figures import RESULTS, table
-from together_nb.config.settings import settings
 from together_nb.magic.commands import COMMANDS
-from together_nb.magic.options import parser
 from together_nb.render.formats import FORMATS
+from together_nb.run.options import parser
 from together_nb.values.parameters import PARAMETERS
 from together_nb.wire.dialects import DIALECTS
 
@@ -88,7 +88,7 @@ def _settings() -> list[str]:
     """The settings that are no sampling parameters, with their defaults."""
     rows = [
         (f"`{name}`", "unset" if trait.default() is None else f"`{trait.default()!r}`", _sentence(trait.help))
-        for name, trait in settings.traits().items()
+        for name, trait in together_nb.settings.traits().items()
         if name not in PARAMETERS
     ]
     return _rows(("setting", "default", "what it is"), *rows)

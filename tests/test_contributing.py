@@ -20,7 +20,6 @@ from tests.magic.test_magics import ipython
 from tests.pages import CONTRIBUTING, ROOT
 from tests.servers import ScriptedServer, answers, silent_after
 from tests.test_binder import copy_of_the_repository
-from together_nb.config.settings import settings
 from together_nb.wire.dialects import DIALECTS
 
 TEXT = CONTRIBUTING.read_text(encoding="utf-8")
@@ -30,7 +29,7 @@ ADDITION = re.compile(
 )
 RECIPE_TESTS = [
     "tests/values/test_parameters.py",
-    "tests/magic/test_options.py",
+    "tests/run/test_options.py",
     "tests/panel/test_controls.py",
     "tests/wire/test_dialects.py",
     "tests/render/test_formats.py",
@@ -219,7 +218,7 @@ def test_another_dialect_of_chat_can_be_asked_for_a_form_too(monkeypatch, capsys
     monkeypatch.setitem(DIALECTS, "other", replace(DIALECTS["chat"], name="other", path="/other"))
     with ScriptedServer(answers([])) as server, ipython() as shell:
         shell.user_ns["form"] = {"type": "object"}
-        settings.base_url, settings.model = server.base_url, "test/chat"
+        together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
         for options, sent in (("--show json", "json_object"), ("--schema form", "json_schema")):
             shell.run_cell(f"%%together --api other --dry-run {options}\nHi").raise_error()
             shown = capsys.readouterr().out

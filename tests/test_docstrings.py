@@ -19,13 +19,13 @@ import together_nb
 from tests.generate import in_words, stale
 from tests.magic.test_magics import ipython
 from together_nb import errors
-from together_nb.config.settings import Settings, settings
+from together_nb.config.settings import Settings
 from together_nb.local.ngram import NgramModel, default_model
 from together_nb.local.server import LocalServer
 from together_nb.magic import TogetherMagics
 from together_nb.magic.commands import COMMANDS
-from together_nb.magic.options import parser
 from together_nb.run.ledger import Spent
+from together_nb.run.options import parser
 from together_nb.values.chunk import Timings
 from together_nb.values.parameters import PARAMETERS
 
@@ -72,7 +72,8 @@ OBJECTS = public_objects()
 ALL = OBJECTS | {name: value for cls in OBJECTS.values() if inspect.isclass(cls) for name, value in members(cls)}
 SAMPLERS = [
     name
-    for name, value in OBJECTS.items()
+    for name, value in ALL.items()
+    if callable(value)
     for parameter in inspect.signature(value).parameters.values()
     if parameter.kind is parameter.VAR_KEYWORD and parameter.name in ("sampling", "defaults")
 ]
@@ -89,7 +90,7 @@ def test_numpydoc_accepts_the_docstring(name):
     "name", [*SAMPLERS, "together_nb.values.parameters.SamplingParams", "together_nb.config.settings.Settings"]
 )
 def test_all_sampling_parameters_are_listed_with_meaning_and_bounds(name):
-    text = " ".join(pydoc.plain(pydoc.render_doc(OBJECTS[name])).replace("|", " ").split())
+    text = " ".join(pydoc.plain(pydoc.render_doc(ALL[name])).replace("|", " ").split())
     for parameter in PARAMETERS.values():
         expected = parameter.expected[0].upper() + parameter.expected[1:]
         assert f"{parameter.name} : " in text
@@ -195,6 +196,6 @@ def test_settings_shows_every_trait_with_its_help(shell):
     shell.run_cell("from together_nb import settings").raise_error()
     docstring = shell.object_inspect("settings")["docstring"]
     assert docstring == inspect.getdoc(Settings)
-    for name, trait in settings.traits().items():
+    for name, trait in together_nb.settings.traits().items():
         assert f"{name} : " in docstring
         assert re.sub(r" \(.*\)$", "", trait.help) in " ".join(docstring.split())

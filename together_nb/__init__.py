@@ -38,8 +38,10 @@ State of this process:
     ledger               Requests, tokens and cost by model: `rows`, `total()`, `spent` (US dollars).
     save                 Write the history and the conversations to a file.
     load                 Add the history and the conversations of a file.
-    record               Record all requests and replies in a file.
+    record               Record all requests and replies in a file, until `stop` or the end of a ``with`` block.
     replay               Answer from a recording, without a key or a network.
+    stop                 End a recording or a replay.
+    Session              All of the above for a second key, server or budget beside this one.
 
 The package:
 
@@ -74,28 +76,35 @@ from together_nb.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from together_nb.batch.comparison import compare
-    from together_nb.batch.prompts import map_prompts
     from together_nb.batch.results import BatchResults
     from together_nb.config.settings import settings
     from together_nb.errors import TogetherError
     from together_nb.panel import Panel
-    from together_nb.recording import record, replay
     from together_nb.run.background import BackgroundRun
-    from together_nb.run.chats import conversations
-    from together_nb.run.complete import complete, stream
-    from together_nb.run.continuation import continue_from
-    from together_nb.run.history import history
-    from together_nb.run.history_file import load, save
-    from together_nb.run.ledger import ledger
-    from together_nb.run.resolve import models
-    from together_nb.run.stream import CompletionStream
+    from together_nb.session import Session
+    from together_nb.session import default as _default
     from together_nb.values.chunk import Choice, Chunk, Token, Usage
     from together_nb.values.completion import Completion
     from together_nb.values.conversation import Conversation, Turn
     from together_nb.values.model_list import Model
     from together_nb.values.parameters import SamplingParams
     from together_nb.values.request import CompletionRequest
+    from together_nb.wire.stream import CompletionStream
+
+    compare = _default.compare
+    complete = _default.complete
+    continue_from = _default.continue_from
+    conversations = _default.conversations
+    history = _default.history
+    ledger = _default.ledger
+    load = _default.load
+    map_prompts = _default.map_prompts
+    models = _default.models
+    record = _default.record
+    replay = _default.replay
+    save = _default.save
+    stop = _default.stop
+    stream = _default.stream
 
 __all__ = [
     "BackgroundRun",
@@ -109,6 +118,7 @@ __all__ = [
     "Model",
     "Panel",
     "SamplingParams",
+    "Session",
     "TogetherError",
     "Token",
     "Turn",
@@ -128,6 +138,7 @@ __all__ = [
     "replay",
     "save",
     "settings",
+    "stop",
     "stream",
     "unload_ipython_extension",
 ]
@@ -139,35 +150,43 @@ _HOME = {
     "Chunk": "values.chunk",
     "Completion": "values.completion",
     "CompletionRequest": "values.request",
-    "CompletionStream": "run.stream",
+    "CompletionStream": "wire.stream",
     "Conversation": "values.conversation",
     "Model": "values.model_list",
     "Panel": "panel",
     "SamplingParams": "values.parameters",
+    "Session": "session",
     "TogetherError": "errors",
     "Token": "values.chunk",
     "Turn": "values.conversation",
     "Usage": "values.chunk",
-    "compare": "batch.comparison",
-    "complete": "run.complete",
-    "continue_from": "run.continuation",
-    "conversations": "run.chats",
-    "history": "run.history",
-    "ledger": "run.ledger",
-    "load": "run.history_file",
-    "map_prompts": "batch.prompts",
-    "models": "run.resolve",
-    "record": "recording",
-    "replay": "recording",
-    "save": "run.history_file",
     "settings": "config.settings",
-    "stream": "run.complete",
 }
-
+_OF_THE_SESSION = (
+    "compare",
+    "complete",
+    "continue_from",
+    "conversations",
+    "history",
+    "ledger",
+    "load",
+    "map_prompts",
+    "models",
+    "record",
+    "replay",
+    "save",
+    "stop",
+    "stream",
+)
+"""The functions and the state of the session that cells use."""
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
+        if name == "recording":  # up to 0.14 `stop` was to be had as `recording.stop` only
+            return import_module(f"{__name__}.session").default
+        if name in _OF_THE_SESSION:
+            return getattr(import_module(f"{__name__}.session").default, name)
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -176,7 +195,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 def _load_hooks() -> None:
     """Import what draws values and keeps them in files."""
     from together_nb.render import answers, turns  # noqa: F401
-    from together_nb.storage import conversation_file  # noqa: F401
+    from together_nb.storage import answers_file  # noqa: F401
 
 
 _hooks.on_first_use(_load_hooks)

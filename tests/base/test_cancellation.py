@@ -2,8 +2,8 @@
 
 import threading
 
+import together_nb
 from tests.servers import PATIENCE, ScriptedServer, silent
-from together_nb import stream
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.wire.retry import Wait, listen_to_waits
 
@@ -46,7 +46,7 @@ def test_a_wait_in_a_scope_that_was_ended_is_neither_told_nor_waited_for():
 
 def test_a_stream_that_is_opened_within_ends_with_it():
     with ScriptedServer(silent()) as server, CancelScope() as scope:
-        chunks = stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
+        chunks = together_nb.stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
         reader = threading.Thread(target=lambda: list(chunks))
         reader.start()
         assert server.arrived.wait(PATIENCE)

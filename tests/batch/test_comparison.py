@@ -7,14 +7,12 @@ import threading
 
 import pytest
 
+import together_nb
 from tests.servers import PATIENCE, ScriptedServer, answers, replies, silent_after
-from together_nb import history, settings
-from together_nb.batch.comparison import compare
 from together_nb.errors import APIStatusError, AuthenticationError, ConnectionLostError, InputError
 from together_nb.run import driver
-from together_nb.run.driver import SilentView
-from together_nb.run.parallel import run_side_by_side
-from together_nb.run.resolve import open_stream
+from together_nb.run.driver import run_side_by_side as run_columns
+from together_nb.views.text import SilentView
 
 
 class Columns:
@@ -62,9 +60,13 @@ def columns():
     assert driver.active == set()
 
 
+def run_side_by_side(streams, view, **options):
+    return run_columns(streams, view, keep=together_nb.session.default.keep, **options)
+
+
 def streams(server, number):
-    settings.base_url = server.base_url
-    return [open_stream("Hello", seed=seed, model="test/chat", api="chat") for seed in range(number)]
+    together_nb.settings.base_url = server.base_url
+    return [together_nb.stream("Hello", seed=seed, model="test/chat", api="chat") for seed in range(number)]
 
 
 def seeded(exchange):
@@ -96,7 +98,7 @@ def test_never_more_than_so_many_are_under_way_and_all_are_answered_in_order(col
         completions = run_side_by_side(streams(server, number), columns, **given)
     assert [one.text for one in completions] == [f"seed {seed}" for seed in range(number)]
     assert most == columns.most == columns.drawn == at_once
-    assert sorted(one.text for one in history) == [one.text for one in completions]
+    assert sorted(one.text for one in together_nb.history) == [one.text for one in completions]
     assert columns.log == [("begin", number), ("end", number)]
 
 
@@ -114,7 +116,11 @@ def test_one_that_fails_leaves_the_others_and_is_kept_as_far_as_it_came(columns,
         ("seed 0", ""), ("half", "connection lost"), ("", "error from the server"), ("seed 3", ""), ("", "failed"),
     ]  # fmt: skip
     assert kept == completions
-    assert sorted(one.text for one in history) == ["half", "seed 0", "seed 3"]  # not that of which nothing came
+    assert sorted(one.text for one in together_nb.history) == [
+        "half",
+        "seed 0",
+        "seed 3",
+    ]  # not that of which nothing came
     errors = [columns.ended[number][1] for number in range(5)]
     kinds = [type(None), ConnectionLostError, APIStatusError, type(None), ZeroDivisionError]
     assert [type(error) for error in errors] == kinds
@@ -130,7 +136,7 @@ def test_where_all_fail_the_first_error_is_raised_after_the_end_was_shown(column
     assert columns.log[-1] == ("end", 2)
     assert [one.error for one in kept] == ["error from the server"] * 2
     assert caught.value.completion is kept[0]
-    assert history == []
+    assert together_nb.history == []
 
 
 def test_ctrl_c_stops_all_keeps_what_came_and_sends_no_more(columns):
@@ -151,7 +157,7 @@ def test_ctrl_c_stops_all_keeps_what_came_and_sends_no_more(columns):
     assert len(server.requests) == 2
     assert [one.cancelled for one in kept] == [True] * 5
     assert [one.text for one in kept[1:]] == [""] * 4
-    assert history == [one for one in kept if one.text]
+    assert together_nb.history == [one for one in kept if one.text]
     assert [columns.ended[number][0] for number in range(5)] == kept
     assert columns.log[-1] == ("end", 5)
 
@@ -186,15 +192,15 @@ def test_what_is_a_list_differs_and_all_else_is_the_same(capsys):
     key = "sk-secret-0123456789abcdef"
     given = {"model": ["test/chat", "test/base"], "temperature": [0, None], "seed": 3, "api_key": key}
     with ScriptedServer(seeded) as server:
-        settings.base_url = server.base_url
-        completions = compare("Hello", at_once=1, **given)
+        together_nb.settings.base_url = server.base_url
+        completions = together_nb.compare("Hello", at_once=1, **given)
     assert bodies(server, "model", "temperature", "seed") == [
         ("test/chat", 0.0, 3), ("test/chat", None, 3), ("test/base", 0.0, 3), ("test/base", None, 3),
     ]  # fmt: skip
     assert [request.path for request in server.requests] == ["/v1/chat/completions"] * 2 + ["/v1/completions"] * 2
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
     assert [one.text for one in completions] == ["seed 3"] * 4
-    assert history == completions
+    assert together_nb.history == completions
     assert capsys.readouterr() == ("", "")  # there is no IPython
 
 
@@ -202,11 +208,11 @@ def test_stops_are_lists_of_lists_and_system_api_and_messages_can_be_given_too()
     turn = {"role": "user", "content": "Hi"}
     with ScriptedServer(answers(["Once"])) as server:
         given = {"base_url": server.base_url, "model": "test/chat", "at_once": 1}
-        compare("Hello", stop=["a", "b"], top_k=(1, 2), api="chat", **given)
-        compare("Hello", stop=[["a", "b"], ["c"], None], api="chat", **given)
-        compare("Hello", system=["Be brief.", None], api="chat", **given)
-        compare(messages=iter([turn]), seed=[1, 2], **given)
-        compare("Hello", api=["chat", "completions"], **given)
+        together_nb.compare("Hello", stop=["a", "b"], top_k=(1, 2), api="chat", **given)
+        together_nb.compare("Hello", stop=[["a", "b"], ["c"], None], api="chat", **given)
+        together_nb.compare("Hello", system=["Be brief.", None], api="chat", **given)
+        together_nb.compare(messages=iter([turn]), seed=[1, 2], **given)
+        together_nb.compare("Hello", api=["chat", "completions"], **given)
     sent = bodies(server, "messages", "stop")
     assert [stop for _, stop in sent[:6]] == [["a", "b"]] * 3 + [["c"], None, None]
     assert [len(messages or ()) for messages, _ in sent[5:]] == [2, 1, 1, 1, 1, 0]
@@ -231,8 +237,8 @@ def test_stops_are_lists_of_lists_and_system_api_and_messages_can_be_given_too()
 )
 def test_what_cannot_be_sent_is_an_error_before_anything_is(given, telling):
     with ScriptedServer(answers(["Once"])) as server:
-        settings.base_url = server.base_url
+        together_nb.settings.base_url = server.base_url
         with pytest.raises(InputError, match=telling):
-            compare("Hello", **{"model": "test/chat", "api": "chat", **given})
+            together_nb.compare("Hello", **{"model": "test/chat", "api": "chat", **given})
     assert server.requests == []
-    assert history == []
+    assert together_nb.history == []

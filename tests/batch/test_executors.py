@@ -15,19 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
+import together_nb
 from tests.batch import test_prompts
 from tests.batch.test_prompts import prompt_of
 from tests.servers import ScriptedServer, answers, replies
 from tests.whole.test_key import CANARY, KEY, clean, seen
-from together_nb import history
-from together_nb.batch.prompts import map_prompts
 from together_nb.batch.worker import Task, answer
 from together_nb.config.keys import CarriedKey, Key
-from together_nb.config.settings import settings
 from together_nb.errors import APIStatusError, InputError, NotRunError, RateLimitError, TogetherError
-from together_nb.recording import control
-from together_nb.run.ledger import ledger
-from together_nb.run.resolve import open_stream
 
 # Dask's, where the disk is slow
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
@@ -123,7 +118,7 @@ on_processes = pytest.mark.parametrize(
 
 @on_each
 def test_other_processes_answer_in_order_and_an_error_is_its_items(cluster):
-    settings.max_retries = 1
+    together_nb.settings.max_retries = 1
     scripts = iter([replies(429, {"error": {"message": "slow down"}}, retry_after=0)])
 
     def script(exchange):
@@ -135,18 +130,18 @@ def test_other_processes_answer_in_order_and_an_error_is_its_items(cluster):
     assert results.texts == ["<a>", None, "<b>", None, "<a>"]
     assert type(results[1]) is APIStatusError
     assert results[1].status == 400
-    assert sorted(one.text for one in history) == ["<a>", "<a>", "<b>"]
+    assert sorted(one.text for one in together_nb.history) == ["<a>", "<a>", "<b>"]
     assert results.usage.completion_tokens == 9
-    assert (ledger.total().calls, ledger.total().completion_tokens) == (3, 9)
+    assert (together_nb.ledger.total().calls, together_nb.ledger.total().completion_tokens) == (3, 9)
 
 
 @on_processes
 def test_the_embedded_engine_of_the_other_process_answers(cluster):
-    task = Task.of(open_stream("Once upon", max_tokens=3, model="local/ngram"))
+    task = Task.of(together_nb.stream("Once upon", max_tokens=3, model="local/ngram"), None)
+    assert task.root is None
     outcome = cluster.executor.submit(answer, task).result(PATIENCE)
-    assert outcome.process[1] != os.getpid()
     assert outcome.error is None
-    results = map_prompts(["Once upon", "The sea"], max_tokens=5, executor=cluster.executor, progress=False)
+    results = together_nb.map_prompts(["Once upon", "The sea"], max_tokens=5, executor=cluster.executor, progress=False)
     assert results.failed == [], results[0]
     assert (results.usage.completion_tokens, results.cost) == (10, 0)
 
@@ -209,13 +204,13 @@ class Broken(ProcessPoolExecutor):
 
 
 def test_other_processes_take_no_part_in_a_recording_and_threads_do_whose_answers_are_counted_once(tmp_path):
-    control.record(tmp_path / "lesson.jsonl")
+    together_nb.record(tmp_path / "lesson.jsonl")
     with ScriptedServer(echo) as server, ThreadPoolExecutor(1) as threads:
         with pytest.raises(InputError, match="recording"):
             batch(server, ["a"], Broken(1))
         assert [batch(server, ["a"], executor).texts for executor in (None, threads)] == [["<a>"]] * 2
-    control.stop()
-    assert ledger.total().calls == 2
+    together_nb.stop()
+    assert together_nb.ledger.total().calls == 2
 
 
 def test_an_executors_error_is_the_items_without_the_key():
@@ -251,7 +246,7 @@ def test_a_carried_key_is_masked_wherever_it_is_written():
 
 def test_a_task_and_its_outcome_hold_no_key_that_can_be_read():
     with ScriptedServer(echo) as server:
-        task = Task.of(open_stream(CANARY, base_url=server.base_url, model="test/chat", api_key=KEY))
+        task = Task.of(together_nb.stream(CANARY, base_url=server.base_url, model="test/chat", api_key=KEY), None)
         assert clean(pickle.dumps(task))
         assert clean(repr(task))
         outcome = answer(pickle.loads(pickle.dumps(task)))
@@ -262,7 +257,7 @@ def test_a_task_and_its_outcome_hold_no_key_that_can_be_read():
 
 def test_an_error_comes_back_whole():
     with ScriptedServer(replies(429, {"error": {"message": "slow"}}, retry_after=7)) as server:
-        task = Task.of(open_stream("a", base_url=server.base_url, model="test/chat"))
+        task = Task.of(together_nb.stream("a", base_url=server.base_url, model="test/chat"), None)
         outcome = pickle.loads(pickle.dumps(answer(task)))
     assert type(outcome.error) is RateLimitError
     assert (outcome.error.retry_after, bool(outcome.error.passing), outcome.begun) == (7, True, False)

@@ -14,13 +14,12 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+import together_nb
 from tests.kernels import WIDGET
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, eventually, replies, silent
-from together_nb import history
+from together_nb import Session
 from together_nb.batch.concurrency import Concurrency
-from together_nb.batch.prompts import map_prompts
 from together_nb.batch.scheduler import Threads
-from together_nb.config.settings import settings
 from together_nb.errors import (
     APIConnectionError,
     APIStatusError,
@@ -31,10 +30,9 @@ from together_nb.errors import (
     NotRunError,
     RateLimitError,
 )
-from together_nb.run.accumulator import Accumulator
 from together_nb.run.background import BackgroundRun
-from together_nb.run.ledger import ledger
 from together_nb.values.completion import Completion
+from together_nb.wire.accumulator import Accumulator
 
 KEY = "tgp_" + "k9" * 16
 REFUSAL = replies(400, {"error": {"message": "no | such"}})
@@ -68,7 +66,7 @@ def tries(server):
 
 def batch(server, prompts, **more):
     options = {"base_url": server.base_url, "model": "test/chat", "api": "chat", "progress": False, **more}
-    return map_prompts(prompts, **options)
+    return together_nb.map_prompts(prompts, **options)
 
 
 # What is sent
@@ -127,18 +125,23 @@ def test_threads_go_from_one_call_to_the_next_and_end_when_no_more_come():
         (["{json}"], 'Say {"a": 1} of {item}', {}, ['Say {"a": 1} of {json}']),
         (["x"], "`f({item}, {mine})` `{mine}`", {"mine": 2}, ["`f(x, {mine})` `2`"]),
         ([{"b": "its"}], "{a} {b}", {"a": "mine", "b": "mine"}, ["mine its"]),
-        ([{"a": KEY, "b": settings, "c": [KEY], "d": "fine"}], "{a}{b.api_key}{c}{d}", {}, ["{a}{b.api_key}{c}fine"]),
+        (
+            [{"a": KEY, "b": Session(api_key=KEY).settings, "c": [KEY], "d": "fine"}],
+            "{a}{b.api_key}{c}{d}",
+            {},
+            ["{a}{b.api_key}{c}fine"],
+        ),
     ],
 )
 def test_a_template_is_filled_in_for_each_item_but_with_no_key(items, template, names, prompts):
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     with ScriptedServer(echo) as server:
         results = batch(server, items, template=template, names=names)
     assert results.texts == [f"<{prompt}>" for prompt in prompts]
 
 
 def test_an_item_over_the_limit_is_refused_and_the_others_are_sent():
-    settings.fill_limit = 10
+    together_nb.settings.fill_limit = 10
     with ScriptedServer(echo) as server:
         results = batch(server, ["x" * 10, "x" * 11], template="{item}")
     assert (results[0].text, results[0].filled) == (f"<{'x' * 10}>", ("item",))
@@ -178,7 +181,7 @@ def test_a_server_that_cannot_be_asked_what_the_model_is_is_an_error_at_once():
 
 
 def test_without_items_there_is_nothing_to_do_and_without_pandas_no_frame(monkeypatch):
-    results = map_prompts([])
+    results = together_nb.map_prompts([])
     assert (len(results), results.texts, results.failed, results.usage) == (0, [], [], None)
     assert results.footer() == "0 answers · 0.0 s"
     assert results.retry_failed() is results
@@ -215,7 +218,7 @@ def test_what_holds_for_all_items_is_an_error_at_once(prompts, more, telling):
 
 def test_an_item_fails_with_its_error_or_is_tried_again_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr("together_nb.wire.retry.FIRST_SECONDS", 0.01)
-    settings.max_retries = 2
+    together_nb.settings.max_retries = 2
     busy = replies(503, {"error": {"message": "overloaded"}})
     with ScriptedServer(by_prompt(b=[REFUSAL], c=[LOST], d=[busy] * 2, e=[busy] * 3)) as server:
         results = batch(server, ["a", "b", "c", "", "d", "e"])
@@ -226,7 +229,7 @@ def test_an_item_fails_with_its_error_or_is_tried_again_and_the_others_go_on(mon
     assert [type(one) for one in results] == kinds
     assert "Tried 3 times" in str(results[5])
     assert results[2].completion.text == "part"
-    assert sorted(one.text for one in history) == ["<a>", "<d>", "part"]
+    assert sorted(one.text for one in together_nb.history) == ["<a>", "<d>", "part"]
 
 
 def test_retry_failed_sends_those_again_as_they_were_with_the_key_of_now():
@@ -235,11 +238,11 @@ def test_retry_failed_sends_those_again_as_they_were_with_the_key_of_now():
         (echo if authorized or prompt_of(exchange.request) != "b" else REFUSAL)(exchange)
 
     with ScriptedServer(script) as server:
-        settings.base_url, settings.api_key = server.base_url, "wrong-key-wrong-key"
-        settings.temperature, settings.model = 0.5, "test/chat"
+        together_nb.settings.base_url, together_nb.settings.api_key = server.base_url, "wrong-key-wrong-key"
+        together_nb.settings.temperature, together_nb.settings.model = 0.5, "test/chat"
         results = batch(server, ["a", "b", "c"], model=None)
         assert results.failed == [1]
-        settings.temperature, settings.model, settings.api_key = 2.0, "another", KEY
+        together_nb.settings.temperature, together_nb.settings.model, together_nb.settings.api_key = 2.0, "another", KEY
         assert results.retry_failed(progress=False) is results
         assert results.texts == ["<a>", "<b>", "<c>"]
         results.retry_failed()
@@ -257,7 +260,7 @@ def test_retry_failed_sends_those_again_as_they_were_with_the_key_of_now():
     ],
 )
 def test_what_is_said_to_one_and_holds_for_all_ends_the_batch(status, headers, kind):
-    settings.max_retries = 4
+    together_nb.settings.max_retries = 4
     with ScriptedServer(replies(status, {"error": {"message": "no"}}, **headers)) as server:
         results = batch(server, map(str, range(50)), max_workers=2, api_key=KEY)
         assert len(server.requests) <= 4
@@ -280,7 +283,7 @@ def test_a_refusal_slows_all_down_together(monkeypatch):
             return super().begun()
 
     monkeypatch.setattr("together_nb.batch.scheduler.Concurrency", Watched)
-    settings.max_retries = 4
+    together_nb.settings.max_retries = 4
     refusals, together = iter(range(8)), threading.Barrier(8)
 
     def script(exchange):
@@ -317,12 +320,12 @@ def test_usage_and_cost_are_summed_up_and_what_is_not_counted_is_not_nothing(scr
     assert results.footer().startswith(footer)
     assert results.to_frame()["cost"].sum() == pytest.approx(cost or 0)
     assert results.to_frame()["cost"].count() == 2 - uncounted
-    assert ledger.total().calls == 2
-    assert ledger.total().cost == pytest.approx(cost or 0)
+    assert together_nb.ledger.total().calls == 2
+    assert together_nb.ledger.total().cost == pytest.approx(cost or 0)
 
 
 def test_a_spent_budget_ends_the_batch():
-    settings.budget = 1e-5
+    together_nb.settings.budget = 1e-5
     with ScriptedServer(echo) as server:
         results = batch(server, map(str, range(9)), api="auto", max_workers=1)
         assert len(server.requests) == 2
@@ -400,7 +403,7 @@ def test_a_scope_ends_it_and_what_came_is_kept(capsys):
             kept.extend(batch(server, ["a", "b", "c"], max_workers=1))
             raise InputError("enough")
 
-        run = BackgroundRun(ask, view=None)
+        run = BackgroundRun(ask, None, print)
         run.start()
         eventually(lambda: len(server.requests) == 2)
         assert run.cancel()
@@ -434,7 +437,7 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
         assert raised.value._render_traceback_() == [f"KeyboardInterrupt: {raised.value}"]
         assert [type(one) for one in results] == [Completion] * 3 + [NotRunError] * 3
         assert (results[2].text, results[2].cancelled) == ("part", True)
-        assert [one.text for one in history] == ["<0>", "<1>", "part"]
+        assert [one.text for one in together_nb.history] == ["<0>", "<1>", "part"]
         assert results.texts == ["<0>", "<1>"] + [None] * 4
         assert list(results.to_frame()["text"].dropna()) == ["<0>", "<1>"]
         assert results.failed == [2, 3, 4, 5]
@@ -449,7 +452,7 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
 
 
 def test_in_a_terminal_the_usual_bar_is_on_stderr_and_tells_what_all_wait_for(capsys):
-    settings.max_retries = 1
+    together_nb.settings.max_retries = 1
     # As long as a busy machine may need to say so.
     slow = replies(429, {"error": {"message": "slow down"}}, retry_after=4)
     with ScriptedServer(by_prompt(a=[slow], b=[REFUSAL])) as server:
@@ -463,7 +466,7 @@ def test_in_a_terminal_the_usual_bar_is_on_stderr_and_tells_what_all_wait_for(ca
     assert "wait" not in last
 
 
-IN_THE_KERNEL = "import ipywidgets, together_nb; from together_nb.batch.prompts import map_prompts"
+IN_THE_KERNEL = "import ipywidgets, together_nb; from together_nb import map_prompts"
 
 
 def widgets(kernel):

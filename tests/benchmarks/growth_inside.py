@@ -81,9 +81,9 @@ def talked_until(count: int) -> None:
 def turn_and_bare() -> dict[str, float]:
     """CPU milliseconds of one more turn of the conversation, which is left as it was, and of a bare post of the same."""
     import requests
+    from together_nb.run.chats import next_turn
 
     from together_nb import conversations, history, settings
-    from together_nb.run.chats import next_turn
 
     body = next_turn(conversations[_TALK][:], _PROMPT)[0].payload
     ours = _asked(chat=conversations[_TALK][:])

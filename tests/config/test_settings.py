@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 from traitlets import TraitError
 
+import together_nb
 from together_nb.config.addresses import server_root
 from together_nb.config.keys import Key
-from together_nb.config.settings import settings
 from together_nb.errors import InputError
 
 KEY = "sk-secret-0123456789abcdef"
@@ -51,10 +51,10 @@ OTHERS = ["example.org", "127.0.0.1.example.org", "localhost.example.org", "a.lo
 )
 def test_what_is_no_base_url_or_not_safe_is_refused_and_a_password_not_shown(base_url, message, hint):
     with pytest.raises(InputError, match=message) as caught:
-        settings.base_url = base_url
+        together_nb.settings.base_url = base_url
     assert hint in caught.value.hint
     assert "secret" not in str(caught.value)
-    assert settings.base_url is None
+    assert together_nb.settings.base_url is None
 
 
 def test_a_key_does_not_show_itself():
@@ -67,11 +67,14 @@ def test_a_key_does_not_show_itself():
     for write in (pickle.dumps, copy.deepcopy, copy.copy):
         with pytest.raises(TypeError, match="not pickled"):
             write(key)
-    settings.api_key, settings.temperature = KEY, 0
-    assert KEY not in f"{settings!r} {settings} {settings.api_key!r} {settings.trait_values()}"
-    assert "temperature=0" in repr(settings)
+    together_nb.settings.api_key, together_nb.settings.temperature = KEY, 0
+    assert (
+        KEY
+        not in f"{together_nb.settings!r} {together_nb.settings} {together_nb.settings.api_key!r} {together_nb.settings.trait_values()}"
+    )
+    assert "temperature=0" in repr(together_nb.settings)
     with pytest.raises((TypeError, pickle.PicklingError)):
-        pickle.dumps(settings)
+        pickle.dumps(together_nb.settings)
 
 
 @pytest.mark.parametrize("value", ["", "  ", "two words", "schlüssel", "a\nb", "\x00"])
@@ -83,20 +86,28 @@ def test_what_cannot_be_a_key_is_refused_without_being_shown(value):
 
 def test_key_base_url_and_model_are_those_set_or_else_the_environments(monkeypatch, environ):
     def chosen():
-        key = settings.api_key
-        return settings.chosen_base_url, settings.chosen_model, key and (key.reveal(), key.source)
+        key = together_nb.settings.api_key
+        return (
+            together_nb.settings.chosen_base_url,
+            together_nb.settings.chosen_model,
+            key and (key.reveal(), key.source),
+        )
 
     assert chosen() == (None, None, None)
     environ(TOGETHER_BASE_URL="https://env.example/v1", TOGETHER_API_KEY=KEY)
     monkeypatch.setenv("TOGETHER_MODEL", "env/model")
     of_the_environment = ("https://env.example/v1", "env/model", (KEY, "TOGETHER_API_KEY"))
     assert chosen() == of_the_environment
-    settings.base_url, settings.model, settings.api_key = "https://set.example", "set/model", "sk-set-here"
+    together_nb.settings.base_url, together_nb.settings.model, together_nb.settings.api_key = (
+        "https://set.example",
+        "set/model",
+        "sk-set-here",
+    )
     assert chosen() == ("https://set.example", "set/model", ("sk-set-here", "settings.api_key"))
-    settings.base_url, settings.model, settings.api_key = "", "", None
+    together_nb.settings.base_url, together_nb.settings.model, together_nb.settings.api_key = "", "", None
     assert chosen() == of_the_environment
     environ(TOGETHER_API_KEY=" ")
-    assert settings.api_key is None
+    assert together_nb.settings.api_key is None
 
 
 NUMBERS = ["budget", "timeout", "connect_timeout", "local_tokens_per_second", "max_retries", "fill_limit"]
@@ -110,9 +121,9 @@ NO_TIMES = [(name, value) for name in ("timeout", "connect_timeout") for value i
     ids=lambda one: str(type(one)),
 )
 def test_a_number_that_is_none_or_beyond_all_measure_is_refused_in_few_words(name, value):
-    before = getattr(settings, name)
+    before = getattr(together_nb.settings, name)
     with pytest.raises((InputError, TraitError)) as caught:
-        setattr(settings, name, value)
+        setattr(together_nb.settings, name, value)
     assert len(str(caught.value)) < 400
-    assert getattr(settings, name) == before
-    assert repr(settings)
+    assert getattr(together_nb.settings, name) == before
+    assert repr(together_nb.settings)

@@ -2,8 +2,8 @@
 
 import pytest
 
+import together_nb
 from tests.magic.test_magics import ipython
-from together_nb import complete, conversations, history, settings
 from together_nb.errors import InputError
 from together_nb.magic.commands import COMMANDS
 from together_nb.values.conversation import Conversation
@@ -58,12 +58,12 @@ def test_an_unknown_option_is_refused_and_named(shell, name):
 )
 def test_what_is_surplus_is_refused_and_nothing_is_done(shell, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings.api_key = KEY
-    complete("Once", max_tokens=2, model="local/ngram")
+    together_nb.settings.api_key = KEY
+    together_nb.complete("Once", max_tokens=2, model="local/ngram")
     refused(shell, f"%together {line}")
-    assert settings.api_key is not None
+    assert together_nb.settings.api_key is not None
     assert list(tmp_path.iterdir()) == []
-    assert len(history) == 1
+    assert len(together_nb.history) == 1
 
 
 @pytest.mark.parametrize("line", ["save", "load", "record", "replay", "replay a --speed", "replay a --speed fast"])
@@ -101,20 +101,20 @@ def test_an_option_of_a_cell_that_a_command_lacks_is_not_mistaken_for_another(sh
 @pytest.mark.parametrize("name", ["O'Brien", "-x", "--please", 'say "hi"', "a  b", "ünï code", "off", "--"])
 def test_a_name_is_taken_as_it_stands(shell, name):
     for command in ("history", "reset"):
-        conversations[name] = Conversation(name)
+        together_nb.conversations[name] = Conversation(name)
         shell.run_cell(f"%together {command} {name}").raise_error()
-    assert name not in conversations
+    assert name not in together_nb.conversations
 
 
 def test_an_empty_name_in_quotes_is_not_that_of_the_conversation_without_a_name(shell):
-    conversations["chat"] = Conversation("chat")
+    together_nb.conversations["chat"] = Conversation("chat")
     for text in ("''", '""', "--"):
         refused(shell, f"%together reset {text}")
-    assert "chat" in conversations
+    assert "chat" in together_nb.conversations
 
 
 @pytest.mark.parametrize("typed", ["my lesson", '"my lesson"', "'my lesson'"])
 def test_a_name_with_spaces_needs_no_quotes(shell, typed):
-    conversations["my lesson"] = Conversation("my lesson")
+    together_nb.conversations["my lesson"] = Conversation("my lesson")
     shell.run_cell(f"%together reset {typed}").raise_error()
-    assert "my lesson" not in conversations
+    assert "my lesson" not in together_nb.conversations

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+import together_nb
 from tests.magic.test_magics import ipython
-from together_nb.config.settings import settings
 from together_nb.errors import InputError
 from together_nb.magic.exceptions import last_exception, prompt_about
 
@@ -42,7 +42,7 @@ def test_it_holds_the_cell_its_own_frames_and_the_question(prompt_after, cell, p
 
 
 def test_the_key_is_not_in_it(prompt_after):
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     prompt = prompt_after(f"key = {KEY!r}\nraise ValueError(key)")
     assert "ValueError" in prompt
     assert KEY not in prompt

@@ -10,11 +10,10 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+import together_nb
 from tests.declared import bad, good
-from tests.magic.test_options import typed
+from tests.run.test_options import typed
 from tests.servers import ScriptedServer, answers, replies
-from together_nb import history
-from together_nb.config.settings import settings
 from together_nb.magic.completer import words
 from together_nb.magic.next_cell import cell_of
 from together_nb.values.parameters import PARAMETERS
@@ -46,8 +45,8 @@ def shell():
 @pytest.fixture
 def server():
     with ScriptedServer(answers(["The", " answer", "."])) as one:
-        settings.base_url = one.base_url
-        settings.model = "test/chat"
+        together_nb.settings.base_url = one.base_url
+        together_nb.settings.model = "test/chat"
         yield one
 
 
@@ -63,7 +62,7 @@ def test_a_cell_streams_its_answer_and_binds_it_and_show_none_writes_nothing(she
     assert (result.success, result.result) == (True, None)
     assert capsys.readouterr().out.startswith("The answer.\n[test/chat · 3 tokens · ")
     assert shell.user_ns["told"].text == "The answer."
-    assert shell.user_ns["_together"] is shell.user_ns["told"] is history[-1]
+    assert shell.user_ns["_together"] is shell.user_ns["told"] is together_nb.history[-1]
     message = {"role": "user", "content": "What is it?"}
     assert sent(server) == {"model": "test/chat", "messages": [message], "stream": True}
     shell.run_cell("%%together --show none -o other\nhello").raise_error()
@@ -75,7 +74,7 @@ def test_what_came_before_a_break_is_bound_and_a_request_that_gets_nothing_leave
         server.script = script
         assert not shell.run_cell("%%together -o told\nhello").success
     assert shell.user_ns["told"].text == shell.user_ns["_together"].text == "half"
-    assert len(history) == 1
+    assert len(together_nb.history) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,18 +99,18 @@ def test_a_parameter_is_sent_as_config_says_unless_the_line_says_otherwise(shell
     (first, *_, last), name = good(parameter), parameter.name
     api = f"--api {parameter.dialects[0]}" if parameter.dialects else ""
     shell.run_cell(f"%config TogetherMagics.{name} = {first!r}").raise_error()
-    assert getattr(settings, name) == first
+    assert getattr(together_nb.settings, name) == first
     for line, value in (("", first), (typed(parameter, last), last), (f"{parameter.option} unset", None)):
         shell.run_cell(f"%%together --show none {api} {line}\nhello").raise_error()
         assert sent(server).get(name) == value
-    setattr(settings, name, last)
+    setattr(together_nb.settings, name, last)
     assert shell.run_cell(f"%config TogetherMagics.{name}").result == last
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS.values(), ids=PARAMETERS)
 def test_config_refuses_what_does_not_fit_in_few_words_and_keeps_what_there_is(shell, capsys, caplog, parameter):
     before = good(parameter)[0]
-    setattr(settings, parameter.name, before)
+    setattr(together_nb.settings, parameter.name, before)
     huge = [10**4000, 10**5000, {"1": 10**4000}, {"1": 10**5000}]
     for value in bad(parameter) + huge:
         shell.user_ns["value"] = value
@@ -120,14 +119,14 @@ def test_config_refuses_what_does_not_fit_in_few_words_and_keeps_what_there_is(s
         caplog.clear()
         assert f"{parameter.name} must be " in words
         assert len(words) < 400
-    assert getattr(settings, parameter.name) == before
+    assert getattr(together_nb.settings, parameter.name) == before
 
 
 def test_config_files_of_ipython_count():
     config = Config()
     config.TogetherMagics.temperature = 0.25
     with ipython(config):
-        assert settings.temperature == 0.25
+        assert together_nb.settings.temperature == 0.25
 
 
 # What cannot be sent
@@ -160,7 +159,7 @@ def test_it_is_refused_in_two_short_lines_without_a_key_and_nothing_is_sent(shel
     assert lines[1].startswith(second)
     assert len("".join(lines)) < 300
     assert KEY not in "".join(lines)
-    assert (server.requests, settings.api_key) == ([], None)
+    assert (server.requests, together_nb.settings.api_key) == ([], None)
 
 
 # What is filled in
@@ -188,10 +187,12 @@ def test_a_raw_prompt_is_sent_as_it_stands_but_for_the_line_end_that_ipython_add
 @pytest.mark.parametrize("whose", ["settings", "environment"])
 def test_the_key_and_what_leads_to_it_are_not_filled_in(shell, server, environ, whose):
     if whose == "settings":
-        settings.api_key = KEY
+        together_nb.settings.api_key = KEY
     else:
         environ(TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=server.base_url)
-    shell.user_ns.update(key=KEY, held={"k": f"Bearer {KEY}"}, together=settings, own=settings.api_key, exit="x")
+    shell.user_ns.update(
+        key=KEY, held={"k": f"Bearer {KEY}"}, together=together_nb.settings, own=together_nb.settings.api_key, exit="x"
+    )
     shell.run_cell("from together_nb import settings as chosen").raise_error()
     names = "{key} {held} {held[k]} {together.api_key} {together.api_key.ending} {chosen.api_key} {own} "
     names += "{In} {_ih} {Out} {exit}"
@@ -239,7 +240,7 @@ def test_dry_run_shows_the_request_and_sends_nothing(shell, server, capsys):
 
 def test_the_status_tells_where_it_stands(shell, capsys, environ):
     environ(TOGETHER_API_KEY="key-0123456789-abcd")
-    settings.temperature = 0.5
+    together_nb.settings.temperature = 0.5
     shell.run_cell("%together").raise_error()
     out = capsys.readouterr().out
     assert "https://api.together.xyz" in out
@@ -259,7 +260,7 @@ def test_models_lists_ids_and_prices(shell, server, capsys):
     "line", ["save ", "save les", "replay ", "login -m ", "save x --show ", "history --api ", "nothing --f"]
 )
 def test_tab_offers_nothing_where_a_file_or_nothing_belongs(shell, line):
-    assert words(f"%together {line}", line.rpartition(" ")[2]) == []
+    assert words(f"%together {line}", line.rpartition(" ")[2], lambda: None) == []
 
 
 @pytest.mark.parametrize(

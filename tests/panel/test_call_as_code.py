@@ -12,20 +12,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
+import together_nb
 from tests.declared import good
 from tests.magic.test_magics import ipython
 from tests.servers import DIALECTS, ScriptedServer, answers
-from together_nb import history
-from together_nb.config.settings import LOCAL_MODEL, settings
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.local.server import LocalServer
-from together_nb.magic import options
 from together_nb.panel.call_as_code import NEXT_CELL, all_forms, as_cell, as_curl, as_python
-from together_nb.run.resolve import open_stream
-from together_nb.run.stream import CompletionStream
-from together_nb.run.template import fill
+from together_nb.run import options
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 from together_nb.values.request import CompletionRequest
-from together_nb.wire.endpoint import Endpoint
+from together_nb.values.template import fill
+from together_nb.wire.endpoint import Client, Endpoint
+from together_nb.wire.stream import CompletionStream
 
 KEY = "sk-secret-0123456789"
 # One cell carries them.
@@ -73,17 +72,17 @@ def shell():
 @pytest.fixture
 def server():
     with ScriptedServer(answers(["The", " answer", "."])) as one:
-        settings.base_url = one.base_url
-        settings.model = "test/other"  # a recipe names its own
+        together_nb.settings.base_url = one.base_url
+        together_nb.settings.model = "test/other"  # a recipe names its own
         yield one
 
 
 def call(prompt="hello", api="chat", **options):
-    return open_stream(prompt, model="test/chat", api=api, **options)
+    return together_nb.stream(prompt, model="test/chat", api=api, **options)
 
 
 def cell_of(stream):
-    return as_cell(stream, settings.sampling)
+    return as_cell(stream, together_nb.settings.sampling)
 
 
 def cells(text):
@@ -97,7 +96,7 @@ def paste_into_bash(text, **environment):
 
 def assert_the_same_everywhere(shell, server, stream):
     """Paste all three: each sends what `stream` sends, to the same place."""
-    texts = all_forms(stream, settings.sampling)
+    texts = all_forms(stream, together_nb.settings.sampling)
     for cell in cells(texts["cell"]):
         shell.run_cell(cell).raise_error()
     exec(texts["python"], {})
@@ -128,7 +127,7 @@ def test_every_system_prompt_arrives_unchanged(shell, server, prompt, system):
 
 @pytest.mark.parametrize("stop", [*STOPS, *BEYOND_A_LINE, ["--"]])
 def test_every_stop_arrives_unchanged_where_no_line_can_say_it_in_python(shell, server, stop):
-    settings.stop = ["standing"]
+    together_nb.settings.stop = ["standing"]
     stream = call(stop=stop)
     if stop != ["--"]:  # some versions of argparse lose it
         start = "# The line of a cell cannot say all of this.\nfrom " if stop in BEYOND_A_LINE else "%%together "
@@ -156,9 +155,14 @@ def test_a_conversation_arrives_unchanged_and_its_cell_is_python(shell, server, 
 
 
 def test_what_stands_in_the_settings_and_not_in_the_call_is_unset(shell, server):
-    settings.temperature, settings.top_k, settings.stop, settings.echo = 0.5, 5, ["a"], True
+    (
+        together_nb.settings.temperature,
+        together_nb.settings.top_k,
+        together_nb.settings.stop,
+        together_nb.settings.echo,
+    ) = 0.5, 5, ["a"], True
     stream = call(temperature=None, top_k=3, stop=None, echo=None)
-    texts = all_forms(stream, settings.sampling)
+    texts = all_forms(stream, together_nb.settings.sampling)
     assert texts["cell"].splitlines()[0].endswith(" --temperature unset --top-k 3 --stop unset --echo unset")
     assert "    temperature=None,\n    top_k=3,\n    stop=None,\n    echo=None,\n" in texts["python"]
     assert_the_same_everywhere(shell, server, stream)
@@ -184,7 +188,7 @@ def test_a_cell_reads_as_one_would_type_it(server):
 
 
 def test_python_has_a_keyword_a_line_and_breaks_what_is_long(server):
-    assert as_python(call("Hi", system="Be brief.", stop=["a"]), settings.sampling) == (
+    assert as_python(call("Hi", system="Be brief.", stop=["a"]), together_nb.settings.sampling) == (
         "from together_nb import complete\n"
         "\n"
         "answer = complete(\n"
@@ -197,7 +201,7 @@ def test_python_has_a_keyword_a_line_and_breaks_what_is_long(server):
         ")\n"
         "print(answer.text)"
     )
-    assert max(map(len, as_python(call(CARRIED[-3]), settings.sampling).splitlines())) < 120
+    assert max(map(len, as_python(call(CARRIED[-3]), together_nb.settings.sampling).splitlines())) < 120
 
 
 def test_curl_is_set_in_lines_and_takes_the_key_from_its_environment(server):
@@ -219,35 +223,35 @@ def test_curl_is_set_in_lines_and_takes_the_key_from_its_environment(server):
 
 @pytest.mark.parametrize("options", [{}, {"system": "Be\nbrief."}, {"stop": []}])
 def test_the_key_is_in_none_of_them(server, options):
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     streams = [
         *(call(prompt, **options) for prompt in ("hello", "hello\n")),
         call("", messages=[{"role": "user", "content": "Hi"}]),
-        open_stream("hello", model="m", base_url="https://api.together.xyz", api="chat", api_key=KEY),
+        together_nb.stream("hello", model="m", base_url="https://api.together.xyz", api="chat", api_key=KEY),
     ]
     for stream in streams:
-        texts = all_forms(stream, settings.sampling)
+        texts = all_forms(stream, together_nb.settings.sampling)
         assert set(texts) == {"cell", "python", "curl"}
         assert not any(KEY[start : start + 8] in str(texts) for start in range(len(KEY) - 7))
 
 
 def test_togethers_own_address_is_not_spelled_out_in_python_and_anothers_is(server):
-    stream = open_stream("hello", model=LOCAL_MODEL, api="chat", base_url=server.base_url)
-    assert f"base_url='{server.base_url}'" in as_python(stream, settings.sampling)
-    settings.base_url, settings.api_key = None, KEY
-    assert "base_url" not in as_python(call(), settings.sampling)
+    stream = together_nb.stream("hello", model=LOCAL_MODEL, api="chat", base_url=server.base_url)
+    assert f"base_url='{server.base_url}'" in as_python(stream, together_nb.settings.sampling)
+    together_nb.settings.base_url, together_nb.settings.api_key = None, KEY
+    assert "base_url" not in as_python(call(), together_nb.settings.sampling)
     assert "curl --no-buffer https://api.together.xyz/v1/chat/completions " in as_curl(call())
 
 
 def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_one_that_is_started_for_it(shell):
-    stream = open_stream("Alan Turing was", max_tokens=5, temperature=0)
-    texts = all_forms(stream, settings.sampling)
+    stream = together_nb.stream("Alan Turing was", max_tokens=5, temperature=0)
+    texts = all_forms(stream, together_nb.settings.sampling)
     assert "127.0.0.1" not in texts["cell"] + texts["python"]
     shell.run_cell(texts["cell"]).raise_error()
     exec(texts["python"], {})
     list(stream)
     assert shell.user_ns["_together"].model == LOCAL_MODEL
-    assert [one.text for one in history] == [stream.completion.text] * 2
+    assert [one.text for one in together_nb.history] == [stream.completion.text] * 2
     with LocalServer() as server:
         curl = texts["curl"].replace("http://127.0.0.1:8000", server.base_url)
         events = paste_into_bash(curl).split("\n\n")
@@ -290,6 +294,6 @@ def test_what_is_read_from_a_cell_is_what_was_asked(prompt, system, stop, bias, 
     sampling = SamplingParams(stop=stop, logit_bias=bias, presence_penalty=penalty)
     request = CompletionRequest(prompt, "meta/some-model", "chat", system, sampling=sampling)
     standing = SamplingParams(stop=["standing"], top_k=1)
-    text = as_cell(CompletionStream(request, Endpoint("https://api.together.xyz")), standing)
+    text = as_cell(CompletionStream(request, Endpoint(Client(), "https://api.together.xyz")), standing)
     if not text.startswith("# The line of a cell cannot say all of this.\n"):
         assert read(text) == (prompt, system, dict.fromkeys(("stop", "top_k")) | sampling.to_dict())

@@ -7,11 +7,13 @@ import threading
 import pytest
 from ipywidgets import Combobox, Dropdown, FloatSlider, IntSlider, Text, Textarea
 
+import together_nb
 from tests.declared import EXAMPLES, bad, good
 from tests.magic.test_magics import ipython
 from tests.panel import test_panel as ui
 from tests.servers import MODELS, ScriptedServer, answers, replies
-from together_nb import Panel, complete, settings
+from together_nb import Panel
+from together_nb.config import keys
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.panel.elements import within
@@ -103,14 +105,14 @@ def test_what_is_typed_is_set_and_sent_and_unset_is_not(panel, server, parameter
     panel.api.value = (*parameter.dialects, "chat")[0]
     for value in good(parameter):
         field(panel, name).value = typed(parameter, value)
-        assert (getattr(settings, name), is_unset(panel, name)) == (value, False)
+        assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (value, False)
         ui.ask(panel)
         assert sent(server)[name] == value
         ui.click(panel, f"Unset {name}")
-        assert (getattr(settings, name), is_unset(panel, name)) == (None, True)
+        assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (None, True)
         field(panel, name).value = typed(parameter, value)
         field(panel, name).value = "unset" if isinstance(field(panel, name), Dropdown) else ""
-        assert (getattr(settings, name), is_unset(panel, name)) == (None, True)
+        assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (None, True)
     ui.ask(panel)
     assert name not in sent(server)
 
@@ -127,7 +129,7 @@ def test_what_does_not_fit_is_refused_below_its_field_and_changes_nothing(panel,
         assert refusal not in ui.words(control(panel, name))
         field(panel, name).value = wrong
         assert refusal in ui.words(control(panel, name))
-        assert getattr(settings, name) == value
+        assert getattr(together_nb.settings, name) == value
 
 
 def test_a_slider_and_its_field_are_one_value_without_float_noise_or_a_bound_of_the_sliders(panel):
@@ -135,27 +137,31 @@ def test_a_slider_and_its_field_are_one_value_without_float_noise_or_a_bound_of_
         name, (low, high, step) = parameter.name, parameter.slider
         for value in (high, low, low + step):
             slider(panel, name).value = value
-            assert getattr(settings, name) == pytest.approx(value)
-            assert parameter.parse(field(panel, name).value) == getattr(settings, name)
+            assert getattr(together_nb.settings, name) == pytest.approx(value)
+            assert parameter.parse(field(panel, name).value) == getattr(together_nb.settings, name)
             assert not is_unset(panel, name)
         field(panel, name).value = typed(parameter, high)
         assert slider(panel, name).value == high
         slider(panel, name).value = slider(panel, name).min
-        assert (getattr(settings, name), is_unset(panel, name)) == (None, True)
+        assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (None, True)
     slider(panel, "temperature").value = 0.05 * 3
     field(panel, "max_tokens").value = "100000"
     assert (field(panel, "temperature").value, field(panel, "max_tokens").value) == ("0.15", "100000")
     assert slider(panel, "max_tokens").value == slider(panel, "max_tokens").max
-    assert (settings.temperature, settings.max_tokens) == (0.15, 100000)
+    assert (together_nb.settings.temperature, together_nb.settings.max_tokens) == (0.15, 100000)
 
 
 def test_the_panels_defaults_are_set_and_bad_ones_are_refused_by_name(server):
     with ui.opened(server, temperature=0.5, stop="."):
-        assert (settings.temperature, settings.stop, settings.model) == (0.5, ["."], "test/chat")
+        assert (together_nb.settings.temperature, together_nb.settings.stop, together_nb.settings.model) == (
+            0.5,
+            ["."],
+            "test/chat",
+        )
     for wrong in ({"temprature": 1}, {"temperature": -1}, {"api": "chad"}):
         with pytest.raises(InputError, match=f"temperature|{wrong.get('api')}"):
             Panel(**wrong)
-    assert settings.temperature == 0.5
+    assert together_nb.settings.temperature == 0.5
 
 
 # The model
@@ -172,12 +178,12 @@ def test_the_model_box_offers_what_can_be_called_and_takes_any_text(server):
         assert list(model(panel).options) == ["test/base", "test/chat"]
         assert "$1.00 in, $2.00 out per million" in about(panel)
         model(panel).value = "test/chatt"
-        assert settings.model == "test/chatt"
+        assert together_nb.settings.model == "test/chatt"
         assert "Not in the server's list of 2. Did you mean test/chat?" in about(panel)
         ui.ask(panel)
         assert sent(server)["model"] == "test/chatt"
         ui.click(panel, "Unset model")
-        assert (settings.model, model(panel).value) == (None, "")
+        assert (together_nb.settings.model, model(panel).value) == (None, "")
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -187,7 +193,7 @@ def test_without_a_model_the_box_says_which_it_will_be_and_no_other_panels_choic
         ui.rest()
         assert (model(panel).value, model(panel).placeholder) == ("", "test/base")
         if not shared:
-            settings.model = "other/model"
+            together_nb.settings.model = "other/model"
         ui.ask(panel)
         assert sent(server)["model"] == "test/base"
 
@@ -235,11 +241,11 @@ def test_a_list_that_fails_is_a_line_of_text_and_any_model_can_be_typed(server, 
 
 def test_another_server_or_key_has_another_list(panel, server):
     ui.rest()
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     ui.rest()
     assert [request.headers.get("authorization") for request in server.list_requests] == [None, f"Bearer {KEY}"]
     with ScriptedServer(answers(["other"]), models=[{"id": "only/one", "type": "chat"}]) as other:
-        settings.base_url = other.base_url
+        together_nb.settings.base_url = other.base_url
         ui.rest()
         assert list(model(panel).options) == ["only/one"]
 
@@ -266,24 +272,24 @@ def test_two_panels_stay_in_step_and_one_goes_on_when_the_other_is_closed(server
         assert (field(second, "temperature").value, slider(second, "temperature").value) == ("0.25", 0.25)
         first.close()
         field(second, "temperature").value = "1"
-        assert settings.temperature == 1
+        assert together_nb.settings.temperature == 1
 
 
 def test_a_panel_that_is_not_shared_begins_as_the_settings_are_and_goes_its_own_way(server):
-    settings.top_k = 3
+    together_nb.settings.top_k = 3
     with ui.opened(server, shared=False, temperature=0.5) as own, ui.opened(server, model="test/base") as shared:
         assert (field(own, "top_k").value, field(own, "temperature").value) == ("3", "0.5")
-        assert settings.temperature is None
+        assert together_nb.settings.temperature is None
         field(own, "top_k").value = "4"
         slider(shared, "top_p").value = 0.5
         field(shared, "temperature").value = "1"
-        assert (settings.top_k, field(shared, "top_k").value) == (3, "3")
+        assert (together_nb.settings.top_k, field(shared, "top_k").value) == (3, "3")
         assert (is_unset(own, "top_p"), field(own, "temperature").value) == (True, "0.5")
         assert (model(own).value, model(shared).value) == ("test/chat", "test/base")
         ui.ask(own)
         asked = {name: sent(server).get(name) for name in ("top_k", "temperature", "top_p", "model")}
         assert asked == {"top_k": 4, "temperature": 0.5, "top_p": None, "model": "test/chat"}
-        complete("hello")
+        together_nb.complete("hello")
         assert (sent(server)["top_k"], sent(server)["temperature"]) == (3, 1)
 
 
@@ -302,20 +308,20 @@ def test_the_key_stays_in_no_box_and_of_a_prompt_that_held_it_the_rest_stays(env
     for box in boxes:
         for typed_text in (KEY, f"my key is {KEY}, ok?", f'{{"{KEY}": 1}}'):
             if order == "known first":
-                settings.api_key = KEY
+                together_nb.settings.api_key = KEY
             elif order == "in the environment":
                 environ(TOGETHER_API_KEY=KEY)
             box.value = typed_text
             if order == "typed first":
-                settings.api_key = KEY
+                together_nb.settings.api_key = KEY
             ui.rest()
             assert KEY not in states()
-            assert KEY not in repr(settings)
+            assert KEY not in repr(together_nb.settings)
             assert TOLD in ui.words(ui.page(panel, "Answer"))
             assert box.value == ("" if type(box) in (Text, Combobox) else typed_text.replace(KEY, "…"))
             panel.clear()
-            settings.api_key = None
-            settings._known.clear()
+            together_nb.settings.api_key = None
+            keys._known.clear()
 
 
 def test_a_key_that_the_environment_has_since_is_taken_out_with_the_next_request(environ, panel):
@@ -328,7 +334,7 @@ def test_a_key_that_the_environment_has_since_is_taken_out_with_the_next_request
 @pytest.mark.parametrize("name", ["prompt", "system", "model", "over", "temperature", "none of them"])
 def test_the_key_is_in_no_widget_whatever_was_done_with_it_before_it_became_one(panel, server, name):
     if name == "none of them":
-        settings.api_key = KEY
+        together_nb.settings.api_key = KEY
     else:
         if name == "over":
             ui.one(panel.widget, Dropdown, "vary").value = "model"
@@ -340,6 +346,6 @@ def test_the_key_is_in_no_widget_whatever_was_done_with_it_before_it_became_one(
             ui.rest()
     if name == "none of them":
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     ui.rest()
     assert KEY not in states()

@@ -19,9 +19,10 @@ import pytest
 from ipywidgets import HTML, Button, Output, Tab, ToggleButton, Widget
 from traitlets.log import get_logger
 
+import together_nb
 from tests.magic.test_magics import ipython
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent, silent_after
-from together_nb import Panel, complete, history, settings
+from together_nb import Panel
 from together_nb.panel import panel as panel_module
 from together_nb.panel.elements import within
 from together_nb.panel.status_line import State
@@ -58,7 +59,7 @@ def watched():
 @contextmanager
 def opened(server, **given):
     """A panel that asks `server`. It is closed at the end, and no click may have raised anything."""
-    settings.base_url = server.base_url
+    together_nb.settings.base_url = server.base_url
     with watched():
         panel = Panel(**{"prompt": "Tell me", "model": "test/chat", **given})
         try:
@@ -164,7 +165,7 @@ def figures(panel):
 
 
 def kept():
-    return [(completion.text, completion.cancelled) for completion in history]
+    return [(completion.text, completion.cancelled) for completion in together_nb.history]
 
 
 def in_turn(*scripts):
@@ -223,7 +224,7 @@ def test_generate_streams_the_answer_with_its_figures_and_keeps_it():
         rest()
         assert (state(panel), enabled(panel)) == (State.DONE, {"Generate", "Clear"})
         assert answer_of(panel) == panel.completion.text == "Once upon a time"
-        assert history == [panel.completion]
+        assert together_nb.history == [panel.completion]
         cost = re.escape(f"${(5 * 1.0 + 2 * 2.0) / 1e6:.1e}")
         line = rf"2 tokens [\d,]+ tokens/s [\d.]+ s to the first token [\d.]+ s in all {cost}"
         assert re.fullmatch(line, figures(panel))
@@ -267,7 +268,7 @@ def test_stop_ends_it_while_the_list_of_models_is_awaited_and_nothing_is_asked()
         assert enabled(panel) == {"Generate", "Clear"}
         listed.set()
         rest()
-        assert (server.requests, history, answer_of(panel)) == ([], [], "")
+        assert (server.requests, together_nb.history, answer_of(panel)) == ([], [], "")
         assert state(panel) is State.STOPPED
         ask(panel)
         assert (state(panel), answer_of(panel)) == (State.DONE, "Once")
@@ -297,7 +298,7 @@ def test_a_late_token_of_an_old_run_lands_nowhere(monkeypatch):
         rest()
         assert (state(panel), answer_of(panel)) == (State.CUT, "new and whole")
         assert kept() == [("old and late", False), ("new and whole", False)]
-        assert panel.completion is history[1]
+        assert panel.completion is together_nb.history[1]
         for title in ("Tokens", "Events"):
             show(panel, title)
             assert "late" not in words(page(panel, title))
@@ -345,12 +346,12 @@ def test_continue_goes_on_from_where_the_answer_ended(ending):
         rest()
         assert (state(panel), enabled(panel)) == (left, {"Generate", "Continue", "Clear"})
         assert ("The connection was lost" in words(page(panel, "Answer"))) == (left is State.LOST)
-        (part,) = history
+        (part,) = together_nb.history
         ask(panel, "Continue")
         assert (state(panel), enabled(panel)) == (State.DONE, {"Generate", "Clear"})
         assert answer_of(panel) == "Once upon"
         assert "lost" not in words(page(panel, "Answer"))
-        (whole,) = history
+        (whole,) = together_nb.history
     assert (part.text, whole.text, whole.finish_reason) == ("Once", "Once upon", "stop")
     assert (whole.request.prompt, whole.chunks, whole.cancelled, whole.error) == ("Tell me", 2, False, "")
     body, again = (request.json() for request in server.requests)
@@ -362,7 +363,7 @@ def test_an_answer_goes_on_again_and_again_and_stays_where_it_stands_in_the_hist
     with ScriptedServer(in_turn(once, answers(["other"]), upon, a_time)) as server, opened(server) as panel:
         show(panel, "History")
         ask(panel)
-        complete("Another")
+        together_nb.complete("Another")
         for _ in range(2):
             ask(panel, "Continue")
         assert re.findall(r"<b>history\[(\d)", markup(page(panel, "History"))) == ["1", "0"]
@@ -379,7 +380,7 @@ def test_a_continuation_that_brings_nothing_leaves_the_part_to_go_on_from(stoppe
     script = in_turn(answers(["Once"], finish="length"), second, answers([" upon"]))
     with ScriptedServer(script) as server, opened(server) as panel:
         ask(panel)
-        (part,) = history
+        (part,) = together_nb.history
         server.arrived.clear()
         click(panel, "Continue")
         if stopped:
@@ -390,7 +391,7 @@ def test_a_continuation_that_brings_nothing_leaves_the_part_to_go_on_from(stoppe
         shown = words(page(panel, "Answer"))
         assert ("HTTP 500" in shown, "<b>out of order</b>" in shown, "Wait a little" in shown) == (not stopped,) * 3
         assert "<b>out" not in markup(page(panel, "Answer"))
-        assert (answer_of(panel), history) == ("Once", [part])
+        assert (answer_of(panel), together_nb.history) == ("Once", [part])
         ask(panel, "Continue")
         assert (state(panel), answer_of(panel), kept()) == (State.DONE, "Once upon", [("Once upon", False)])
         assert "out of order" not in words(page(panel, "Answer"))
@@ -414,7 +415,7 @@ def test_what_cannot_be_sent_is_refused_in_the_answer_tab_and_nothing_is_sent(gi
         assert hint in words(page(panel, "Answer"))
         assert enabled(panel) == {"Generate", "Clear"}
         assert (tab_of(panel).selected_index == 0) == ("prompt" in given)
-    assert (server.requests, history) == ([], [])
+    assert (server.requests, together_nb.history) == ([], [])
 
 
 def test_one_live_region_says_the_states_and_no_token():
@@ -527,7 +528,7 @@ def test_running_a_cell_again_closes_the_panels_that_it_made_before(capsys):
                     assert {id(widget) for one in (other, second) for widget in within(one.widget)} <= alive
         first.generate()
         assert first.state is not State.WAITING
-        assert shell.user_ns["_together"] is history[0]  # the name that cells use
+        assert shell.user_ns["_together"] is together_nb.history[0]  # the name that cells use
     assert [panels for _, panels in panel_module._open.values() if panels] == []
     assert "Run this cell again to have it back." in capsys.readouterr().out
 
@@ -561,7 +562,7 @@ def test_in_colab_all_is_drawn_in_the_calling_thread_and_an_interrupt_stops_it_a
         assert answer_of(panel) == "Once upon"
         click(panel, "Compare")
         assert set(running) == {"together_nb stream"}
-        assert len(history) == 4
+        assert len(together_nb.history) == 4
         server.script = silent_after(["Once"])
         of_class(panel.widget, "tnb-state")[0].observe(press, names="_dom_classes")
         click(panel, "Generate")

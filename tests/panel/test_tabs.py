@@ -10,10 +10,10 @@ import threading
 import pytest
 from ipywidgets import Dropdown, Text
 
+import together_nb
 from tests.declared import good
 from tests.panel import test_panel as ui
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent_after
-from together_nb import complete, history, settings
 from together_nb.values.parameters import PARAMETERS
 
 pytestmark = pytest.mark.timeout(120)
@@ -85,7 +85,7 @@ def test_without_logprobs_the_tab_says_what_to_do_and_does_it():
         assert "With logprobs set" in ui.words(ui.page(panel, "Tokens"))
         assert "tnb-hidden" not in asking._dom_classes
         asking.click()
-        assert settings.logprobs == 5
+        assert together_nb.settings.logprobs == 5
         assert "The next answer's tokens appear here" in ui.words(ui.page(panel, "Tokens"))
         assert "tnb-hidden" in asking._dom_classes
 
@@ -129,7 +129,7 @@ def test_columns_stream_at_once_one_for_each_value():
         assert all("1 token" in ui.words(column) for column in columns(panel))
     bodies = [request.json() for request in server.requests]
     assert all(body["top_k"] == 3 and body["messages"][0]["content"] == "Tell me" for body in bodies)
-    assert settings.temperature is None
+    assert together_nb.settings.temperature is None
 
 
 SUGGESTED = {
@@ -185,7 +185,7 @@ def test_all_columns_are_stopped_while_the_list_of_models_is_awaited():
         ui.click(panel, "Stop all")
         listed.set()
         ui.rest()
-        assert (server.requests, history) == ([], [])
+        assert (server.requests, together_nb.history) == ([], [])
         assert ui.button(panel, "Stop all").disabled
 
 
@@ -205,12 +205,12 @@ def test_models_are_asked_each_in_its_dialect_and_one_that_fails_leaves_the_othe
         assert "<b>not it" not in ui.markup(columns(panel)[1])
         assert "422" not in first + last
         assert sorted(ui.kept()) == [("test/base", False), ("test/chat", False)]
-        settings.reasoning_effort = "low"
+        together_nb.settings.reasoning_effort = "low"
         compare(panel, "model", "test/chat, test/base")
         ui.rest()
         assert titled(panel) == {"test/chat": "test/chat", "test/base": ""}
         assert "reasoning_effort cannot be sent" in ui.words(columns(panel)[1])
-        assert settings.model == "test/chat"
+        assert together_nb.settings.model == "test/chat"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def lines_sent(server):
 
 def test_the_lines_are_shown_as_they_come_each_with_its_moment_and_without_the_key():
     more = threading.Event()
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
 
     def script(exchange):
         exchange.chunked().send(f": <b>you</b> are {KEY}\n\nretry: 10\n".encode())
@@ -341,7 +341,7 @@ def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes_and_follows_w
         return json.loads(next(iter(requested(panel).values())))
 
     with ScriptedServer(answers(["Once"])) as server, ui.opened(server, temperature=0.5) as panel:
-        settings.api_key = KEY
+        together_nb.settings.api_key = KEY
         panel.prompt.value = "<b>Tell</b>"
         assert requested(panel) == {}  # nobody sees it
         ui.show(panel, "Request")
@@ -363,7 +363,7 @@ def test_the_request_is_shown_as_it_would_be_sent_with_its_recipes_and_follows_w
         assert body()["messages"] == [{"role": "user", "content": "Another"}]
         panel.system.value = "Be brief"
         assert body()["messages"][0] == {"role": "system", "content": "Be brief"}
-        settings.model = "test/other"
+        together_nb.settings.model = "test/other"
         assert body()["model"] == "test/other"
         panel.system.value = ""
         panel.api.value = "completions"
@@ -393,12 +393,12 @@ def test_the_history_is_newest_first_of_the_panel_and_of_cells():
         script, server.script = server.script, answers([])
         ui.ask(panel)
         assert past(panel) == [(0, "Tell me", "")]
-        history.clear()
+        together_nb.history.clear()
         server.script = script
         ui.ask(panel)
         assert past(panel) == [(0, "Tell me", "<b>Once</b>")]
         ui.show(panel, "Answer")
-        complete("From a <cell>")
+        together_nb.complete("From a <cell>")
         ui.show(panel, "History")
         assert past(panel) == [(1, "From a <cell>", "<b>Once</b>"), (0, "Tell me", "<b>Once</b>")]
         compare(panel, "top_k", "1")
@@ -406,7 +406,7 @@ def test_the_history_is_newest_first_of_the_panel_and_of_cells():
         assert [number for number, _, _ in past(panel)] == [2, 1, 0]
         assert "<b>Once" not in ui.markup(ui.page(panel, "History"))
         ui.show(panel, "Answer")
-        history.extend(history * 10)
+        together_nb.history.extend(together_nb.history * 10)
         ui.show(panel, "History")
         assert [number for number, _, _ in past(panel)] == list(range(32, 2, -1))
         assert "3 earlier in together_nb.history" in ui.words(ui.page(panel, "History"))

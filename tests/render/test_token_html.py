@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import together_nb
 from tests.servers import ScriptedServer, answers
-from together_nb import complete
 from together_nb.base.escape import visible
 from together_nb.render.token_html import SHADE_CSS, TIP_CSS, tokens_html
 from together_nb.render.token_text import summary
@@ -222,7 +222,7 @@ def test_what_the_server_sends_of_its_tokens_is_drawn(api):
         answers([])(exchange)
 
     with ScriptedServer(script) as server:
-        answer = complete("Tell me", base_url=server.base_url, model="test/chat", api=api, logprobs=2)
+        answer = together_nb.complete("Tell me", base_url=server.base_url, model="test/chat", api=api, logprobs=2)
     page = page_of(*answer.tokens)
     assert answer.text == "".join(page.pieces()) == "He\n<i>?!"
     assert page.texts("li") == ["▸ “He”50.0 %", "“She”25.0 %", "“␣&”50.0 %", "▸ “↵<i>”25.0 %"]

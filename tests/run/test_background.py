@@ -8,14 +8,14 @@ from concurrent.futures import TimeoutError as NotYet
 
 import pytest
 
+import together_nb
 from tests.kernels import PATIENCE, WIDGET
 from tests.magic.test_magics import ipython
 from tests.panel.test_panel import held_until, in_turn
 from tests.servers import ScriptedServer, answers, eventually, replies, silent, silent_after
-from together_nb import BackgroundRun, history, stream
-from together_nb.config.settings import settings
+from together_nb import BackgroundRun
 from together_nb.errors import ConnectionLostError, InputError
-from together_nb.run.driver import SilentView
+from together_nb.views.text import SilentView
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -50,7 +50,9 @@ class Drawn(SilentView):
 def run_at(server, view=None, **parts):
     """A run that asks `server`, not yet started."""
     return BackgroundRun(
-        lambda: stream("Tell me", base_url=server.base_url, model="test/chat"), view or Drawn(), **parts
+        lambda: together_nb.stream("Tell me", base_url=server.base_url, model="test/chat"),
+        view or Drawn(),
+        **{"keep": together_nb.session.default.keep, **parts},
     )
 
 
@@ -62,7 +64,7 @@ def test_it_runs_until_the_answer_is_whole_kept_and_drawn_and_says_how_far_it_is
 
     def open_stream():
         assert opening.wait(SOON)
-        return stream("Tell me", base_url=server.base_url, model="test/chat")
+        return together_nb.stream("Tell me", base_url=server.base_url, model="test/chat")
 
     with ScriptedServer(held_until(held, answers([" upon"]), before=["Once"])) as server:
         run = BackgroundRun(open_stream, view, lambda _: order.extend((*view.calls, "keep", run.done())))
@@ -85,7 +87,7 @@ def test_it_runs_until_the_answer_is_whole_kept_and_drawn_and_says_how_far_it_is
     assert repr(run) == f"<BackgroundRun: {answer!r}>"
     run.join(SOON)
     assert order == ["start", "keep", False, "finish", None]
-    assert (view.end, history) == ((answer, None), [])
+    assert (view.end, together_nb.history) == ((answer, None), [])
 
 
 def test_cancel_ends_it_and_keeps_what_came():
@@ -99,7 +101,7 @@ def test_cancel_ends_it_and_keeps_what_came():
     assert (answer.text, answer.cancelled, view.text) == ("Once", True, "Once")
     assert (run.done(), run.cancelled(), run.exception(), run.stopped) == (True, False, None, True)
     assert view.end == (answer, None)
-    assert history == [answer]
+    assert together_nb.history == [answer]
     assert "stopped by you" in repr(run)
 
 
@@ -110,10 +112,10 @@ def test_cancel_before_there_is_a_stream_sends_nothing(started):
     def open_slowly():
         opening.set()
         assert go_on.wait(SOON)
-        return stream("Tell me", base_url=server.base_url, model="test/chat", api="chat")
+        return together_nb.stream("Tell me", base_url=server.base_url, model="test/chat", api="chat")
 
     with ScriptedServer(answers(["Once"])) as server:
-        run = BackgroundRun(open_slowly, Drawn())
+        run = BackgroundRun(open_slowly, Drawn(), print)
         if started:
             run.start()
             assert opening.wait(SOON)
@@ -133,7 +135,7 @@ def test_an_error_is_raised_to_who_asks_with_what_came():
     assert run.exception() is caught.value
     assert caught.value.completion.text == "Once upon"
     assert view.end == (caught.value.completion, caught.value)
-    assert [(answer.text, answer.error) for answer in history] == [("Once upon", "connection lost")]
+    assert [(answer.text, answer.error) for answer in together_nb.history] == [("Once upon", "connection lost")]
     assert (run.cancel(), run.completion.cancelled) == (False, False)
     assert repr(run).startswith("<BackgroundRun: failed, The connection was lost")
 
@@ -143,10 +145,10 @@ def test_an_error_of_the_opening_is_raised_to_who_asks_and_nothing_is_drawn():
         raise InputError("It cannot be sent.")
 
     view = Drawn()
-    run = BackgroundRun(refuse, view).start()
+    run = BackgroundRun(refuse, view, print).start()
     with pytest.raises(InputError, match="It cannot be sent"):
         run.result(SOON)
-    assert (view.calls, history, run.completion) == ([], [], None)
+    assert (view.calls, together_nb.history, run.completion) == ([], [], None)
 
 
 def test_an_interrupt_of_who_runs_it_himself_is_raised_and_what_came_is_kept():
@@ -157,7 +159,7 @@ def test_an_interrupt_of_who_runs_it_himself_is_raised_and_what_came_is_kept():
         assert server.closed.wait(SOON)
     assert isinstance(run.exception(), KeyboardInterrupt)
     assert "KeyboardInterrupt" in repr(run)  # an error without words is named
-    assert [(answer.text, answer.cancelled) for answer in history] == [("Once", True)]
+    assert [(answer.text, answer.cancelled) for answer in together_nb.history] == [("Once", True)]
 
 
 # In a terminal
@@ -165,9 +167,9 @@ def test_an_interrupt_of_who_runs_it_himself_is_raised_and_what_came_is_kept():
 
 @pytest.mark.parametrize("script", [answers(["half"]), cut_short(["half"])], ids=["whole", "failed"])
 def test_a_terminal_waits_and_prints(capsys, script):
-    settings.model = "test/chat"
+    together_nb.settings.model = "test/chat"
     with ScriptedServer(script) as server, ipython() as shell:
-        settings.base_url = server.base_url
+        together_nb.settings.base_url = server.base_url
         error = shell.run_cell("%%together -b -o run\nhello").error_in_exec
         run = shell.user_ns["run"]
         assert (run.done(), run.exception()) == (True, error)

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, answers, replies
-from together_nb import complete, continue_from, conversations, history, stream
-from together_nb.config.settings import LOCAL_MODEL, settings
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import APIConnectionError, APIStatusError, ConnectionLostError, InputError
-from together_nb.run import driver
 from together_nb.run.continuation import can_continue, continuation_request, join_parts
-from together_nb.run.driver import SilentView
 from together_nb.values.chunk import Choice, Timings, Token, Usage
 from together_nb.values.completion import Completion
 from together_nb.values.parameters import SamplingParams
@@ -149,7 +147,9 @@ def test_it_ends_as_the_second_part_did_and_can_go_on_again(facts):
 
 
 def ask(max_tokens=5, **options):
-    return complete("Alan Turing was", **{"model": LOCAL_MODEL, "temperature": 0, "max_tokens": max_tokens, **options})
+    return together_nb.complete(
+        "Alan Turing was", **{"model": LOCAL_MODEL, "temperature": 0, "max_tokens": max_tokens, **options}
+    )
 
 
 @pytest.mark.parametrize("options", [
@@ -163,7 +163,7 @@ def ask(max_tokens=5, **options):
 def test_an_answer_that_was_cut_and_goes_on_is_the_answer_that_was_not(options):
     whole, first = ask(10, **options), ask(5, **options)
     assert first.truncated
-    both = continue_from(first)
+    both = together_nb.continue_from(first)
     assert both.text == whole.text
     assert len(first.text) < len(both.text)
     assert [token.text for token in both.tokens] == [token.text for token in whole.tokens]
@@ -173,44 +173,44 @@ def test_an_answer_that_was_cut_and_goes_on_is_the_answer_that_was_not(options):
 
 def test_the_whole_takes_its_parts_place_and_may_go_on_again_from_the_last_one():
     whole = ask(9, chat="whole")
-    history.clear()
+    together_nb.history.clear()
     first, other = ask(5, chat="lesson"), ask(2)
-    both = continue_from(first, max_tokens=2)
-    assert history == [both, other]
-    assert conversations["lesson"][0].completion is both
-    history.pop()
-    assert continue_from(max_tokens=2).text == whole.text
-    assert len(history) == 1
-    assert history[0].usage.completion_tokens == 9
+    both = together_nb.continue_from(first, max_tokens=2)
+    assert together_nb.history == [both, other]
+    assert together_nb.conversations["lesson"][0].completion is both
+    together_nb.history.pop()
+    assert together_nb.continue_from(max_tokens=2).text == whole.text
+    assert len(together_nb.history) == 1
+    assert together_nb.history[0].usage.completion_tokens == 9
 
 
 def test_a_lost_answer_goes_on_and_a_request_that_fails_keeps_the_first_part():
     with ScriptedServer(answers(["half"], finish=None, done=False)) as server:
-        settings.base_url = server.base_url
+        together_nb.settings.base_url = server.base_url
         with pytest.raises(ConnectionLostError):
-            complete("Tell", model="test/chat")
-        (first,) = history
+            together_nb.complete("Tell", model="test/chat")
+        (first,) = together_nb.history
         server.script = replies(500, {"error": "broken"})
         with pytest.raises(APIStatusError):
-            continue_from()
-        assert history == [first]
+            together_nb.continue_from()
+        assert together_nb.history == [first]
         server.script = answers([" and half"])
-        assert continue_from().text == "half and half"
+        assert together_nb.continue_from().text == "half and half"
 
 
-def test_what_cannot_go_on_says_why_and_no_older_answer_is_taken_for_it():
+def test_what_cannot_go_on_says_why_and_no_older_answer_is_taken_for_it(session):
     with pytest.raises(InputError, match="no answer yet"):
-        continue_from()
+        together_nb.continue_from()
     for completion, why in [
         (part(finish="stop"), "ended by itself"),
         (part(""), "Nothing of the answer came"),
         (ask(2, n=2), "several answers"),
     ]:
         with pytest.raises(InputError, match=why):
-            continue_from(completion)
+            together_nb.continue_from(completion)
     with pytest.raises(APIConnectionError):
-        driver.run(stream("Tell", model="m", api="chat", base_url="http://127.0.0.1:9"), SilentView())
+        together_nb.complete("Tell", model="m", api="chat", base_url="http://127.0.0.1:9")
     with pytest.raises(InputError, match="Nothing came of the last request"):
-        continue_from()
-    driver.run(stream("Tell", model=LOCAL_MODEL, max_tokens=3, temperature=0), SilentView())
-    assert continue_from() is history[-1]
+        together_nb.continue_from()
+    together_nb.complete("Tell", model=LOCAL_MODEL, max_tokens=3, temperature=0)
+    assert together_nb.continue_from() is together_nb.history[-1]

@@ -2,11 +2,11 @@
 
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, answers, replies, silent_after
-from together_nb import complete, models, stream
-from together_nb.config.settings import LOCAL_MODEL, settings
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import BudgetError, TogetherError
-from together_nb.run.ledger import Ledger, ledger
+from together_nb.run.ledger import Ledger
 from together_nb.values.chunk import Usage
 
 PRICE = (1.0, 2.0)
@@ -53,13 +53,13 @@ def test_what_is_not_known_is_told_as_such(calls, cost):
 
 
 def test_each_call_of_whatever_door_is_noted_once_with_the_lists_price_but_no_refused_one(server):
-    models(base_url=server.base_url)
-    answer = complete("Tell", **options(server))
-    list(stream("Tell", **options(server)))
+    together_nb.models(base_url=server.base_url)
+    answer = together_nb.complete("Tell", **options(server))
+    list(together_nb.stream("Tell", **options(server)))
     server.script = replies(400, {"error": "no"})
     with pytest.raises(TogetherError):
-        complete("Tell", **options(server))
-    (row,) = ledger.rows
+        together_nb.complete("Tell", **options(server))
+    (row,) = together_nb.ledger.rows
     assert (row.model, row.calls, row.prompt_tokens, row.completion_tokens) == ("test/chat", 2, 10, 4)
     assert row.cost == pytest.approx(2 * answer.cost)
 
@@ -77,39 +77,39 @@ def count_and_wait(exchange):
 )
 def test_a_stopped_call_is_not_counted_to_the_end(server, script, footer, cost):
     server.script = script
-    models(base_url=server.base_url)
-    with stream("Tell", **options(server)) as chunks:
+    together_nb.models(base_url=server.base_url)
+    with together_nb.stream("Tell", **options(server)) as chunks:
         next(chunks)
         chunks.cancel()
     assert footer in chunks.completion.footer()
-    (row,) = ledger.rows
+    (row,) = together_nb.ledger.rows
     assert (row.calls, row.uncounted, row.cost_told) == (1, 1, cost)
 
 
 def test_a_spent_budget_refuses_the_next_call_and_sends_nothing_but_what_is_free_may_be_asked(server):
-    settings.budget = 1e-6
-    waiting = stream("Tell", **options(server))  # opened while there was money left
-    complete("Tell", **options(server))
+    together_nb.settings.budget = 1e-6
+    waiting = together_nb.stream("Tell", **options(server))  # opened while there was money left
+    together_nb.complete("Tell", **options(server))
     assert server.lists == 1  # a budget has to be kept, so the price is asked for
     with pytest.raises(BudgetError, match=r"^The session has spent \$") as refused:
-        complete("Tell", **options(server))
+        together_nb.complete("Tell", **options(server))
     assert "%together usage" in refused.value.hint
     with pytest.raises(BudgetError):
         list(waiting)
     assert len(server.requests) == 1
-    free = complete("Once", model=LOCAL_MODEL, max_tokens=3)
+    free = together_nb.complete("Once", model=LOCAL_MODEL, max_tokens=3)
     assert free.cost == 0.0
     assert "$" not in free.footer()
-    settings.budget = ledger.spent + 1e-9
-    complete("Tell", **options(server))
-    settings.budget = ledger.spent  # all of it
+    together_nb.settings.budget = together_nb.ledger.spent + 1e-9
+    together_nb.complete("Tell", **options(server))
+    together_nb.settings.budget = together_nb.ledger.spent  # all of it
     with pytest.raises(BudgetError):
-        complete("Tell", **options(server))
+        together_nb.complete("Tell", **options(server))
 
 
 def test_a_budget_that_cannot_be_kept_is_told_in_each_footer(server):
     server.models = [{"id": "test/chat", "type": "chat"}]
-    assert "budget" not in complete("Tell", **options(server)).footer()
-    settings.budget = 1.0
-    assert "no price is known: the budget does not count it" in complete("Tell", **options(server)).footer()
-    assert "budget" not in complete("Tell", model=LOCAL_MODEL, max_tokens=2).footer()
+    assert "budget" not in together_nb.complete("Tell", **options(server)).footer()
+    together_nb.settings.budget = 1.0
+    assert "no price is known: the budget does not count it" in together_nb.complete("Tell", **options(server)).footer()
+    assert "budget" not in together_nb.complete("Tell", model=LOCAL_MODEL, max_tokens=2).footer()

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from together_nb import Conversation, complete, history, load, save
+import together_nb
+from together_nb import Conversation
 from together_nb.errors import InputError, TogetherError
-from together_nb.recording import control, differences
-from together_nb.recording.entry import Entry
-from together_nb.storage import files
+from together_nb.storage import differences, files
+from together_nb.storage.entry import Entry
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and limits of POSIX")
-HINT = "Take another name."
 HEAD = '{"together_nb": "recording", "version": 1, "recorded": "2026-11-26T10:00:00Z", "model": "m"}\n'
 ENTRY = {
     "method": "POST", "path": "/v1/chat/completions", "payload": {"model": "m"}, "loopback": False, "status": 200,
@@ -30,17 +29,28 @@ ENTRY = {
 
 
 def record(path, *, force=False):
-    control.record(path, force=force)
-    control.stop()
+    together_nb.record(path, force=force)
+    together_nb.stop()
 
 
-def conversation(path):
-    Conversation("a").save(path)
+def conversation(path, *, force=False):
+    Conversation("a").save(path, force=force)
 
 
-REPLACING = [save, record]
-WRITERS = [*REPLACING, conversation]
-READERS = [load, control.replay, Conversation.load]
+def save(path, *, force=False):
+    together_nb.save(path, force=force)
+
+
+def load(path):
+    together_nb.load(path)
+
+
+def replay(path):
+    together_nb.replay(path)
+
+
+WRITERS = [save, record, conversation]
+READERS = [load, replay, Conversation.load]
 
 
 @pytest.fixture
@@ -70,7 +80,7 @@ def test_a_new_file_has_the_usual_mode_and_no_planted_link_is_followed(path, wri
 
 
 @posix
-@pytest.mark.parametrize("write", REPLACING)
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
 def test_a_file_that_is_replaced_keeps_its_mode(path, write, mode):
     path.write_text("old")
@@ -81,7 +91,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(path, write, mode):
 
 
 @posix
-@pytest.mark.parametrize("write", REPLACING)
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_but_a_regular_file_is_replaced(tmp_path, write, force):
     (tmp_path / "victim").write_text("precious")
@@ -124,17 +134,17 @@ def test_a_failure_in_mid_file_leaves_what_was_there_and_nothing_else(path, erro
         path.write_text(content)
 
     def lines():
-        yield "new\n" * 10_000
+        yield "new" * 10_000
         raise error
 
     with pytest.raises(InputError if isinstance(error, OSError) else type(error)):
-        files.write(path, lines(), force=True, hint=HINT)
+        files.write(path, lines(), force=True)
     assert [one.read_text() for one in path.parent.iterdir()] == old
-    complete("Once", max_tokens=2)
+    together_nb.complete("Once", max_tokens=2)
     for wrong, words in ((3, r"answer\.error must be a text"), ({1, 2}, "cannot be written as JSON")):
-        history[-1].error = wrong
+        together_nb.history[-1].error = wrong
         with pytest.raises(InputError, match=words):  # what could not be read again
-            save(path, force=True)
+            together_nb.save(path, force=True)
     assert [one.read_text() for one in path.parent.iterdir()] == old
 
 
@@ -147,7 +157,7 @@ def test_of_many_who_make_one_file_one_does(path, monkeypatch, links):
     def make(number):
         ready.wait()
         try:
-            files.write(path, [f"{number}\n"], hint=HINT)
+            files.write(path, [number])
         except InputError:
             return ""
         return f"{number}\n"
@@ -166,17 +176,19 @@ def test_what_comes_while_a_file_is_written_is_not_overwritten_or_followed(path,
     victim.write_text("precious")
 
     def lines():
-        yield "mine\n"
+        yield "mine"
         plant(path, str(victim))
 
     with pytest.raises(InputError):
-        files.write(path, lines(), force=force, hint=HINT)
+        files.write(path, lines(), force=force)
     assert path.read_text() in ("precious", str(victim))
     assert victim.read_text() == "precious"
 
 
 def test_a_line_that_is_not_whole_is_cut_back_and_one_that_another_left_so_is_ended(path, monkeypatch):
-    file, usual = files.write(path, ["head\n", "cut"], hint=HINT), os.write
+    file, usual = files.write(path, ["head"]), os.write
+    with path.open("a") as end:
+        end.write("cut")
 
     def half(number, data):
         if len(data) > 2:
@@ -186,18 +198,18 @@ def test_a_line_that_is_not_whole_is_cut_back_and_one_that_another_left_so_is_en
     monkeypatch.setattr(os, "write", half)
     with pytest.raises(OSError, match="No space"):
         files.append(path, "a line", file)
-    assert path.read_text() == "head\ncut"
+    assert path.read_text() == '"head"\ncut'
     monkeypatch.setattr(os, "write", usual)
     files.append(path, "whole", file)
     files.append(path, "another", file)
-    assert path.read_text() == "head\ncut\nwhole\nanother\n"
+    assert path.read_text() == '"head"\ncut\nwhole\nanother\n'
 
 
 @posix
 @pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to, lambda path, _: os.mkfifo(path), Path.write_text])
 def test_nothing_is_added_to_another_file_that_took_its_place(path, plant):
     victim = path.parent / "victim"
-    file = files.write(path, ["head\n"], hint=HINT)
+    file = files.write(path, ["head"])
     victim.write_text("precious\n")
     path.rename(path.parent / "before")
     plant(path, str(victim))
@@ -209,8 +221,8 @@ def test_nothing_is_added_to_another_file_that_took_its_place(path, plant):
 
 @pytest.fixture
 def recorder(path):
-    control.record(path)
-    return control.current()
+    together_nb.record(path)
+    return together_nb.session.default._recording
 
 
 @posix
@@ -228,8 +240,8 @@ def test_processes_that_write_at_once_write_whole_lines(path, recorder):
     for child in children:
         child.join(60)
         assert child.exitcode == 0
-    control.stop()
-    assert "200 exchanges" in control.replay(path)
+    together_nb.stop()
+    assert "200 exchanges" in str(together_nb.replay(path))
 
 
 def test_an_exchange_that_ends_while_another_is_written_is_written_too(path, recorder, monkeypatch):
@@ -244,8 +256,8 @@ def test_an_exchange_that_ends_while_another_is_written_is_written_too(path, rec
 
     monkeypatch.setattr(os, "write", within)
     recorder.write(entry, None)
-    control.stop()
-    assert "2 exchanges" in control.replay(path)
+    together_nb.stop()
+    assert "2 exchanges" in str(together_nb.replay(path))
 
 
 def test_a_recording_that_cannot_be_written_costs_no_answer_and_is_told_once(path, recorder, monkeypatch, caplog):
@@ -253,7 +265,7 @@ def test_a_recording_that_cannot_be_written_costs_no_answer_and_is_told_once(pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def ask(prompt):
-        assert complete(prompt, max_tokens=2).text
+        assert together_nb.complete(prompt, max_tokens=2).text
 
     ask("Once")
     size = path.stat().st_size
@@ -266,11 +278,11 @@ def test_a_recording_that_cannot_be_written_costs_no_answer_and_is_told_once(pat
     for name in (path.parent, "x" * 300, path.parent / "none" / "b"):  # where no recording can be begun
         for force in (True, False):
             with pytest.raises(InputError):
-                control.record(name, force=force)
+                together_nb.record(name, force=force)
     ask("Again")
     path.rename(path.parent / "elsewhere")
     ask("Gone")
-    assert re.search(r"holds \d recorded exchanges\. .* could not be written: No space", control.stop())
+    assert re.search(r"holds \d recorded exchanges\. .* could not be written: No space", together_nb.stop())
     path = path.parent / "elsewhere"
     payloads = [json.loads(line)["payload"] for line in path.read_text().splitlines()[1:]]
     assert [one["prompt"] for one in payloads if one] == ["Once", "Again"]
@@ -311,8 +323,8 @@ def test_a_file_of_anything_else_is_refused_in_words(path, read, content):
     with pytest.raises(InputError, match=str(path)) as caught:
         read(path)
     assert len(str(caught.value)) < 1000
-    assert history == []
-    assert control.current() is None
+    assert together_nb.history == []
+    assert together_nb.session.default._recording is None
 
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -345,8 +357,8 @@ def test_each_value_of_a_recording_is_checked_and_named(path, place, named, valu
     for value in values:
         path.write_text(HEAD + json.dumps(ENTRY) + "\n" + json.dumps({**ENTRY, place: value}) + "\n")
         with pytest.raises(InputError, match=rf"Line 3 of .* is no recorded exchange: {re.escape(named)} "):
-            control.replay(path)
-    assert control.current() is None
+            together_nb.replay(path)
+    assert together_nb.session.default._recording is None
 
 
 def test_a_broken_line_costs_only_itself_and_is_named_whatever_ends_its_lines(path):
@@ -354,7 +366,7 @@ def test_a_broken_line_costs_only_itself_and_is_named_whatever_ends_its_lines(pa
     text = f"{HEAD}{line}\n{line[:40]}\n\n{line}\n{line[:30]}{line}\n{line}\n{line[:50]}"
     for content in (text.encode(), b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()):
         path.write_bytes(content)
-        said = control.replay(path)
+        said = str(together_nb.replay(path))
         for words in ("3 exchanges", "Lines 3, 6 are broken", "last line was cut"):
             assert words in said
 
@@ -371,10 +383,10 @@ def test_a_file_of_too_much_is_refused(path, monkeypatch, limit, most, words):
     """Each line of it is small in the file; each value takes some hundred bytes of memory."""
     path.write_text(HEAD + 3 * (json.dumps(ENTRY) + "\n") + 3 * "{cut\n")
     monkeypatch.setattr(files, limit, most)
-    control.replay(path)
+    together_nb.replay(path)
     monkeypatch.setattr(files, limit, most - 1)
     with pytest.raises(InputError, match=words):
-        control.replay(path)
+        together_nb.replay(path)
 
 
 def test_the_nearest_of_very_many_requests_is_found_without_comparing_all(path, monkeypatch):
@@ -384,7 +396,7 @@ def test_the_nearest_of_very_many_requests_is_found_without_comparing_all(path, 
     )
     payloads = [{"model": "m", "messages": [{"role": "user", "content": f"Say {n}"}]} for n in range(2_000)]
     path.write_text(HEAD + "".join(json.dumps({**ENTRY, "payload": one}) + "\n" for one in payloads))
-    control.replay(path, speed=0)
+    together_nb.replay(path, speed=0)
     with pytest.raises(TogetherError, match="Say 1234"):
-        complete("Say 1234!", api="chat", model="m")
+        together_nb.complete("Say 1234!", api="chat", model="m")
     assert len(compared) <= 50

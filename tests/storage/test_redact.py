@@ -8,11 +8,11 @@ from operator import attrgetter
 
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, answers
-from together_nb import Conversation, complete, conversations, history, load, record, replay, save, settings
+from together_nb import Conversation
 from together_nb.config.keys import Key
 from together_nb.errors import TogetherError
-from together_nb.recording import control
 from together_nb.storage.redact import without_key, without_keys
 
 REAL = "tgp_v1_Zq7xWd9vKf3Lm5tRt8Yb2nNc6Hj4k"
@@ -37,36 +37,36 @@ PROMPT = 'Tell me of messages, 12345678 and "nabcdefg"\n\nabcdefg: the assistant
 def conversation(name):
     """Four answers, one of them in a conversation; each without what it says."""
     common = {"max_tokens": 5, "temperature": 0.5}
-    complete(PROMPT, chat=name, api="chat")
-    complete(PROMPT, api="chat", **common)
-    complete(PROMPT, api="completions", logprobs=2, logit_bias={"12345678": 1}, **common)
-    complete("as JSON", api="chat", schema=SCHEMA, reasoning_effort="low", **common)
+    together_nb.complete(PROMPT, chat=name, api="chat")
+    together_nb.complete(PROMPT, api="chat", **common)
+    together_nb.complete(PROMPT, api="completions", logprobs=2, logit_bias={"12345678": 1}, **common)
+    together_nb.complete("as JSON", api="chat", schema=SCHEMA, reasoning_effort="low", **common)
     return shapes()
 
 
 def shapes():
     facts = attrgetter("finish_reason", "usage", "chunks", "api", "error")
-    return [(*facts(one), len(one.tokens), sorted(one.request.to_dict())) for one in history]
+    return [(*facts(one), len(one.tokens), sorted(one.request.to_dict())) for one in together_nb.history]
 
 
 @pytest.mark.parametrize("key", HARMLESS.split())
 def test_a_recording_and_a_history_can_be_read_whatever_the_key_is(tmp_path, key):
-    settings.api_key = key
+    together_nb.settings.api_key = key
     with ScriptedServer(answers(['{"name": ', '"a 12345678 \\nabcdefg"', "}"])) as server:
-        settings.base_url, settings.model = server.base_url, "test/chat"
-        record(tmp_path / "lesson.jsonl")
+        together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
+        together_nb.record(tmp_path / "lesson.jsonl")
         live = conversation("talk")
-        control.stop()
-    talk = conversations["talk"]
-    save(tmp_path / "history.jsonl")
+        together_nb.stop()
+    talk = together_nb.conversations["talk"]
+    together_nb.save(tmp_path / "history.jsonl")
     talk.save(tmp_path / "talk.json")
-    history.clear()
-    conversations.clear()
-    assert load(tmp_path / "history.jsonl") == (4, 1)
+    together_nb.history.clear()
+    together_nb.conversations.clear()
+    assert together_nb.load(tmp_path / "history.jsonl") == (4, 1)
     assert shapes() == live
     assert len(Conversation.load(tmp_path / "talk.json")) == 1
-    history.clear()
-    replay(tmp_path / "lesson.jsonl", speed=0)
+    together_nb.history.clear()
+    together_nb.replay(tmp_path / "lesson.jsonl", speed=0)
     assert conversation("again") == live
 
 
@@ -84,20 +84,20 @@ def test_nothing_of_a_real_key_is_in_any_file_and_the_replies_stay_whole(tmp_pat
             exchange.send(f"event: message\nid: {text[:2].strip()!r}\ndata: {payload}\n\n".encode())
         answers([])(exchange)
 
-    settings.api_key = key
+    together_nb.settings.api_key = key
     with ScriptedServer(script) as server:
-        settings.base_url, settings.model = server.base_url, "test/chat"
-        record(tmp_path / "lesson.jsonl")
-        live = complete(f"My key: {key}", api="chat", chat=key, system=f"{key} {spelled}")
-        control.stop()
+        together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
+        together_nb.record(tmp_path / "lesson.jsonl")
+        live = together_nb.complete(f"My key: {key}", api="chat", chat=key, system=f"{key} {spelled}")
+        together_nb.stop()
     assert live.text == "".join(texts)
-    save(tmp_path / "history.jsonl")
-    conversations[key].save(tmp_path / "talk.json")
+    together_nb.save(tmp_path / "history.jsonl")
+    together_nb.conversations[key].save(tmp_path / "talk.json")
     for file in tmp_path.iterdir():
         written = file.read_text()
         assert not any(form in written for form in (key, spelled, json.dumps(spelled)[1:-1])), file.name
-    replay(tmp_path / "lesson.jsonl", speed=0)
-    again = complete(f"My key: {key}", api="chat", system=f"{key} {spelled}")
+    together_nb.replay(tmp_path / "lesson.jsonl", speed=0)
+    again = together_nb.complete(f"My key: {key}", api="chat", system=f"{key} {spelled}")
     assert again.text.startswith("It is …. Or\n…\nabcdefgx ")
     assert again.text.endswith(" end")
     assert (again.finish_reason, again.error) == ("stop", "")
@@ -119,24 +119,24 @@ def test_tokens_that_spell_the_key_are_in_no_file(tmp_path, api):
         answers([])(exchange)
 
     with ScriptedServer(script) as server:
-        settings.base_url, settings.api_key = server.base_url, REAL
-        record(tmp_path / "a.jsonl")
-        answer = complete("Tell", model="test/chat", api=api, logprobs=1)
-        control.stop()
-        save(tmp_path / "b.jsonl")
+        together_nb.settings.base_url, together_nb.settings.api_key = server.base_url, REAL
+        together_nb.record(tmp_path / "a.jsonl")
+        answer = together_nb.complete("Tell", model="test/chat", api=api, logprobs=1)
+        together_nb.stop()
+        together_nb.save(tmp_path / "b.jsonl")
     assert answer.tokens
     for name in "ab":
         written = (tmp_path / f"{name}.jsonl").read_text().replace("\\", "")
         assert not any(f'"{text}"' in written for text in texts)
-    replay(tmp_path / "a.jsonl", speed=0)
-    assert complete("Tell", model="test/chat", api=api, logprobs=1).text.startswith("It is ")
-    control.stop()
-    history.clear()
-    assert load(tmp_path / "b.jsonl") == (1, 0)
+    together_nb.replay(tmp_path / "a.jsonl", speed=0)
+    assert together_nb.complete("Tell", model="test/chat", api=api, logprobs=1).text.startswith("It is ")
+    together_nb.stop()
+    together_nb.history.clear()
+    assert together_nb.load(tmp_path / "b.jsonl") == (1, 0)
 
 
 def test_names_that_a_user_makes_lose_the_key_and_none_is_lost():
-    settings.api_key = REAL
+    together_nb.settings.api_key = REAL
     value = {"content": {REAL: 1, REAL[:20]: 2, "role": REAL}, "role": "assistant", "path": f"/home/{REAL}"}
     found = without_keys(value)
     assert REAL[:8] not in json.dumps(found)
@@ -181,9 +181,9 @@ def test_a_reply_in_pieces_loses_the_key_and_nothing_else(key, pieces, end):
 def test_a_recording_of_values_that_no_file_holds_costs_no_answer(tmp_path, caplog):
     said = {"role": "user", "content": "Hi", "extra": functools.reduce(lambda deep, _: [deep], range(300), [])}
     with ScriptedServer(answers(["Yes"])) as server:
-        record(tmp_path / "lesson.jsonl")
-        assert complete(messages=[said], api="chat", model="m", base_url=server.base_url).text == "Yes"
-        control.stop()
+        together_nb.record(tmp_path / "lesson.jsonl")
+        assert together_nb.complete(messages=[said], api="chat", model="m", base_url=server.base_url).text == "Yes"
+        together_nb.stop()
     assert "lacks an answer" in caplog.text
     with pytest.raises(TogetherError, match="holds no exchange"):
-        replay(tmp_path / "lesson.jsonl")
+        together_nb.replay(tmp_path / "lesson.jsonl")

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, answers
-from together_nb import complete, conversations, history
 from together_nb.errors import InputError
-from together_nb.run.chats import reset
+from together_nb.run.answers import find_conversation
 from together_nb.values.chunk import Choice
 from together_nb.values.completion import Completion
 from together_nb.values.conversation import Conversation, Turn
@@ -79,9 +79,9 @@ def test_it_round_trips_through_a_file_and_no_file_is_overwritten(three, tmp_pat
     with pytest.raises(InputError, match="later version"):
         Conversation.from_dict({**values, "version": 99})
     for prompt in ("Hello.", "And then?"):
-        complete(prompt, chat="own", max_tokens=2)
+        together_nb.complete(prompt, chat="own", max_tokens=2)
     with pytest.raises(InputError, match="not all messages"):  # they stand with the turns before
-        Turn.from_dict(conversations["own"].to_dict()["turns"][1])
+        Turn.from_dict(together_nb.conversations["own"].to_dict()["turns"][1])
 
 
 def test_it_shows_its_turns_to_the_letter_with_their_marks(three):
@@ -111,7 +111,7 @@ def server():
 
 def say(server, prompt, chat="lesson", **options):
     """Say something in a conversation; gives all texts that were sent with it."""
-    complete(prompt, base_url=server.base_url, model="test/chat", chat=chat, **options)
+    together_nb.complete(prompt, base_url=server.base_url, model="test/chat", chat=chat, **options)
     return [turn["content"] for turn in server.requests[-1].json()["messages"]]
 
 
@@ -119,7 +119,7 @@ def test_each_turn_is_sent_with_those_before_it_and_the_system_prompt_holds_on(s
     say(server, "one", system="Be brief.")
     assert say(server, "two") == ["Be brief.", "one", "answer", "two"]
     assert say(server, "apart", chat="other") == ["apart"]
-    assert {name: len(talk) for name, talk in conversations.items()} == {"lesson": 2, "other": 1}
+    assert {name: len(talk) for name, talk in together_nb.conversations.items()} == {"lesson": 2, "other": 1}
 
 
 def test_a_conversation_of_ones_own_can_be_cut_and_gone_on_with(server):
@@ -127,7 +127,7 @@ def test_a_conversation_of_ones_own_can_be_cut_and_gone_on_with(server):
     for prompt in ("one", "two", "three"):
         say(server, prompt, chat=mine)
     assert say(server, "other", chat=mine[:1]) == ["one", "answer", "other"]
-    assert (len(mine), conversations, len(history)) == (3, {}, 4)
+    assert (len(mine), together_nb.conversations, len(together_nb.history)) == (3, {}, 4)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,14 @@ def test_what_cannot_be_a_turn_says_why_and_is_none(server, options, message):
         say(server, **{"prompt": "x", **options})
     assert refused.value.hint
     assert server.requests == []
-    assert not conversations.get("lesson")
+    assert not together_nb.conversations.get("lesson")
 
 
-def test_a_name_that_is_none_gets_the_nearest(server):
+def test_a_name_that_is_none_gets_the_nearest(server, session):
     say(server, "one")
     with pytest.raises(InputError, match=r"Did you mean lesson\?"):
-        reset("leson")
-    assert reset("lesson") == 1
+        find_conversation(session, "leson")
+    assert len(find_conversation(session, "lesson")) == 1
+    session.conversations.clear()
     with pytest.raises(InputError, match="--chat` begins one"):
-        reset("lesson")
+        find_conversation(session, "lesson")

@@ -9,8 +9,9 @@ import sys
 import pydantic
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, answers
-from together_nb import Completion, complete
+from together_nb import Completion
 from together_nb.errors import InputError
 from together_nb.values.chunk import Choice
 from together_nb.values.request import CompletionRequest
@@ -28,7 +29,7 @@ class Person(pydantic.BaseModel):
 
 def answer_and_request(schema, text):
     with ScriptedServer(answers([text])) as server:
-        answer = complete("Who?", base_url=server.base_url, model="test/chat", schema=schema)
+        answer = together_nb.complete("Who?", base_url=server.base_url, model="test/chat", schema=schema)
         return answer, server.requests[0]
 
 
@@ -99,7 +100,7 @@ def test_where_nothing_can_check_it_is_json_and_that_is_said(monkeypatch):
 )  # fmt: skip
 def test_what_is_no_schema_or_for_no_chat_is_refused_before_it_is_sent(value, word, api):
     with pytest.raises(InputError, match=word) as refused:
-        complete("Who?", model="local/ngram", schema=value, **({"api": api} if api else {}))
+        together_nb.complete("Who?", model="local/ngram", schema=value, **({"api": api} if api else {}))
     assert refused.value.hint
 
 
@@ -113,5 +114,5 @@ def test_it_survives_json_and_pickle():
 
 
 def test_the_embedded_engine_answers_in_the_form_that_is_asked():
-    answer = complete("Alan Turing was", model="local/ngram", schema=Person, seed=1)
+    answer = together_nb.complete("Alan Turing was", model="local/ngram", schema=Person, seed=1)
     assert isinstance(answer.parsed, Person), answer.unparsed

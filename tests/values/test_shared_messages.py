@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from together_nb import Conversation, complete, conversations
+import together_nb
+from together_nb import Conversation
 from together_nb.values.completion import Completion
 from together_nb.values.request import CompletionRequest
 from together_nb.values.shared_messages import restore_messages, share_messages
@@ -59,8 +60,8 @@ def test_a_row_that_goes_on_from_none_that_is_there_is_refused(after):
 
 def test_requests_of_a_conversation_share_their_messages_and_its_file_has_each_once(tmp_path):
     for turn in range(12):
-        complete(f"Number {turn}, please.", chat="long", max_tokens=2)
-    talk = conversations.pop("long")
+        together_nb.complete(f"Number {turn}, please.", chat="long", max_tokens=2)
+    talk = together_nb.conversations.pop("long")
     messages = [turn.completion.request.messages for turn in talk]
     assert all(one[0] == messages[0][0] for one in messages)
     assert all(one[1] is messages[1][1] for one in messages[2:])

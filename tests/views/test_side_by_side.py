@@ -7,14 +7,12 @@ import threading
 
 import pytest
 
+import together_nb
 from tests.kernels import WIDGET, Kernel, sent_at
 from tests.servers import ScriptedServer, answers, replies, silent_after
 from tests.whole.test_kernel import text_of
-from together_nb import settings
 from together_nb.errors import StreamError
-from together_nb.run.driver import REPAINTS_IN_ALL
-from together_nb.run.parallel import run_side_by_side
-from together_nb.run.resolve import open_stream
+from together_nb.run.driver import REPAINTS_IN_ALL, run_side_by_side
 from together_nb.values.chunk import Choice, Token
 from together_nb.values.completion import Completion
 from together_nb.values.request import CompletionRequest
@@ -22,7 +20,7 @@ from together_nb.views import side_by_side_table, side_by_side_view_for
 
 START = """
 import threading, ipywidgets, together_nb
-from together_nb.batch.comparison import compare
+from together_nb import compare
 from together_nb.views import layouts
 together_nb.settings.max_retries = 0
 layouts.plain_layout(), layouts.snug_layout(), layouts.html_style()  # these stay; made once, they are not counted
@@ -177,8 +175,8 @@ def test_in_a_terminal_one_is_written_after_the_other_each_below_its_title(capsy
         answers(["\x1b[31mred"])(exchange)
 
     with ScriptedServer(script) as server:
-        settings.base_url = server.base_url
-        opened = [open_stream("Hello", model="test/chat", api="chat", seed=seed) for seed in (1, 2)]
+        together_nb.settings.base_url = server.base_url
+        opened = [together_nb.stream("Hello", model="test/chat", api="chat", seed=seed) for seed in (1, 2)]
         view = side_by_side_view_for(None, "auto", ["seed = 1", "seed = 2"], 2)
         run_side_by_side(opened, view, keep=lambda _: first.set())
     out = re.sub(r"· [^\]]*]", "· …]", capsys.readouterr().out)

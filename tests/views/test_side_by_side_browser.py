@@ -15,7 +15,7 @@ from tests.servers import ScriptedServer, answers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-IMPORT = "from together_nb.batch.comparison import compare\n"
+IMPORT = "from together_nb import compare\n"
 TEXT = """A **storm** over the harbour, at {}:
 
 1. the boats are tied

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tests.servers import PATIENCE
 from together_nb.errors import InputError
-from together_nb.run.driver import SilentView
 from together_nb.values.chunk import Choice, Chunk
 from together_nb.values.completion import Completion
 from together_nb.values.request import CompletionRequest
@@ -20,7 +19,7 @@ from together_nb.views.blocks import LONGEST, SEAL_AFTER, Blocks
 from together_nb.views.layouts import close_in_time
 from together_nb.views.live import LiveView
 from together_nb.views.side_by_side import LiveColumns, OnceColumns, SilentColumns, TerminalColumns
-from together_nb.views.text import OnceView, TerminalView
+from together_nb.views.text import OnceView, SilentView, TerminalView
 
 PARAGRAPH = "A paragraph of some words.\n\n"
 

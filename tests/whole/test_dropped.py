@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
+import together_nb
 from tests.servers import PATIENCE, ScriptedServer, endless
-from together_nb import ledger, stream
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def server():
 
 
 def open_stream(server):
-    return stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
+    return together_nb.stream("Tell", base_url=server.base_url, model="test/chat", api="chat")
 
 
 def leave_the_loop(server):
@@ -54,7 +54,7 @@ def drop_a_generator(server):
 def test_the_request_ends_and_what_came_of_it_is_noted_as_spent(leave, server):
     leave(server)
     assert server.closed.wait(PATIENCE)
-    assert [(row.calls, row.uncounted) for row in ledger.rows] == [(1, 1)]
+    assert [(row.calls, row.uncounted) for row in together_nb.ledger.rows] == [(1, 1)]
 
 
 def test_one_that_is_held_can_be_read_on(server):

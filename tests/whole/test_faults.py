@@ -8,17 +8,16 @@ import re
 import pytest
 from ipywidgets import HTML
 
+import together_nb
 from tests.faults import FAULTS, PART, PIECES, TAKEN, Place
 from tests.magic.test_magics import ipython
 from tests.panel.test_panel import ask, opened
 from tests.servers import DIALECTS, MODELS, eventually
-from together_nb import history, settings, stream
 from together_nb.config.settings import MAX_RETRIES
 from together_nb.errors import TogetherError
 from together_nb.panel.elements import within
-from together_nb.run.accumulator import Accumulator
 from together_nb.values.model_list import ModelList
-from together_nb.wire import endpoint
+from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.retry import Wait
 
 KEY = "sk-secret-0123456789abcdef"
@@ -44,7 +43,7 @@ def waits(monkeypatch, certificates):
     TAKEN.clear()
     monkeypatch.setattr(Wait, "sit_out", end_at_once)
     monkeypatch.setattr(Accumulator, "add", add_and_tell)
-    settings.max_retries = MAX_RETRIES
+    together_nb.settings.max_retries = MAX_RETRIES
     return said
 
 
@@ -52,7 +51,7 @@ def waits(monkeypatch, certificates):
 
 
 def through_python(place, dialect, capsys):
-    answer = stream(PROMPT, model="test/chat", api=dialect, base_url=place.base_url)
+    answer = together_nb.stream(PROMPT, model="test/chat", api=dialect, base_url=place.base_url)
     text, error = "", None
     try:
         for chunk in answer:
@@ -73,14 +72,14 @@ def through_the_magic(place, dialect, capsys):
     assert isinstance(error, TogetherError | None)
     assert "Traceback" not in printed
     if kept is not None:
-        assert history == [kept]
+        assert together_nb.history == [kept]
         assert kept.text in printed
     return "" if error is None else printed[printed.rindex(type(error).__name__) :], "" if kept is None else kept.text
 
 
 def through_the_panel(place, dialect, capsys):
     # The panel's own look at the list would be asked for, and waited for, too.
-    endpoint._model_lists[place.base_url, KEY[-4:]] = ModelList.from_json(MODELS)
+    together_nb.session.default.client.model_lists[place.base_url, KEY[-4:]] = ModelList.from_json(MODELS)
     with opened(place, api=dialect) as panel:
         ask(panel)
         kept = panel.completion
@@ -89,7 +88,7 @@ def through_the_panel(place, dialect, capsys):
             for widget in within(panel.widget)
             if isinstance(widget, HTML) and "tnb-error" in widget._dom_classes
         ]
-    assert kept is None or history == [kept]
+    assert kept is None or together_nb.history == [kept]
     return html.unescape(re.sub("<[^>]*>", " ", error)), "" if kept is None else kept.text
 
 
@@ -114,10 +113,10 @@ def slow(door):
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_fault_is_told_and_what_came_is_kept(fault, door, dialect, waits, capsys):
     for name, value in fault.settings.items():
-        setattr(settings, name, value)
+        setattr(together_nb.settings, name, value)
     with fault.met() as place:
-        settings.base_url = place.base_url
-        settings.api_key = KEY
+        together_nb.settings.base_url = place.base_url
+        together_nb.settings.api_key = KEY
         error, text = door(place, dialect, capsys)
         if place.server is not None:
             eventually(lambda: asked(place.server) >= fault.asked)  # a client that gave up can be ahead of it

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from requests.models import Response
 from urllib3 import HTTPResponse
 
+import together_nb
 from tests.servers import DIALECTS, ScriptedServer
 from tests.wire.test_sse import BOM
 from tests.wire.test_sse import TERMINATORS as PLAIN_TERMINATORS
@@ -29,14 +30,13 @@ from together_nb.errors import APIConnectionError, APIResponseError, ConnectionL
 from together_nb.render.formats import FORMATS
 from together_nb.render.token_html import tokens_html
 from together_nb.render.token_text import summary
-from together_nb.run.resolve import open_request
+from together_nb.run.resolve import endpoint_for, open_request
 from together_nb.values.chunk import Usage
 from together_nb.values.completion import Completion
 from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import SamplingParams
 from together_nb.values.request import CompletionRequest
-from together_nb.wire import endpoint
-from together_nb.wire.exchange import Exchange
+from together_nb.wire.http import HTTPExchange
 from together_nb.wire.wiretap import Wiretap
 
 pytestmark = pytest.mark.timeout(120)
@@ -383,8 +383,9 @@ def _unlogged():
 
 
 def stream_of(request, root):
-    endpoint._model_lists[root, None] = PRICES
-    return open_request(request, base_url=root, timeout=20, filled=("name",))
+    session = together_nb.session.default
+    session.client.model_lists[root, None] = PRICES
+    return open_request(session, request, endpoint_for(session, root, timeout=20), filled=("name",), named=True)
 
 
 def received(request, pieces, *, broken=False, tapped=False):
@@ -395,7 +396,7 @@ def received(request, pieces, *, broken=False, tapped=False):
         exchange._response.status_code = 200
         exchange._response.raw = HTTPResponse(Pieces(pieces, broken), preload_content=False)
 
-    with patch.object(Exchange, "open", opened):
+    with patch.object(HTTPExchange, "open", opened):
         return End(stream_of(request, ROOT), tapped=tapped)
 
 

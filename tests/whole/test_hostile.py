@@ -129,7 +129,7 @@ def test_what_a_terminal_obeys_is_in_nothing_that_is_shown():
     chat, error = hostile(), APIStatusError(CONTROLS, CONTROLS, status=400)
     error.reword(CONTROLS + "again")
     assert error.message.endswith("again")
-    runs = [BackgroundRun(lambda: None, None) for _ in range(2)]
+    runs = [BackgroundRun(lambda: None, None, None) for _ in range(2)]
     runs[0].set_exception(TogetherError(CONTROLS, CONTROLS))
     runs[1].set_exception(ValueError(CONTROLS))
     for shown in (

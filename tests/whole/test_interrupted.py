@@ -33,7 +33,7 @@ BUSY = replies(429, {"error": {"message": "slow down"}}, retry_after=60)
 
 ANSWER = "%%together --api chat\nhello"
 LIST = "%%together\nhello"
-COMPLETE = "try: together_nb.complete('hello', api='chat')\nfinally: _together = together_nb.history[-1]"
+COMPLETE = "together_nb.complete('hello', api='chat')"
 
 # In the kernel: what is left of an answer's doings; and ways to have it say that a stage is reached.
 HELPERS = """
@@ -42,9 +42,9 @@ import IPython.display, together_nb
 from ipywidgets.widgets import widget
 from together_nb import views
 from together_nb.base.interrupts import defer_interrupts
-from together_nb.run import accumulator, driver, stream, stream_thread
+from together_nb.run import driver, reader
 from together_nb.views import live, waits
-from together_nb.wire import endpoint, exchange
+from together_nb.wire import accumulator, http, stream
 
 def left():
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("together_nb")]
@@ -64,7 +64,7 @@ def left():
     }
 
 def sockets():
-    pools = exchange._session().get_adapter("http://").poolmanager.pools
+    pools = http._session().get_adapter("http://").poolmanager.pools
     for place in pools.keys():
         pools[place].close()  # the connections that wait there to serve again
     pools.clear()
@@ -126,7 +126,9 @@ class Desk:
     def ask(self, server, cell=ANSWER, **options):
         """Start a cell that asks a server, or an address."""
         address = getattr(server, "base_url", server)
-        self.kernel.run(f"together_nb.settings.base_url = {address!r}; endpoint._model_lists.clear()").wait()
+        self.kernel.run(
+            f"together_nb.settings.base_url = {address!r}; together_nb.session.default.client.model_lists.clear()"
+        ).wait()
         return self.kernel.run(cell, **options)
 
     def hold(self, name, *, calls=1, gate=True, after=False, deaf=False):
@@ -221,7 +223,7 @@ def desk(kernel, tmp_path):
 
 each = pytest.mark.parametrize(
     ("cell", "words", "text"),
-    [(ANSWER, KEPT, None), (LIST, UNSENT, None), (COMPLETE, KEPT, "")],
+    [(ANSWER, KEPT, None), (LIST, UNSENT, None), (COMPLETE, KEPT, None)],
     ids=["answer", "list", "complete"],
 )
 
@@ -240,7 +242,7 @@ def test_while_it_connects(desk, cell, words, text):
 @each
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("exchange.socket.getaddrinfo", {"deaf": True}), ("exchange._CancellableConnection._tell", {"after": True})],
+    [("http.socket.getaddrinfo", {"deaf": True}), ("http._CancellableConnection._tell", {"after": True})],
     ids=["name looked up", "address known"],
 )
 def test_before_it_connects_nothing_is_waited_for(desk, name, how, cell, words, text):
@@ -291,7 +293,7 @@ def test_while_the_list_of_models_is_awaited(desk, cell, words, script):
     ("script", "name", "text"),
     [
         (silent(), None, ""),
-        (silent_after([]), "exchange.Exchange.pieces", ""),
+        (silent_after([]), "http.HTTPExchange.pieces", ""),
         (silent_after(["the", " part"]), "accumulator.Accumulator.add", "the part"),
         (BUSY, None, ""),
     ],
@@ -310,7 +312,7 @@ def test_while_something_is_awaited(desk, cell, watched, script, name, text):
         assert len(server.requests) == 1
     assert len(run.of("display_data")) == (cell == ANSWER)
     assert watched or not run.of("update_display_data", "comm_open")
-    desk.assert_stopped(run, text if cell == COMPLETE else text or None)
+    desk.assert_stopped(run, text or None)
 
 
 @pytest.mark.parametrize(
@@ -365,10 +367,10 @@ def test_during_the_last_repaint_of_an_answer_that_is_whole(desk, name):
     ("name", "cell", "text"),
     [
         ("stream.CompletionStream.cancel", ANSWER, "the part"),
-        ("stream_thread.StreamThread.join", ANSWER, "the part"),
+        ("reader.Reader.join", ANSWER, "the part"),
         ("live.LiveView.finish", ANSWER, "the part"),
         ("IPython.display.DisplayHandle.update", ANSWER, "the part"),
-        ("exchange.Exchange.cancel", LIST, None),
+        ("http.HTTPExchange.cancel", LIST, None),
     ],
 )
 def test_many_times_in_a_row(desk, name, cell, text):

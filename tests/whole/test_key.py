@@ -21,19 +21,20 @@ from urllib.parse import quote
 import pytest
 import requests
 
+import together_nb
 from tests.kernels import Kernel
 from tests.magic.test_magics import ipython
 from tests.panel.test_browser import PanelPage
 from tests.panel.test_panel import ask, opened
 from tests.servers import HOST, MODELS, ScriptedServer, answers, replies, silent
-from together_nb import complete, errors, history, models, settings, stream
+from together_nb import errors
 from together_nb.config.addresses import server_root
 from together_nb.config.keys import Key
 from together_nb.errors import APIConnectionError, APIStatusError, InputError, TogetherError
 from together_nb.panel.key_filter import TOLD
 from together_nb.run.background import BackgroundRun
-from together_nb.run.driver import SilentView
-from together_nb.wire import exchange as transport
+from together_nb.views.text import SilentView
+from together_nb.wire import http as transport
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -125,7 +126,6 @@ import logging, pickle, threading
 from unittest.mock import patch
 from together_nb import Panel, complete, history, models, settings, stream
 from together_nb.panel import call_as_code
-from together_nb.wire import endpoint
 
 logging.basicConfig(filename="debug.log", level=logging.DEBUG, force=True)
 for name in ("requests", "urllib3", "together_nb", "asyncio", "traitlets", "IPKernelApp", "concurrent.futures"):
@@ -185,7 +185,7 @@ settings.api_key + 1
 """
 # What may go wrong within what we call, and under it.
 BUGS = [
-    "together_nb.values.model_list.ModelList.from_json", "together_nb.run.attempts.Attempts._received", "together_nb.wire.exchange._Bearer.__call__",
+    "together_nb.values.model_list.ModelList.from_json", "together_nb.wire.attempts.Attempts._received", "together_nb.wire.http._Bearer.__call__",
     "urllib3.connection.HTTPConnection.getresponse", "urllib3.response.HTTPResponse.read1",
     "http.client.HTTPConnection.putheader", "http.client.HTTPConnection.send",
 ]  # fmt: skip
@@ -201,7 +201,10 @@ CELLS = [
     *((look, Exception) for look in REFUSED_LOOKS.strip().splitlines()),
     *((f"generate({prompt!r})", None) for prompt in ("Tell", "401", "error event", "redirect")),
     *(
-        (f"endpoint._model_lists.clear()\nwith patch({bug!r}, bug):\n    {call}", ZeroDivisionError)
+        (
+            f"together_nb.session.default.client.model_lists.clear()\nwith patch({bug!r}, bug):\n    {call}",
+            ZeroDivisionError,
+        )
         for bug in BUGS
         for call in CALLS
     ),
@@ -292,46 +295,54 @@ def test_no_message_and_no_file_of_a_session_in_a_kernel_holds_the_key(tmp_path)
 @pytest.fixture
 def server():
     transport._session.cache_clear()  # a connection keeps what another test's server said last
-    settings.model = "test/chat"
+    together_nb.settings.model = "test/chat"
     with ScriptedServer(by_prompt) as one:
-        settings.base_url = one.base_url
-        settings.api_key = KEY
+        together_nb.settings.base_url = one.base_url
+        together_nb.settings.api_key = KEY
         yield one
         assert set(authorizations(one)) <= {f"Bearer {KEY}"}
 
 
 def failure(prompt):
     with pytest.raises(TogetherError) as caught:
-        complete(prompt, api="chat")
+        together_nb.complete(prompt, api="chat")
     return caught.value
 
 
 @contextmanager
 def objects(server):
     """One of each that a person may hold, while it is in use and after."""
-    with ipython() as shell, stream("Tell") as begun, stream("Tell") as ended, opened(server) as panel:
+    with (
+        ipython() as shell,
+        together_nb.stream("Tell") as begun,
+        together_nb.stream("Tell") as ended,
+        opened(server) as panel,
+    ):
         ask(panel)
         next(begun)
         ended.__dict__["chunks"] = list(ended)
-        good, bad = (BackgroundRun(lambda prompt=prompt: stream(prompt), SilentView()) for prompt in ("Tell", "401"))
+        good, bad = (
+            BackgroundRun(lambda prompt=prompt: together_nb.stream(prompt), SilentView(), print)
+            for prompt in ("Tell", "401")
+        )
         good.run()
         bad.run()
         yield {
-            "settings": settings,
-            "key": settings.api_key,
+            "settings": together_nb.settings,
+            "key": together_nb.settings.api_key,
             "endpoint": begun.endpoint,
-            "stream": stream("Tell"),
+            "stream": together_nb.stream("Tell"),
             "stream under way": begun,
             "stream that ended": ended,
             "exchange": begun._reader.exchange,
             "request": begun._reader.exchange._response.request,
             "completion": ended.completion,
-            "models": models(),
+            "models": together_nb.models(),
             "run": good,
             "run that failed": bad,
             "panel": panel,
             "magics": shell.magics_manager.registry["TogetherMagics"],
-            "history": history,
+            "history": together_nb.history,
             **{f"error: {prompt}": failure(prompt) for prompt in SCRIPTS},
         }
 
@@ -394,7 +405,9 @@ def test_no_variable_in_a_traceback_of_ours_shows_the_key(server, prompt):
     if prompt == "the list":
         server.models = SCRIPTS["401"]
     with pytest.raises(TogetherError) as caught:
-        models(api_key=KEY) if prompt == "the list" else complete(prompt, api="chat", api_key=KEY)
+        together_nb.models(api_key=KEY) if prompt == "the list" else together_nb.complete(
+            prompt, api="chat", api_key=KEY
+        )
     assert clean(variables(caught.value)), planted
 
 
@@ -407,7 +420,7 @@ def test_no_variable_in_a_traceback_of_a_bug_or_an_interrupt_shows_the_key(serve
     planted = CANARY
     monkeypatch.setattr(bug, fails)
     with pytest.raises(kind) as caught:
-        complete("Tell", api_key=KEY)
+        together_nb.complete("Tell", api_key=KEY)
     assert clean(variables(caught.value)), planted
 
 
@@ -436,15 +449,18 @@ def test_netrc_does_not_replace_the_key_nor_stand_in_for_it(monkeypatch, tmp_pat
     monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.setenv(variable, str(tmp_path if variable == "HOME" else path))
     with ScriptedServer(answers(["The answer"])) as server:
-        settings.base_url, settings.model = server.base_url, "test/chat"
-        assert complete("Tell", api_key=key).text == "The answer"
-        models(api_key=key, fresh=True)
+        together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
+        assert together_nb.complete("Tell", api_key=key).text == "The answer"
+        together_nb.models(api_key=key, fresh=True)
         assert set(authorizations(server)) == {None if key is None else f"Bearer {key}"}
         requests.get(f"{server.base_url}/v1/models", timeout=20)
         assert authorizations(server)[-1].startswith("Basic ")  # or nobody would read it
 
 
-REQUESTS = {"answer": lambda **options: complete("Tell", api="chat", **options), "models": models}
+REQUESTS = {
+    "answer": lambda **options: together_nb.complete("Tell", api="chat", **options),
+    "models": lambda **options: together_nb.models("", **options),
+}
 each_request = pytest.mark.parametrize("send", REQUESTS.values(), ids=REQUESTS)
 
 
@@ -454,13 +470,13 @@ each_request = pytest.mark.parametrize("send", REQUESTS.values(), ids=REQUESTS)
     [*((status, "another host") for status in (301, 302, 303, 307, 308)), (307, "the same host"), (308, "plain http")],
 )
 def test_a_redirect_carries_nothing_off(certificates, status, target, send):
-    settings.model = "test/chat"
+    together_nb.settings.model = "test/chat"
     tls = None if target == "plain http" else certificates
     with ScriptedServer(answers(["a"]), tls=tls) as other, ScriptedServer(silent(), tls=certificates) as server:
         url = f"{(server if target == 'the same host' else other).base_url}/elsewhere"
         server.script = server.models = replies(status, b"", location=url)
-        settings.base_url = server.base_url
-        settings.api_key = KEY
+        together_nb.settings.base_url = server.base_url
+        together_nb.settings.api_key = KEY
         with pytest.raises(APIStatusError) as caught:
             send()
         assert caught.value.message.endswith(f" {url}, and a key is not carried there.")
@@ -482,7 +498,7 @@ def hosts(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
-    settings.api_key, settings.model = KEY, "test/chat"
+    together_nb.settings.api_key, together_nb.settings.model = KEY, "test/chat"
     return names
 
 
@@ -499,7 +515,7 @@ def test_plain_http_to_another_host_is_refused_before_a_connection_is_made(hosts
     assert f"https://{ELSEWHERE}/v1," in caught.value.hint
     assert hosts == []
     with suppress(APIConnectionError):
-        complete("Tell", api="chat", base_url=PLAIN.replace("http:", "https:"))
+        together_nb.complete("Tell", api="chat", base_url=PLAIN.replace("http:", "https:"))
     assert set(hosts) == {ELSEWHERE}  # or nothing would ever be seen here
 
 
@@ -521,13 +537,13 @@ PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_this_machine_is_spoken_to_past_all_proxies(monkeypatch, host):
-    settings.model = "test/chat"
+    together_nb.settings.model = "test/chat"
     with ScriptedServer(replies(200, b"")) as proxy, listening_on(host) as server:
         for name in PROXIES:
             monkeypatch.setenv(name, proxy.base_url)
-        settings.base_url = f"http://{host}:{server.port}"
-        settings.api_key = KEY
-        assert complete("Tell").text == "The answer"
+        together_nb.settings.base_url = f"http://{host}:{server.port}"
+        together_nb.settings.api_key = KEY
+        assert together_nb.complete("Tell").text == "The answer"
         assert authorizations(server) == [f"Bearer {KEY}"] * 2
         assert proxy.connections == 0
         requests.get(f"http://{HOST}:{server.port}", timeout=20)
@@ -559,12 +575,12 @@ def tunnel(port):
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 def test_a_real_host_is_reached_through_a_proxy_that_sees_nothing_of_the_key(certificates, monkeypatch, variable):
-    settings.base_url, settings.model = f"https://{ELSEWHERE}/v1", "test/chat"
-    settings.api_key = KEY
+    together_nb.settings.base_url, together_nb.settings.model = f"https://{ELSEWHERE}/v1", "test/chat"
+    together_nb.settings.api_key = KEY
     elsewhere = ScriptedServer(answers(["The", " answer"]), tls=certificates, names=(ELSEWHERE,))
     with elsewhere as far, tunnel(far.port) as (proxy, passed):
         monkeypatch.setenv(variable, proxy.base_url)
-        assert complete("Tell").text == "The answer"
+        assert together_nb.complete("Tell").text == "The answer"
         assert authorizations(far) == [f"Bearer {KEY}"] * 2
         assert far.requests[0].headers["host"] == ELSEWHERE
         assert [(request.method, request.path) for request in proxy.requests] == [("CONNECT", f"{ELSEWHERE}:443")]
@@ -577,7 +593,7 @@ def test_a_host_that_needs_no_proxy_is_spoken_to_without(hosts, monkeypatch):
     for exempt, expected in (("", "proxy.example"), (ELSEWHERE, ELSEWHERE)):
         monkeypatch.setenv("NO_PROXY", exempt)
         with pytest.raises(APIConnectionError):
-            complete("Tell", api="chat", base_url=f"https://{ELSEWHERE}")
+            together_nb.complete("Tell", api="chat", base_url=f"https://{ELSEWHERE}")
         assert set(hosts) == {expected}
         hosts.clear()
 

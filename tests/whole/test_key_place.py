@@ -10,15 +10,14 @@ from unittest.mock import Mock
 import pytest
 from IPython.core.completer import provisionalcompleter
 
+import together_nb
 from tests.magic.test_magics import ipython
 from tests.panel.test_panel import opened
 from tests.servers import ScriptedServer, answers, replies
 from tests.whole.test_key import authorizations as keys
-from together_nb import compare, complete, conversations, map_prompts, models, record, save, settings, stream
 from together_nb.config.environment import Environment
 from together_nb.errors import AuthenticationError, MissingKeyError, TogetherError
 from together_nb.magic.completer import model_names
-from together_nb.recording import control
 
 KEY, OTHER, LATE = (f"sk-of-{name}-0123456789abcdef" for name in ("one", "two", "late"))
 TOGETHER = "https://api.together.xyz"
@@ -58,15 +57,15 @@ def question(monkeypatch):
 
 
 def chat(**options):
-    return complete("Tell", **{"model": "test/chat", "api": "chat", **options})
+    return together_nb.complete("Tell", **{"model": "test/chat", "api": "chat", **options})
 
 
 CALLS = {
-    "complete": lambda **options: complete("Tell", model="test/chat", **options),
-    "stream": lambda **options: list(stream("Tell", model="test/chat", **options)),
-    "compare": lambda **options: compare("Tell", model="test/chat", temperature=[0, 1], **options),
-    "map_prompts": lambda **options: map_prompts(["a", "b"], model="test/chat", progress=False, **options),
-    "models": models,
+    "complete": lambda **options: together_nb.complete("Tell", model="test/chat", **options),
+    "stream": lambda **options: list(together_nb.stream("Tell", model="test/chat", **options)),
+    "compare": lambda **options: together_nb.compare("Tell", model="test/chat", temperature=[0, 1], **options),
+    "map_prompts": lambda **options: together_nb.map_prompts(["a", "b"], model="test/chat", progress=False, **options),
+    "models": lambda **options: together_nb.models("", **options),
 }
 
 
@@ -77,10 +76,10 @@ def test_another_server_is_asked_without_the_key(environ, server, another, call,
     if place == "environment":
         environ(TOGETHER_API_KEY=KEY)
     else:
-        settings.base_url = another.base_url if place == "settings for another" else None
-        settings.api_key = KEY
+        together_nb.settings.base_url = another.base_url if place == "settings for another" else None
+        together_nb.settings.api_key = KEY
     if way == "settings":
-        settings.base_url = server.base_url
+        together_nb.settings.base_url = server.base_url
     call(**({} if way == "settings" else {"base_url": server.base_url}))
     assert set(keys(server)) == {None}
 
@@ -88,9 +87,9 @@ def test_another_server_is_asked_without_the_key(environ, server, another, call,
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
 def test_the_server_of_the_environment_gets_the_key_of_the_environment(environ, server, another, suffix):
     environ(TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=server.base_url + suffix)
-    assert "test/base" in model_names()  # Tab asks it
+    assert "test/base" in model_names(together_nb.session.default)  # Tab asks it
     CALLS["complete"]()
-    settings.base_url = another.base_url
+    together_nb.settings.base_url = another.base_url
     CALLS["complete"]()
     assert set(keys(server)) == {f"Bearer {KEY}"}
     assert set(keys(another)) == {None}
@@ -98,14 +97,14 @@ def test_the_server_of_the_environment_gets_the_key_of_the_environment(environ, 
 
 def test_each_server_gets_the_key_that_was_given_for_it_and_a_key_of_a_call_goes_with_that_call(server, another):
     for one, key in ((server, KEY), (another, OTHER)):
-        settings.base_url = one.base_url
-        settings.api_key = key
+        together_nb.settings.base_url = one.base_url
+        together_nb.settings.api_key = key
     for one in (server, another, server):
-        settings.base_url = one.base_url + "/v1"
+        together_nb.settings.base_url = one.base_url + "/v1"
         chat()
-    settings.api_key = None
+    together_nb.settings.api_key = None
     for one in (server, another):
-        settings.base_url = one.base_url
+        together_nb.settings.base_url = one.base_url
         chat()
         chat(api_key=LATE)
         chat()
@@ -122,8 +121,8 @@ https://together.xyz https://xapi.together.xyz https://api.together.xyz. http://
 def test_the_key_of_the_environment_is_for_together_and_for_no_address_that_only_looks_like_it(environ):
     environ(TOGETHER_API_KEY=KEY)
     for url in (TOGETHER, "https://API.together.ai:443/v1", f"{TOGETHER}/"):
-        assert settings.key_for(url).reveal() == KEY
-    assert [url for url in ONLY_ALIKE.split() if settings.key_for(url) is not None] == []
+        assert together_nb.settings.key_for(url).reveal() == KEY
+    assert [url for url in ONLY_ALIKE.split() if together_nb.settings.key_for(url) is not None] == []
     assert KEY not in repr(Environment.read())
 
 
@@ -141,12 +140,12 @@ def test_the_key_of_the_environment_is_for_together_and_for_no_address_that_only
     ],
 )
 def test_scheme_host_and_port_all_count(url, other):
-    settings.base_url = url
-    settings.api_key = KEY
-    assert settings.key_for(url).reveal() == KEY
-    assert settings.key_for(other) is None
-    settings.base_url = other
-    assert (settings.base_url, settings.api_key) == (other, None)
+    together_nb.settings.base_url = url
+    together_nb.settings.api_key = KEY
+    assert together_nb.settings.key_for(url).reveal() == KEY
+    assert together_nb.settings.key_for(other) is None
+    together_nb.settings.base_url = other
+    assert (together_nb.settings.base_url, together_nb.settings.api_key) == (other, None)
 
 
 AMBIGUOUS = r"""
@@ -159,7 +158,7 @@ https://[::1%25lo]:1 https://evil.example\@api.together.xyz https://api.together
 @pytest.mark.parametrize("url", AMBIGUOUS.split())
 def test_an_address_in_which_two_readers_might_find_two_hosts_is_none(url):
     with pytest.raises(TogetherError):
-        settings.base_url = url
+        together_nb.settings.base_url = url
     with pytest.raises(TogetherError):
         chat(base_url=url)
 
@@ -180,10 +179,10 @@ print(settings.api_key, settings.chosen_base_url)
 
 def test_a_late_base_url_is_refused_rather_than_ignored(monkeypatch, server):
     monkeypatch.setenv("TOGETHER_BASE_URL", server.base_url)
-    settings.api_key = KEY
+    together_nb.settings.api_key = KEY
     with pytest.raises(TogetherError, match="TOGETHER_BASE_URL"):
         chat()
-    settings.base_url = server.base_url
+    together_nb.settings.base_url = server.base_url
     assert chat().text == "Once"
 
 
@@ -195,23 +194,23 @@ def test_a_late_key_is_named_wherever_one_is_missing(monkeypatch, shell, capsys)
     assert "not sent to" not in caught.value.hint
     shell.run_line_magic("together", "")
     assert "imported" in capsys.readouterr().out
-    assert "imported" in complete("Tell", max_tokens=2).note
+    assert "imported" in together_nb.complete("Tell", max_tokens=2).note
 
 
 def test_a_base_url_in_the_environment_that_is_none_costs_no_key(environ):
     environ(TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL="no url")
-    assert settings.key_for(TOGETHER).reveal() == KEY
+    assert together_nb.settings.key_for(TOGETHER).reveal() == KEY
     with pytest.raises(TogetherError):
-        complete("Tell")
+        together_nb.complete("Tell")
 
 
 def test_what_cannot_be_a_key_stands_in_the_way_of_no_other_server(environ, shell, server, question):
     environ(TOGETHER_API_KEY="my keyé with blank")
     assert chat(base_url=server.base_url).text == "Once"
-    assert complete("Tell", model="local/ngram", max_tokens=2).text
-    settings.base_url = server.base_url
+    assert together_nb.complete("Tell", model="local/ngram", max_tokens=2).text
+    together_nb.settings.base_url = server.base_url
     shell.run_line_magic("together", "login")
-    assert settings.api_key.reveal() == KEY
+    assert together_nb.settings.api_key.reveal() == KEY
 
 
 def test_the_hint_names_the_key_that_is_for_another_server(environ):
@@ -222,9 +221,9 @@ def test_the_hint_names_the_key_that_is_for_another_server(environ):
         assert "TOGETHER_API_KEY" in caught.value.hint
         assert f"127.0.0.1:{server.port}" in caught.value.hint
         environ(TOGETHER_API_KEY="")
-        settings.base_url = server.base_url
-        settings.api_key = KEY
-        settings.base_url = None
+        together_nb.settings.base_url = server.base_url
+        together_nb.settings.api_key = KEY
+        together_nb.settings.base_url = None
         with pytest.raises(MissingKeyError) as caught:
             chat()
         assert f"127.0.0.1:{server.port}" in caught.value.hint
@@ -235,12 +234,12 @@ def test_the_hint_names_the_key_that_is_for_another_server(environ):
 
 def test_the_panel_and_tab_send_no_key_to_a_server_that_a_cell_named(environ, shell, server, another):
     environ(TOGETHER_API_KEY=KEY)
-    settings.base_url = another.base_url
+    together_nb.settings.base_url = another.base_url
     with provisionalcompleter():
         list(shell.Completer.completions("%%together -m ", 14))
     assert another.connections == 0  # until it was asked before
     chat()
-    assert "test/base" in model_names()
+    assert "test/base" in model_names(together_nb.session.default)
     with opened(server):
         assert server.listed.wait(20)
     assert set(keys(server)) == set(keys(another)) == {None}
@@ -250,23 +249,23 @@ def test_the_panel_and_tab_send_no_key_to_a_server_that_a_cell_named(environ, sh
 @pytest.mark.parametrize("model", ["-m test/chat", "-m local/ngram", "", "--budget"])
 def test_a_dry_run_sends_nothing_and_starts_nothing(environ, shell, server, no_engine, capsys, line, model):
     environ(TOGETHER_API_KEY=KEY)
-    settings.base_url = server.base_url
-    settings.budget = 1.0 if model == "--budget" else None
+    together_nb.settings.base_url = server.base_url
+    together_nb.settings.budget = 1.0 if model == "--budget" else None
     shell.user_ns["letters"] = ["a", "b"]
     shell.run_cell_magic("together", f"{model.replace('--budget', '')} --dry-run {line}", "Tell of {letters[1]}")
     out = capsys.readouterr().out
     assert server.connections == 0
-    assert "lesson" not in conversations
+    assert "lesson" not in together_nb.conversations
     assert ("unknown" in out.lower()) == (model != "-m test/chat" or not line.startswith("--chat"))
     assert "Tell of b" in out
 
 
 def test_tab_and_a_dry_run_show_what_is_known_without_asking(shell, server, no_engine, capsys):
-    assert "local/ngram" in model_names()
+    assert "local/ngram" in model_names(together_nb.session.default)
     shell.run_cell_magic("together", "--dry-run", "Tell")
     assert "embedded engine: /v1/completions" in capsys.readouterr().out
-    settings.base_url = server.base_url
-    models()
+    together_nb.settings.base_url = server.base_url
+    together_nb.models()
     shell.run_cell_magic("together", "--dry-run -m test/base", "Tell")
     out = capsys.readouterr().out
     assert "/v1/completions" in out
@@ -279,8 +278,8 @@ def test_tab_and_a_dry_run_show_what_is_known_without_asking(shell, server, no_e
 def test_login_names_the_host_and_keeps_the_key_for_it_whatever_changes_meanwhile(
     shell, server, another, question, capsys
 ):
-    settings.base_url = server.base_url
-    question.side_effect = lambda _: setattr(settings, "base_url", another.base_url) or KEY
+    together_nb.settings.base_url = server.base_url
+    question.side_effect = lambda _: setattr(together_nb.settings, "base_url", another.base_url) or KEY
     shell.run_line_magic("together", "login")
     assert f"127.0.0.1:{server.port}" in question.call_args.args[0]
     chat()
@@ -290,15 +289,15 @@ def test_login_names_the_host_and_keeps_the_key_for_it_whatever_changes_meanwhil
 
 
 def test_a_refused_login_leaves_the_keys_of_other_servers(shell, server, question):
-    settings.base_url = server.base_url
-    settings.api_key = OTHER
+    together_nb.settings.base_url = server.base_url
+    together_nb.settings.api_key = OTHER
     with ScriptedServer(answers(["x"]), models=replies(401, {"error": {"message": "bad key"}})) as strict:
-        settings.base_url = strict.base_url
+        together_nb.settings.base_url = strict.base_url
         with pytest.raises(AuthenticationError):
             shell.run_line_magic("together", "login")
-        assert settings.api_key is None
-    settings.base_url = server.base_url
-    assert settings.api_key.reveal() == OTHER
+        assert together_nb.settings.api_key is None
+    together_nb.settings.base_url = server.base_url
+    assert together_nb.settings.api_key.reveal() == OTHER
 
 
 # Files
@@ -309,21 +308,21 @@ def test_a_key_that_is_or_was_in_use_is_in_no_file_and_no_error(environ, tmp_pat
     secret = {"environment": KEY, "another server": OTHER}.get(place, LATE)
     if place == "environment":
         environ(TOGETHER_API_KEY=secret)
-    settings.base_url = "https://elsewhere.example" if place == "another server" else server.base_url
-    settings.api_key = None if place in ("environment", "argument") else secret
+    together_nb.settings.base_url = "https://elsewhere.example" if place == "another server" else server.base_url
+    together_nb.settings.api_key = None if place in ("environment", "argument") else secret
     chat(base_url=server.base_url, **({"api_key": secret} if place == "argument" else {}))
     if place in ("replaced", "forgotten"):
-        settings.api_key = "sk-of-new-0123456789abcdef" if place == "replaced" else None
+        together_nb.settings.api_key = "sk-of-new-0123456789abcdef" if place == "replaced" else None
     with ScriptedServer(replies(400, {"error": {"message": f"cannot do {secret}"}})) as echoing:
-        settings.base_url = echoing.base_url
+        together_nb.settings.base_url = echoing.base_url
         with pytest.raises(TogetherError) as caught:
             chat()
-        results = map_prompts(["Tell"], model="m", api="chat", progress=False)
-    settings.base_url = server.base_url
-    record(tmp_path / "a.jsonl")
-    complete(f"What is {secret}?", model="test/chat", api="chat")
-    control.stop()
-    save(tmp_path / "b.jsonl")
+        results = together_nb.map_prompts(["Tell"], model="m", api="chat", progress=False)
+    together_nb.settings.base_url = server.base_url
+    together_nb.record(tmp_path / "a.jsonl")
+    together_nb.complete(f"What is {secret}?", model="test/chat", api="chat")
+    together_nb.stop()
+    together_nb.save(tmp_path / "b.jsonl")
     files = [(tmp_path / name).read_text() for name in ("a.jsonl", "b.jsonl")]
     assert all("What is" in text for text in files)
     assert secret not in f"{caught.value} {results!r} {results[0]} {files}"

@@ -11,12 +11,12 @@ from together_nb.base.fences import fenced_blocks, one_block, open_fence
 from together_nb.errors import StreamError
 from together_nb.render.sanitize import harmless
 from together_nb.render.token_text import token_and_alternatives
-from together_nb.run.accumulator import Accumulator
 from together_nb.values.chunk import Chunk, Token
 from together_nb.values.likelihood import aligned
 from together_nb.values.request import CompletionRequest
 from together_nb.values.schema import schema_of
 from together_nb.views.blocks import Blocks
+from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import DIALECTS
 from together_nb.wire.sse import Payloads
 from together_nb.wire.status_errors import page_title

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import together_nb
 from tests.servers import PATIENCE, ScriptedServer
-from together_nb import stream
 from together_nb.run import driver
-from together_nb.wire import exchange as transport
+from together_nb.wire import http as transport
 from together_nb.wire.wiretap import KEPT, LONGEST, Wiretap
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
@@ -42,7 +42,7 @@ def text_of(first, count):
 
 
 def answer_of(server, number=0):
-    return stream(str(number), base_url=server.base_url, model="test/chat", api="chat")
+    return together_nb.stream(str(number), base_url=server.base_url, model="test/chat", api="chat")
 
 
 def number_of(exchange):

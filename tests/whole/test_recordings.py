@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import together_nb
 from tests.servers import ScriptedServer, silent
-from together_nb import complete, models, stream
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import APIStatusError, AuthenticationError, NotFoundError, RateLimitError, StreamError
 from together_nb.values.chunk import Usage
@@ -49,7 +49,7 @@ def complete_as_recorded(name, piece=None):
     options = {"api": "chat", "api_key": "sk-secret-0123456789abcdef", **{name: request[name] for name in names}}
     with ScriptedServer(replays(name, piece), models=[]) as server:
         try:
-            return complete(base_url=server.base_url, **options)
+            return together_nb.complete(base_url=server.base_url, **options)
         finally:
             assert len(server.requests) == 1
 
@@ -132,8 +132,8 @@ def test_an_error_in_mid_stream_is_told():
 
 def test_the_list_of_models():
     with ScriptedServer(silent(), models=replays("models")) as server:
-        rows = {row.id: row for row in models(base_url=server.base_url)}
-        stream("Tell", base_url=server.base_url, model="Qwen/Qwen2-7B")
+        rows = {row.id: row for row in together_nb.models(base_url=server.base_url)}
+        together_nb.stream("Tell", base_url=server.base_url, model="Qwen/Qwen2-7B")
         assert server.lists == 1
     assert len(rows) == 66
     assert sum(row.writes_text for row in rows.values()) == 45
@@ -149,5 +149,5 @@ def test_the_list_of_models():
 def test_a_model_that_the_list_does_not_have_is_answered_with_its_neighbours():
     with ScriptedServer(replays("error-404"), models=replays("models")) as server:
         with pytest.raises(NotFoundError) as caught:
-            complete("Hi", base_url=server.base_url, model="openai/gpt-oss-20", api="chat")
+            together_nb.complete("Hi", base_url=server.base_url, model="openai/gpt-oss-20", api="chat")
         assert caught.value.hint == "Did you mean openai/gpt-oss-20b?"

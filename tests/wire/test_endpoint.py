@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+import together_nb.session
 from tests.servers import ScriptedServer, replies, silent
 from together_nb.config.keys import Key
 from together_nb.errors import APIResponseError, APITimeoutError, AuthenticationError
 from together_nb.values.model_list import Model, ModelList
-from together_nb.wire.endpoint import Endpoint, known_model_list, model_list
+from together_nb.wire.endpoint import Client, Endpoint
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -23,19 +24,21 @@ ROWS = [
 
 
 def endpoint_of(server, key=KEY, **options):
-    return Endpoint(server.base_url, None if key is None else Key(key, "a test"), **options)
+    return Endpoint(
+        together_nb.session.default.client, server.base_url, None if key is None else Key(key, "a test"), **options
+    )
 
 
 def test_the_list_is_fetched_with_the_key_and_once_for_each_account_and_afresh_when_wanted_so():
     with ScriptedServer(silent()) as server:
         for key in (KEY, None, "sk-another-9876543210fedcba", KEY):
-            listed = model_list(endpoint_of(server, key))
+            listed = endpoint_of(server, key).models()
         assert [row.id for row in listed.models] == ["test/chat", "test/base"]
-        assert known_model_list(endpoint_of(server)) is listed
+        assert endpoint_of(server).known_models is listed
         sent = [request.headers.get("authorization") for request in server.list_requests]
         assert sent == [f"Bearer {KEY}", None, "Bearer sk-another-9876543210fedcba"]
         server.models = []
-        assert model_list(endpoint_of(server), fresh=True).models == ()
+        assert endpoint_of(server).models(fresh=True).models == ()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +53,8 @@ def test_a_list_that_cannot_be_had_is_an_error_and_is_not_kept(models, kind, wor
     with ScriptedServer(silent(), models=models) as server:
         endpoint = endpoint_of(server, timeout=0.3 if kind is APITimeoutError else 30)
         with pytest.raises(kind, match=words):
-            model_list(endpoint)
-        assert known_model_list(endpoint) is None
+            endpoint.models()
+        assert endpoint.known_models is None
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_a_list_that_cannot_be_had_is_an_error_and_is_not_kept(models, kind, wor
     ],
 )  # fmt: skip
 def test_togethers_own_service_is_known_by_its_host(host, is_together):
-    assert Endpoint(f"https://{host}").is_together is is_together
+    assert Endpoint(Client(), f"https://{host}").is_together is is_together
 
 
 # What a list says

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import together_nb
 from tests.magic.test_magics import ipython
 from tests.panel.test_panel import click, enabled, figures, in_turn, opened, state, until
 from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent
-from together_nb import complete, history, models, settings, stream
 from together_nb.errors import NotFoundError, TogetherError
 from together_nb.magic.completer import model_names
 from together_nb.panel.status_line import State
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def _retries():
-    settings.max_retries = 4
+    together_nb.settings.max_retries = 4
 
 
 def passing(after=None):
@@ -124,7 +124,7 @@ def test_each_request_is_the_same_and_what_came_of_one_is_not_mixed_with_the_nex
         exchange.cut()
 
     with ScriptedServer(in_turn(cut, replies(200, b'data: {"choices": [{"text": "Once"}]}\n\n[DONE]'))) as server:
-        answer = stream("hello", base_url=server.base_url, model="test/chat", api="inference", api_key=KEY)
+        answer = together_nb.stream("hello", base_url=server.base_url, model="test/chat", api="inference", api_key=KEY)
         answer.wiretap = Wiretap()
         assert [chunk.text for chunk in answer if chunk.text] == ["Once"]
     first, second = server.requests
@@ -138,10 +138,10 @@ def test_a_wait_is_logged_unless_somebody_listens_then_the_innermost_is_told(mon
     outer, inner = [], []
     with ScriptedServer(limited("soon")) as server:
         with listen_to_waits(outer.append), listen_to_waits(inner.append):
-            complete("hello", base_url=server.base_url, **OPTIONS)
+            together_nb.complete("hello", base_url=server.base_url, **OPTIONS)
         assert (len(outer), len(inner), caplog.records) == (0, 1, [])
         server.script = limited("soon")
-        complete("hello", base_url=server.base_url, **OPTIONS)
+        together_nb.complete("hello", base_url=server.base_url, **OPTIONS)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("together_nb", "WARNING")
     assert re.fullmatch(f"rate limited; trying again {OF_A_SECOND}", record.getMessage())
@@ -158,17 +158,17 @@ def test_the_list_of_models_is_wanted_again_and_the_dialect_not_guessed_meanwhil
 
     listing = failing_list(replies(503, b""), replies(429, b""), half)
     with ScriptedServer(answers(["Once"]), models=listing) as server:
-        complete("hello", base_url=server.base_url, model="test/base")
-        assert [row.id for row in models(base_url=server.base_url)] == ["test/chat", "test/base"]
+        together_nb.complete("hello", base_url=server.base_url, model="test/base")
+        assert [row.id for row in together_nb.models(base_url=server.base_url)] == ["test/chat", "test/base"]
         assert server.lists == 4
     assert [request.path for request in server.requests] == ["/v1/completions"]
     assert waits[:2] == ["the server is overloaded; trying again in 1 s", "rate limited; trying again in 1 s"]
 
 
-def test_tab_wants_the_list_once(waits, environ):
+def test_tab_wants_the_list_once(waits, environ, session):
     with ScriptedServer(silent(), models=replies(503, b"")) as server:
         environ(TOGETHER_BASE_URL=server.base_url)
-        assert model_names()
+        assert model_names(session)
         assert (server.lists, waits) == (1, [])
 
 
@@ -178,7 +178,7 @@ def test_a_key_that_a_server_of_a_list_repeats_is_not_shown_while_it_is_waited_f
         exchange.cut()
 
     with ScriptedServer(silent(), models=repeat) as server, pytest.raises(TogetherError) as caught:
-        models(base_url=server.base_url, api_key=KEY)
+        together_nb.models(base_url=server.base_url, api_key=KEY)
     assert len(waits) == 4
     assert "secret" not in f"{waits} {caught.value}"
 
@@ -190,7 +190,7 @@ def test_a_key_that_a_server_of_a_list_repeats_is_not_shown_while_it_is_waited_f
 def test_cancel_ends_a_wait_that_can_be_seen_at_once_and_nothing_more_is_sent(script):
     waiting, seen = threading.Event(), []
     with ScriptedServer(script) as server, ThreadPoolExecutor(1) as pool:
-        answer = stream("hello", base_url=server.base_url, **OPTIONS)
+        answer = together_nb.stream("hello", base_url=server.base_url, **OPTIONS)
         pool.submit(lambda: waiting.wait(PATIENCE) and answer.cancel())
 
         def listen(wait):
@@ -208,7 +208,7 @@ def test_cancel_ends_a_wait_that_can_be_seen_at_once_and_nothing_more_is_sent(sc
 def test_cancel_ends_the_look_up_of_a_hint(monkeypatch):
     monkeypatch.setattr("together_nb.wire.endpoint._CATALOG_TIMEOUT", 300)
     with ScriptedServer(replies(404, {"error": "no model"}), models=silent()) as server, ThreadPoolExecutor(1) as pool:
-        answer = stream("hello", base_url=server.base_url, timeout=300, **OPTIONS)
+        answer = together_nb.stream("hello", base_url=server.base_url, timeout=300, **OPTIONS)
         pool.submit(lambda: server.listed.wait(PATIENCE) and answer.cancel())
         with pytest.raises(NotFoundError, match="no model"):
             list(answer)
@@ -224,7 +224,7 @@ def busy_list():
 
 def test_a_terminal_is_told_in_a_line(capsys):
     with ScriptedServer(limited("1"), models=busy_list()) as server, ipython() as shell:
-        settings.base_url = server.base_url
+        together_nb.settings.base_url = server.base_url
         shell.run_cell("%%together -m test/chat\nhello").raise_error()
     *waits, text = capsys.readouterr().out.splitlines()[:3]
     assert text == "Once upon"
@@ -290,7 +290,7 @@ def test_a_cell_in_the_background_says_that_it_waits_and_can_be_stopped(kernel):
 @pytest.mark.parametrize(("api", "requests"), [("chat", 1), ("auto", 0)], ids=["the answer", "the list"])
 def test_the_panel_says_that_it_waits_and_stop_ends_it(api, requests):
     busy = replies(429, b"", retry_after="60")
-    settings.max_retries = 1
+    together_nb.settings.max_retries = 1
     # The box with the model wants a list too.
     with ScriptedServer(limited(), models=failing_list(busy, busy)) as server, opened(server, api=api) as panel:
         click(panel, "Generate")
@@ -299,4 +299,4 @@ def test_the_panel_says_that_it_waits_and_stop_ends_it(api, requests):
         assert enabled(panel) == {"Stop", "Clear"}
         click(panel, "Stop")
         until(lambda: state(panel) is State.STOPPED)
-        assert (history, len(server.requests)) == ([], requests)
+        assert (together_nb.history, len(server.requests)) == ([], requests)

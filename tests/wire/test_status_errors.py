@@ -9,7 +9,7 @@ import pytest
 from tests.servers import ScriptedServer, replies
 from together_nb.config.keys import Key
 from together_nb.errors import APIStatusError, ContextLengthError
-from together_nb.wire.endpoint import Endpoint
+from together_nb.wire.endpoint import Client, Endpoint
 from together_nb.wire.status_errors import check_status
 
 pytestmark = pytest.mark.timeout(40)
@@ -20,7 +20,7 @@ KEY = "sk-secret-0123456789abcdef"
 def refusal(script, key=KEY):
     """The error of one POST to a server that refuses it."""
     with ScriptedServer(script) as server:
-        endpoint = Endpoint(server.base_url, None if key is None else Key(key, "a test"))
+        endpoint = Endpoint(Client(), server.base_url, None if key is None else Key(key, "a test"))
         exchange = endpoint.exchange("POST", "/v1/chat/completions", {})
         exchange.open()
         with pytest.raises(APIStatusError) as caught:

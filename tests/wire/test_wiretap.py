@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import together_nb
 from tests.servers import ScriptedServer
-from together_nb import stream
 from together_nb.errors import ConnectionLostError
 from together_nb.wire.wiretap import KEPT, LONGEST, WireLine, Wiretap
 
@@ -92,7 +92,7 @@ def test_every_line_of_a_stream_is_there_down_to_the_last(last):
         exchange.send(last.encode())
 
     with ScriptedServer(script) as server:
-        answer = stream("Hi", model="test/chat", api="chat", base_url=server.base_url)
+        answer = together_nb.stream("Hi", model="test/chat", api="chat", base_url=server.base_url)
         answer.wiretap = Wiretap()
         with nullcontext() if "DONE" in last else pytest.raises(ConnectionLostError):
             list(answer)

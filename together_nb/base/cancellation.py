@@ -35,7 +35,7 @@ class CancelScope:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._members: list[Cancellable] = []
         self.cancelled = False
         self._token: Token[CancelScope | None] | None = None

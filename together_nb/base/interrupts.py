@@ -18,27 +18,33 @@ from together_nb.base.cancellation import CancelScope
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TICK = 0.05  # seconds; how soon Ctrl-C is noticed
-_STOP_SECONDS = 0.15  # seconds; a DNS look-up cannot be cancelled
+TICK_SECONDS = 0.05
+"""How often whoever waits looks whether Ctrl-C or the end has come."""
+STOP_SECONDS = 2.0
+"""How long at most to wait for work that was stopped."""
 
 Result = TypeVar("Result")
 
 
 class _Memory:
-    """A signal handler that only records signals."""
+    """A signal handler that records signals, and stops what it is told to."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
+        self.stops: list[Callable[[], object]] = []
 
     def __call__(self, number: int, _: Any) -> None:
         self.came.append(number)
+        for stop in reversed(self.stops):
+            stop()
 
 
 @contextmanager
-def defer_interrupts() -> Iterator[list[int]]:
+def defer_interrupts(stop: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
     """Defer a Ctrl-C within the block to its end; the yielded list is not empty once one has arrived.
 
-    Ctrl-C interrupts only the main thread. In other threads, and where Ctrl-C is ignored or handled
+    `stop` is called as soon as it arrives, so that it also ends a read in the main thread; any lock that it takes
+    must be reentrant. Ctrl-C interrupts only the main thread. In other threads, and where Ctrl-C is ignored or handled
     outside Python, this does nothing. A nested block sees the outer block's interrupts too.
 
     Raises
@@ -51,11 +57,13 @@ def defer_interrupts() -> Iterator[list[int]]:
         yield []
         return
     handler = usual if isinstance(usual, _Memory) else _Memory()
+    handler.stops.append(stop)
     signal.signal(signal.SIGINT, handler)
     try:
         yield handler.came
     finally:
         signal.signal(signal.SIGINT, usual)
+        handler.stops.remove(stop)
     if handler.came:
         raise KeyboardInterrupt
 
@@ -71,7 +79,7 @@ def call_interruptibly(ask: Callable[[], Result]) -> Result:
     if threading.current_thread() is not threading.main_thread():
         return ask()
     future: Future[Result] = Future()
-    with defer_interrupts() as interrupts, CancelScope() as scope:
+    with CancelScope() as scope, defer_interrupts(scope.cancel) as interrupts:
         context = copy_context()
 
         def work() -> None:
@@ -81,12 +89,14 @@ def call_interruptibly(ask: Callable[[], Result]) -> Result:
                 future.set_exception(error)
 
         thread = threading.Thread(target=work, name="together_nb request", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are no threads here
+            return ask()
         while thread.is_alive() and not interrupts:
-            thread.join(_TICK)
+            thread.join(TICK_SECONDS)
         if interrupts:
-            scope.cancel()
-            thread.join(_STOP_SECONDS)
+            thread.join(3 * TICK_SECONDS)  # not longer: a DNS look-up cannot be cancelled
     return future.result()
 
 

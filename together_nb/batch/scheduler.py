@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import heapq
-import os
 import queue
 import threading
 from collections import deque
@@ -19,22 +18,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
+from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS
 from together_nb.batch.concurrency import Concurrency
-from together_nb.batch.worker import HERE, answer, answer_within
-from together_nb.config.settings import settings
+from together_nb.batch.worker import answer, answer_within
 from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
-from together_nb.run.ledger import check_budget, ledger
-from together_nb.wire import transport
 from together_nb.wire.retry import FIRST_SECONDS, HONOURED_SECONDS, Retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from together_nb.batch.worker import Outcome, Task
+    from together_nb.run.resolve import Context
     from together_nb.values.completion import Completion
 
-_TICK = 0.05  # seconds; bounds Ctrl-C
-_STOP_SECONDS = 2.0
 _SPENT = 402  # HTTP status: the account's limit is reached
 
 
@@ -67,7 +63,11 @@ class Threads(Executor):
         future.set_running_or_notify_cancel()
         if not self._idle.acquire(blocking=False):
             thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # there are no threads here
+                call()
+                return future
             self._threads.append(thread)
         self._calls.put(call)  # last, so that a call without a thread does not run later
         return future
@@ -85,17 +85,15 @@ class Threads(Executor):
             del call  # or its references would live until the next one
 
 
-def check_executor(executor: Executor | None) -> None:
-    """Refuse an executor of other processes while a recording is made or played back: they know nothing of it.
+def check_executor(session: Context, executor: Executor | None) -> None:
+    """Refuse an executor of other processes where they cannot send the requests: they know nothing of a recording.
 
     Raises
     ------
     InputError
         The executor is one, and a recording is on.
     """
-    if transport.current() is not transport.NETWORK and not (
-        executor is None or isinstance(executor, ThreadPoolExecutor)
-    ):
+    if not (session.client.transport.portable or executor is None or isinstance(executor, ThreadPoolExecutor)):
         raise InputError(
             "An executor of other processes takes no part in a recording.",
             "Leave executor out, or end it with `%together record off` or `%together replay off`.",
@@ -125,14 +123,14 @@ class Scheduler:
 
     Parameters
     ----------
+    session
+        The session that it belongs to.
     tasks
         The tasks, by item number.
     land
         Called with an item's number and its result, in the calling thread.
     most
         The most requests at once.
-    max_retries
-        How often each is retried.
     executor
         What calls `answer`; None takes `Threads`.
     progress
@@ -146,41 +144,42 @@ class Scheduler:
 
     def __init__(
         self,
+        session: Context,
         tasks: Mapping[int, Task],
         land: Callable[[int, Completion | TogetherError], None],
         *,
         most: int,
-        max_retries: int,
         executor: Executor | None,
         progress: Progress,
     ) -> None:
         self.done = self.failed = 0
+        self._session = session
         self._tasks = tasks
         self._land = land
         self._ready = deque(tasks)
         self._later: list[tuple[float, int]] = []  # a heap of (time, item number)
         self._flights: set[_Flight] = set()
         self._finished: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
-        self._retries = {number: Retries(max_retries) for number in tasks}
+        self._retries = {number: Retries(session.settings.max_retries) for number in tasks}
         self._pace = Concurrency(most)
         self._own = executor is None
         self._executor: Executor = Threads() if executor is None else executor
         # A stream in another process cannot be stopped; it is left alone there.
         self._within_reach = isinstance(self._executor, (Threads, ThreadPoolExecutor))
         self._progress = progress
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     def cancel(self) -> None:
         """Stop, from any thread: what is under way is stopped, and the rest does not begin."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def run(self, interrupts: list[int]) -> None:
         """Run until all items have ended, or it is cancelled, or `interrupts` is not empty."""
         cancel_with_scope(self)
         try:
-            while (self._ready or self._later or self._flights) and not interrupts and not self._cancelled.is_set():
+            while (self._ready or self._later or self._flights) and not interrupts and not self._cancelled:
                 self._begin_what_may()
-                self._take(_TICK)
+                self._take(TICK_SECONDS)
                 self._show()
         finally:
             self._stop()
@@ -201,14 +200,17 @@ class Scheduler:
     def _begin(self, number: int) -> None:
         task = self._tasks[number]
         try:
-            check_budget(settings.budget, task.marks["price"])
+            if not self._within_reach:  # within, the stream checks it
+                self._session.ledger.check(task.marks["price"])
         except InputError as error:
             self._end(number, error)
             return
         flight = _Flight(number, task, self._pace.begun())
         try:
             if self._within_reach:
-                flight.future = self._executor.submit(copy_context().run, answer_within, flight.scope, task)
+                flight.future = self._executor.submit(
+                    copy_context().run, answer_within, flight.scope, task, self._session
+                )
             else:
                 flight.future = self._executor.submit(answer, task.portable().again())
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
@@ -237,8 +239,8 @@ class Scheduler:
             return
         outcome = future.result()
         completion = replace(outcome.completion, request=task.request)
-        if outcome.process != (HERE, os.getpid()):
-            ledger.note_elsewhere(completion)
+        if not self._within_reach:
+            self._session.ledger.note_elsewhere(completion)
         if outcome.error is not None:
             outcome.error.completion = completion
             self._went_wrong(flight, outcome.error, begun=outcome.begun)
@@ -284,7 +286,7 @@ class Scheduler:
             flight.scope.cancel()
             if flight.future is not None:
                 flight.future.cancel()
-        until = monotonic() + (_STOP_SECONDS if self._within_reach else 0.0)
+        until = monotonic() + (STOP_SECONDS if self._within_reach else 0.0)
         while True:
             left = until - monotonic()
             self._take(max(left, 0.001) if self._flights else 0.001)

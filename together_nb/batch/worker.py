@@ -5,25 +5,22 @@ A task is pickled, so it holds no stream and no `Key` (which refuses that), but 
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from together_nb.config.keys import CarriedKey
-from together_nb.config.settings import settings
+from together_nb.config.keys import CarriedKey, without_keys
 from together_nb.errors import TogetherError
-from together_nb.run.resolve import embedded_endpoint, is_embedded
-from together_nb.run.stream import CompletionStream
-from together_nb.wire.endpoint import Endpoint
+from together_nb.run.resolve import embedded_endpoint
+from together_nb.wire.endpoint import Client, Endpoint
 from together_nb.wire.retry import ignore_wait, listen_to_waits
+from together_nb.wire.stream import CompletionStream
 
 if TYPE_CHECKING:
     from together_nb.base.cancellation import CancelScope
+    from together_nb.run.resolve import Context
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
-
-HERE = uuid.uuid4().hex  # identifies this process; its forks differ by process id
 
 
 @dataclass(frozen=True)
@@ -61,10 +58,10 @@ class Task:
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, stream: CompletionStream) -> Task:
+    def of(cls, stream: CompletionStream, pace: float | None) -> Task:
         """Return the task of a stream that will not be read."""
         completion, endpoint = stream.completion, stream.endpoint
-        own_engine = is_embedded(stream)
+        own_engine = endpoint.embedded
         return cls(
             stream.request,
             None if own_engine else endpoint.root,
@@ -72,7 +69,7 @@ class Task:
             endpoint.connect_timeout,
             endpoint.timeout,
             endpoint.silence_timeout,
-            settings.local_tokens_per_second or None,
+            pace,
             {"price": completion.price, "note": completion.note, "filled": completion.filled},
         )
 
@@ -87,9 +84,13 @@ class Task:
             return self
         return replace(self, request=replace(self.request, schema=replace(schema, model=None)))
 
-    def stream(self) -> CompletionStream:
-        """Return the stream that answers it, without retries, since all of a batch wait together."""
+    def stream(self, session: Context | None) -> CompletionStream:
+        """Return the stream that answers it, without retries, since all of a batch wait together.
+
+        Another process has no session: whoever sent the task counts its answer.
+        """
         endpoint = Endpoint(
+            Client() if session is None else session.client,
             self.root or "",
             None if self.key is None else self.key.unwrapped(),
             connect_timeout=self.connect_timeout,
@@ -99,11 +100,12 @@ class Task:
         )
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
-        return CompletionStream(self.request, endpoint, self.marks)
+        account = None if session is None or not endpoint.bills else session.ledger
+        return CompletionStream(self.request, endpoint, self.marks, account)
 
     def without_key(self, text: str) -> str:
         """Return `text` without the key and without long pieces of it."""
-        text = settings.without_keys(text)
+        text = without_keys(text)
         return text if self.key is None else self.key.unwrapped().blanked(text)
 
 
@@ -119,19 +121,16 @@ class Outcome:
         The error that ended it, or None.
     begun
         Whether part of an answer has arrived, so that the request is not retried.
-    process
-        Where it was answered: `HERE` and the process id.
     """
 
     completion: Completion
     error: TogetherError | None = None
     begun: bool = False
-    process: tuple[str, int] = field(default_factory=lambda: (HERE, os.getpid()))
 
 
-def answer(task: Task) -> Outcome:
+def answer(task: Task, session: Context | None = None) -> Outcome:
     """Answer a task, in any process; a `TogetherError` becomes part of the outcome."""
-    stream = task.stream()
+    stream = task.stream(session)
     stream.watched = False
     error: TogetherError | None = None
     with listen_to_waits(ignore_wait), stream:
@@ -143,7 +142,7 @@ def answer(task: Task) -> Outcome:
     return Outcome(stream.completion, error, stream.begun)
 
 
-def answer_within(scope: CancelScope, task: Task) -> Outcome:
+def answer_within(scope: CancelScope, task: Task, session: Context) -> Outcome:
     """Answer a task such that `scope` can stop it from another thread."""
     with scope:
-        return answer(task)
+        return answer(task, session)

@@ -1,13 +1,19 @@
-"""API keys, hidden in their reprs."""
+"""API keys, hidden in their reprs, and the list of those that must be drawn and written nowhere."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from together_nb.config import environment
+from together_nb.config.environment import KEY_VARIABLE, Environment
 from together_nb.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from together_nb.base.secret import Secret
 
 
@@ -89,6 +95,39 @@ class Key:
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
+_known: list[Key] = []
+"""Every key of this process, of any session. None is forgotten: a text may repeat one that is no longer in use."""
+
+
+def remember(key: Key) -> Key:
+    """Keep a key out of all that is drawn or written from now on, and return it."""
+    if all(key.reveal() != known.reveal() for known in _known):
+        _known.append(key)
+    return key
+
+
+def known_keys() -> tuple[Key, ...]:
+    """Return every key that this process has met, and the environment's."""
+    keys = list(_known)
+    for value in dict.fromkeys((environment.environment.key, Environment.read().key)):
+        with suppress(InputError):  # an invalid key is reported where it would be sent
+            keys += [environment_key(value)] if value else []
+    return tuple(keys)
+
+
+@lru_cache(4)  # called for all that is drawn
+def environment_key(value: str) -> Key:
+    """Return the environment's key."""
+    return Key(value, KEY_VARIABLE)
+
+
+def without_keys(text: str) -> str:
+    """Return `text` with every known key replaced."""
+    for key in known_keys():
+        text = key.blanked(text)
+    return text
+
+
 class CarriedKey:
     """A key on its way to a worker process; unlike a `Key`, it can be pickled.
 
@@ -119,3 +158,14 @@ class CarriedKey:
 
 def _mixed(value: bytes, pad: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(value, pad, strict=True))
+
+
+def secret_test() -> Callable[[Any], bool]:
+    """Return a function that tells whether a value holds one of the keys known now."""
+    keys = known_keys()
+
+    def is_secret(value: Any) -> bool:
+        hidden = isinstance(value, (Key, CarriedKey, Hidden))
+        return hidden or (isinstance(value, str) and any(key.spans(value) for key in keys))
+
+    return is_secret

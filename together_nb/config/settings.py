@@ -19,7 +19,7 @@ from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, va
 from together_nb.config import environment as _environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE, KEY_VARIABLE
-from together_nb.config.keys import Key
+from together_nb.config.keys import Key, environment_key, known_keys, remember
 from together_nb.errors import InputError
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 
@@ -222,7 +222,6 @@ class Settings(HasTraits):
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         type(self).__doc__ = Settings.__doc__  # `add_traits` makes a new class, which has none
         self._keys: dict[str, Key] = {}  # by server
-        self._known: list[Key] = []  # all keys so far, to be kept out of files
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -267,25 +266,8 @@ class Settings(HasTraits):
         if key is None:
             self._keys.pop(server_of(root), None)
         else:
-            self._keys[server_of(root)] = self.remember(key)
+            self._keys[server_of(root)] = remember(key)
         self._tell_of_keys()
-
-    def remember(self, key: Key) -> Key:
-        """Keep a key out of all that is drawn or written from now on, even if it is not used again.
-
-        Parameters
-        ----------
-        key : Key
-            The key.
-
-        Returns
-        -------
-        Key
-            The same key.
-        """
-        if all(key.reveal() != known.reveal() for known in self._known):
-            self._known.append(key)
-        return key
 
     def _tell_of_keys(self) -> None:
         # Observers learn that a key changed, as with a trait, but not the key itself.
@@ -317,28 +299,7 @@ class Settings(HasTraits):
     @property
     def keys(self) -> tuple[Key, ...]:
         """Every key that is or was in use, for any server; all are removed from what is drawn or written."""
-        keys = list(self._known)
-        for value in dict.fromkeys((_environment.environment.key, _environment.Environment.read().key)):
-            with suppress(InputError):  # an invalid key is reported where it would be sent
-                keys += [_key_of(value)] if value else []
-        return tuple(keys)
-
-    def without_keys(self, text: str) -> str:
-        """Return `text` without any known key.
-
-        Parameters
-        ----------
-        text : str
-            The text to draw or write.
-
-        Returns
-        -------
-        str
-            The text with each key replaced.
-        """
-        for key in self.keys:
-            text = key.blanked(text)
-        return text
+        return known_keys()
 
     def other_key(self, root: str) -> str:
         """Return a sentence on a known key that is for another server; "" if there is none.
@@ -383,14 +344,15 @@ class Settings(HasTraits):
         return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
 
     def copy(self) -> Settings:
-        """Return independent settings with the same values, without the keys.
+        """Return independent settings with the same values, and with the same keys.
 
         Returns
         -------
         Settings
-            A copy; changing one does not change the other.
+            A copy; changing one does not change the other, except for the keys, which they share.
         """
         twin = Settings()
+        twin._keys = self._keys
         for name in self.trait_names():
             setattr(twin, name, getattr(self, name))
         return twin
@@ -416,12 +378,7 @@ def _own_servers(base_url: str) -> frozenset[str]:
 
 def _environment_key() -> Key | None:
     value = _environment.environment.key
-    return _key_of(value) if value else None
-
-
-@lru_cache(4)  # called for all that is drawn
-def _key_of(value: str) -> Key:
-    return Key(value, KEY_VARIABLE)
+    return environment_key(value) if value else None
 
 
 def configurable_traits(source: HasTraits) -> dict[str, TraitType[Any, Any]]:

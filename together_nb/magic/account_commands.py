@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from together_nb.config import environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, host_of, server_root
 from together_nb.config.environment import KEY_VARIABLE
-from together_nb.config.keys import Key
-from together_nb.config.settings import LOCAL_MODEL, settings
+from together_nb.config.keys import Key, remember
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import AuthenticationError, InputError, TogetherError
 
 if TYPE_CHECKING:
     from together_nb.magic.notebook import Notebook
 
 
-def status(_: Notebook) -> None:
+def status(notebook: Notebook) -> None:
     """Show server, model, key and defaults."""
-    from together_nb.run import history, resolve
+    from together_nb.run import resolve
 
-    model, server = resolve.defaults()
+    settings = notebook.session.settings
+    model, server = resolve.described_defaults(notebook.session)
     key = settings.api_key
     other = settings.other_key(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
     ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
@@ -33,7 +34,7 @@ def status(_: Notebook) -> None:
         if key is None
         else f"from {key.source}{ending}",
         "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
-        "answers so far": str(len(history.history)),
+        "answers so far": str(len(notebook.session.history)),
     }
     if environment.environment.late:
         lines["note"] = environment.environment.late
@@ -41,15 +42,14 @@ def status(_: Notebook) -> None:
     print("\n".join(f"{name + ':':<{width + 1}} {value}" for name, value in lines.items()))  # noqa: T201
 
 
-def login(_: Notebook, text: str) -> None:
+def login(notebook: Notebook, text: str) -> None:
     """Read a key without showing or saving it, and try it on the server."""
     from IPython.core.error import StdinNotImplementedError
 
-    from together_nb.run import resolve
-
+    settings = notebook.session.settings
     if text:
         with suppress(InputError):  # so that nothing that quotes the line shows it
-            settings.remember(Key(re.split(r"[\s=]", text)[-1], "the line"))
+            remember(Key(re.split(r"[\s=]", text)[-1], "the line"))
         raise InputError(
             "The key does not go on the line: IPython keeps each line in its history, and the notebook too.",
             "Run `%together login` alone. If that was a real key, withdraw it and make another.",
@@ -69,7 +69,7 @@ def login(_: Notebook, text: str) -> None:
         ) from None
     settings.set_key(key, root)
     try:
-        found = [row for row in resolve.models(fresh=True, base_url=root) if row.writes_text]
+        found = [row for row in notebook.session.models(fresh=True, base_url=root) if row.writes_text]
     except AuthenticationError:
         settings.set_key(None if before is None or before.source == KEY_VARIABLE else before, root)
         raise
@@ -80,9 +80,9 @@ def login(_: Notebook, text: str) -> None:
         print(f"The key works, is kept until the kernel ends, and goes only to {host}: {listed}.")  # noqa: T201
 
 
-def logout(_: Notebook) -> None:
+def logout(notebook: Notebook) -> None:
     """Forget the key."""
-    settings.api_key = None
+    notebook.session.settings.api_key = None
     left = environment.environment.key
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
@@ -90,10 +90,9 @@ def logout(_: Notebook) -> None:
 def models(notebook: Notebook, text: str) -> None:
     """List the models that can be called."""
     from together_nb.render import tables
-    from together_nb.run import resolve
     from together_nb.values.model_list import ModelList
 
-    found = resolve.models(text)
+    found = notebook.session.models(text)
     rows = ModelList(tuple(found)).callable()
     if not rows:
         raise InputError(
@@ -101,6 +100,6 @@ def models(notebook: Notebook, text: str) -> None:
         )
     left = len(found) - len(rows)
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
-    if settings.api_key is None and rows[0].id == LOCAL_MODEL:
+    if notebook.session.settings.api_key is None and rows[0].id == LOCAL_MODEL:
         note = "Without a key there is this one; `%together login` brings Together's."
     notebook.display(*tables.of_models(rows, note))

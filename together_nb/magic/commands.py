@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
-from together_nb.magic import account_commands, follow_up_commands, options, session_commands
+from together_nb.magic import account_commands, follow_up_commands, session_commands
+from together_nb.run import options
 
 if TYPE_CHECKING:
     from argparse import Action

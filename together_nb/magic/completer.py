@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import TogetherError
-from together_nb.magic.options import parser as cell_parser
 from together_nb.render.formats import FORMATS
+from together_nb.run.options import parser as cell_parser
 from together_nb.values.parameters import AUTO, PARAMETERS
 from together_nb.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from together_nb.magic.options import Parser
+    from together_nb.run.options import Parser
+    from together_nb.session import Session
 
 
-def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
+def options(line: str, typed: str, session: Callable[[], Session], parser: Parser | None = None) -> list[str]:
     """Complete `typed` at the end of the line of a cell.
 
     Parameters
@@ -26,6 +27,8 @@ def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
         The line up to the cursor, ``%%together --te``.
     typed
         The word being typed, as the completer split it.
+    session
+        Returns the session, whose models are offered; called only if they are wanted.
     parser
         The parser of the line; that of a cell by default.
     """
@@ -40,11 +43,11 @@ def options(line: str, typed: str, parser: Parser | None = None) -> list[str]:
         **{parameter.option: parameter.choices for parameter in PARAMETERS.values() if parameter.choices},
     }
     if option in ("-m", "--model"):
-        return _starting(model_names(), line, typed)
+        return _starting(model_names(session()), line, typed)
     return _starting(choices.get(option) or parser.spellings(), line, typed)
 
 
-def words(line: str, typed: str) -> list[str]:
+def words(line: str, typed: str, session: Callable[[], Session]) -> list[str]:
     """Complete the end of a ``%together`` line: a command, or an option of the command."""
     from together_nb.magic.commands import COMMANDS
 
@@ -55,7 +58,7 @@ def words(line: str, typed: str) -> list[str]:
     # A file's name is offered by IPython, unless something is offered here.
     if command is None or not (command.cell_options or line.rpartition(" ")[2].startswith("-")):
         return []
-    return options(line, typed, command.parser)
+    return options(line, typed, session, command.parser)
 
 
 def _words_before(line: str) -> list[str]:
@@ -63,12 +66,12 @@ def _words_before(line: str) -> list[str]:
     return line.split()[: None if line[-1:].isspace() else -1]
 
 
-def model_names() -> list[str]:
+def model_names(session: Session) -> list[str]:
     """Ids to offer: the local model, and the server's or the default model."""
     from together_nb.run import resolve  # imports requests, so only when needed
 
     try:
-        rows = [row.id for row in resolve.models_for_tab() if row.writes_text]
+        rows = [row.id for row in resolve.models_for_tab(session) if row.writes_text]
     except TogetherError:
         rows = []
     return list(dict.fromkeys((LOCAL_MODEL, *(rows or [DEFAULT_MODEL]))))

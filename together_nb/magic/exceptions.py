@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.escape import visible
 from together_nb.base.fences import fenced
-from together_nb.config.settings import settings
+from together_nb.config.keys import without_keys
 from together_nb.errors import InputError, TogetherError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def prompt_about(error: BaseException) -> str:
     if cell:
         parts.append(f"The code:\n\n{fenced(_middle_out(visible(cell), _LONGEST_CELL), 'python')}")
     parts += [f"The traceback:\n\n{fenced(_middle_out(visible(trace_text).strip(), _LONGEST_TRACEBACK))}", _QUESTION]
-    return settings.without_keys("\n\n".join(parts))
+    return without_keys("\n\n".join(parts))
 
 
 def _from_the_cell(trace: TracebackType | None) -> TracebackType | None:

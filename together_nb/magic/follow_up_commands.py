@@ -12,29 +12,33 @@ from together_nb.render.formats import CODE
 
 if TYPE_CHECKING:
     from together_nb.magic.notebook import Notebook
-    from together_nb.magic.options import Options
+    from together_nb.run.options import Options
     from together_nb.values.completion import Completion
 
 
 def continue_answer(notebook: Notebook, given: Options) -> None:
     """Continue the last answer from its end; the cell shows the whole, which replaces the partial under its names."""
-    from together_nb.magic import next_cell
     from together_nb.run import continuation
+    from together_nb.run.answers import last_answer
     from together_nb.views.waits import show_waits
 
-    before = continuation.last_answer()
+    session = notebook.session
+    before = last_answer(session)
     with defer_interrupts(), show_waits(notebook.shell):
-        stream = continuation.open_continuation(before, **given.sampling)
+        stream = continuation.open_continuation(session, before, **given.sampling)
 
-    def keep(whole: Completion) -> None:
+    def bind(whole: Completion) -> None:
         notebook.rebind(before, whole)
         if given.out is not None:
             notebook.bind(whole, given.out)
 
+    def keep(after: Completion) -> Completion | None:
+        return session.keep(after, before=before, bind=bind)
+
     with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
         whole = continuation.run(stream, before, notebook.view(given, stream), keep)
         if given.show == CODE:
-            next_cell.offer(notebook.shell, whole.text)
+            notebook.next_cell.offer(whole.text)
         if interrupts:
             stream.cancel()
 

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from together_nb.base.interrupts import defer_interrupts
-from together_nb.batch.items import items_of
-from together_nb.batch.prompts import filler_for, map_prompts
+from together_nb.batch.items import items_of, names_of
 from together_nb.errors import InputError, TogetherError
 from together_nb.magic.notebook import SHOWN_UNSENT, fill_in
 from together_nb.render.formats import JSON
-from together_nb.run import history, resolve
+from together_nb.run import resolve
+from together_nb.run.answers import LAST
 from together_nb.values.parameters import AUTO
 from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.notebook import Notebook
-    from together_nb.magic.options import Options
+    from together_nb.run.options import Options
 
 _NONE = "none"
 _NO_ITEMS = "--for {} has no items, so nothing was asked."
@@ -38,11 +38,11 @@ def ask(notebook: Notebook, given: Options, prompt: str) -> None:
     if given.dry_run:
         _show_unsent(notebook, given, prompt, items, keywords)
         return
-    before = names.get(history.LAST)
+    before = names.get(LAST)
     try:
-        results = map_prompts(items, template=prompt, names=names, system=given.system, **keywords)
+        results = notebook.session.map_prompts(items, template=prompt, names=names, system=given.system, **keywords)
     except BaseException:
-        partial = names.get(history.LAST)
+        partial = names.get(LAST)
         if partial is not before:
             _show(notebook, given, partial)
         raise
@@ -82,8 +82,8 @@ def _show_unsent(notebook: Notebook, given: Options, prompt: str, items: Any, ke
     if not rows:
         print(_NO_ITEMS.format(given.items))  # noqa: T201
         return
-    fillers = [filler_for(notebook.shell.user_ns, item) for item in rows[:SHOWN_UNSENT]]
+    fillers = [notebook.filler(given, names_of(item)) for item in rows[:SHOWN_UNSENT]]
     each = [fill_in(filler, prompt, given.system) for filler in fillers]
     with defer_interrupts(), show_waits(notebook.shell):
-        streams = [resolve.open_stream(**one, **keywords) for one in each]
+        streams = [resolve.open_stream(notebook.session, **one, **keywords) for one in each]
     notebook.show_requests(streams, fillers, more=len(rows))

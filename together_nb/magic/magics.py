@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from together_nb.config.settings import configurable_traits, mirror, settings
+from together_nb.config import settings as config
+from together_nb.config.settings import configurable_traits, mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.magic.notebook import Notebook
+    from together_nb.session import Session
+
+
+def _session() -> Session:
+    """The session of the cells; imported here, since that takes a while."""
+    from together_nb import session
+
+    return session.default
 
 
 @magics_class
@@ -30,11 +39,11 @@ class TogetherMagics(Magics):
     """
 
     def __init__(self, shell: Any, open_panel: Callable[[], object] | None = None) -> None:
-        self.add_traits(**configurable_traits(settings))
+        self.add_traits(**configurable_traits(config.settings))
         super().__init__(shell)
         self._shell = shell
         self._made: Notebook | None = None
-        mirror(settings, self)
+        mirror(config.settings, self)
         self._open_panel = open_panel
         shell.set_hook("complete_command", self._complete_cell, str_key="%%together")
         shell.set_hook("complete_command", self._complete_line, str_key="%together")
@@ -45,7 +54,7 @@ class TogetherMagics(Magics):
         if self._made is None:
             from together_nb.magic.notebook import Notebook
 
-            self._made = Notebook(self._shell, self._open_panel)
+            self._made = Notebook(self._shell, _session(), self._open_panel)
         return self._made
 
     @no_var_expand
@@ -104,17 +113,17 @@ class TogetherMagics(Magics):
     def _complete_cell(self, _: Any, event: Any) -> list[str]:
         from together_nb.magic import completer
 
-        return completer.options(event.line, event.symbol)
+        return completer.options(event.line, event.symbol, _session)
 
     def _complete_line(self, _: Any, event: Any) -> list[str]:
         from together_nb.magic import completer
 
-        return completer.words(event.line, event.symbol)
+        return completer.words(event.line, event.symbol, _session)
 
 
 def _help() -> str:
-    from together_nb.magic import options
     from together_nb.magic.commands import help_text
+    from together_nb.run import options
 
     return f"Send a cell to a language model; the answer streams below it.\n\n{options.help_text()}\n{help_text()}"
 

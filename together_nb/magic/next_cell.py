@@ -17,20 +17,31 @@ _MAGIC = {
 }
 _PYTHON = frozenset({"", "python", "py", "python3", "ipython"})
 
-_offered: dict[str, str] = {}  # by cell: the same code is not offered twice
 
+class NextCell:
+    """Offers the code of answers, once each, in one shell.
 
-def offer(shell: Any, answer: str) -> None:
-    """Put the fenced code of `answer`, if any, into a new cell below the running one, without running it.
-
-    The cell holds all blocks in the language of the first.
+    Parameters
+    ----------
+    shell
+        The running IPython shell.
     """
-    code = cell_of(answer)
-    cell = frontend.cell(shell)
-    if not code or not frontend.has_kernel(shell) or not frontend.someone_watches(shell) or _offered.get(cell) == code:
-        return
-    _offered[cell] = code
-    shell.set_next_input(code, replace=False)
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._offered: dict[str, str] = {}  # by cell
+
+    def offer(self, answer: str) -> None:
+        """Put the fenced code of `answer`, if any, into a new cell below the running one, without running it.
+
+        The cell holds all blocks in the language of the first.
+        """
+        shell, code, cell = self._shell, cell_of(answer), frontend.cell(self._shell)
+        if not code or not frontend.has_kernel(shell) or not frontend.someone_watches(shell):
+            return
+        if self._offered.get(cell) != code:
+            self._offered[cell] = code
+            shell.set_next_input(code, replace=False)
 
 
 def cell_of(answer: str) -> str:

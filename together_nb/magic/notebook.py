@@ -11,16 +11,18 @@ from together_nb.base.fences import fenced
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.base.suggest import suggestion
 from together_nb.base.wording import shorten
-from together_nb.config.settings import settings
+from together_nb.config.keys import secret_test, without_keys
 from together_nb.errors import InputError
-from together_nb.magic import next_cell
+from together_nb.magic.next_cell import NextCell
 from together_nb.render.formats import CODE, JSON, format_for
 from together_nb.render.token_text import ALTERNATIVES
-from together_nb.run import driver, history, resolve
+from together_nb.run import driver
+from together_nb.run.answers import LAST
 from together_nb.run.background import BackgroundRun
-from together_nb.run.chats import next_turn
+from together_nb.session import open_turn
 from together_nb.values.parameters import AUTO
 from together_nb.values.schema import ANY_JSON, schema_of
+from together_nb.values.template import Filler
 from together_nb.views import frontend
 from together_nb.views.waits import show_waits
 from together_nb.wire.dialects import dialect_for
@@ -28,10 +30,10 @@ from together_nb.wire.dialects import dialect_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from together_nb.magic.options import Options
-    from together_nb.run.stream import CompletionStream
-    from together_nb.run.template import Filler
+    from together_nb.run.options import Options
+    from together_nb.session import Session
     from together_nb.values.completion import Completion
+    from together_nb.wire.stream import CompletionStream
 
 SHOWN_UNSENT = 3  # requests, at most, that --dry-run shows
 _LONGEST_START = 80  # characters of a value that it shows
@@ -44,12 +46,16 @@ class Notebook:
     ----------
     shell
         The running IPython shell.
+    session
+        The session that its answers belong to.
     open_panel
         Opens the panel.
     """
 
-    def __init__(self, shell: Any, open_panel: Callable[[], object] | None = None) -> None:
+    def __init__(self, shell: Any, session: Session, open_panel: Callable[[], object] | None = None) -> None:
         self.shell = shell
+        self.session = session
+        self.next_cell = NextCell(shell)
         self.open_panel = open_panel or (lambda: None)
         self._runs: dict[str, BackgroundRun] = {}  # background runs, by cell
 
@@ -57,22 +63,15 @@ class Notebook:
         """Send one prompt, and draw the answer."""
         filler = self.filler(given)
         keywords = {**self.keywords(given), **fill_in(filler, prompt, given.system)}
-        keep_turn: Callable[[Completion], object] = lambda _: None  # noqa: E731  (a conversation has another one)
         with defer_interrupts(), show_waits(self.shell):
-            if given.chat is None:
-                stream = resolve.open_stream(**keywords)
-            else:
-                stream, keep_turn = next_turn(given.chat, cell=frontend.cell_id(self.shell), **keywords)
+            stream, turn = open_turn(self.session, chat=given.chat, cell=frontend.cell_id(self.shell), **keywords)
         if given.dry_run:
             self.show_requests([stream], [filler])
             return
 
         def keep(completion: Completion) -> None:
-            keep_turn(completion)
-            if completion.came_to_nothing:
-                return
-            history.history.append(completion)
-            self.bind(completion, None if given.background else given.out)
+            out = None if given.background else given.out
+            self.session.keep(completion, turn=turn, bind=lambda answer: self.bind(answer, out))
 
         # Defer interrupts for as long as this thread has widgets.
         with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
@@ -81,7 +80,7 @@ class Notebook:
             else:
                 answer = driver.run(stream, self.view(given, stream), keep)
                 if given.show == CODE:
-                    next_cell.offer(self.shell, answer.text)
+                    self.next_cell.offer(answer.text)
             if interrupts:
                 stream.cancel()
 
@@ -91,7 +90,7 @@ class Notebook:
 
     def bind(self, value: Any, name: str | None) -> None:
         """Bind the last answer, or answers, to its names."""
-        names = {history.LAST: value, **({} if name is None else {name: value})}
+        names = {LAST: value, **({} if name is None else {name: value})}
         self.shell.push(names, interactive=name is not None)
 
     def rebind(self, before: object, after: object) -> None:
@@ -101,7 +100,7 @@ class Notebook:
             for number, one in enumerate(held):
                 if one is before:
                     held[number] = after
-        self.shell.push({**names, history.LAST: after}, interactive=False)
+        self.shell.push({**names, LAST: after}, interactive=False)
 
     def display(self, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:
         """Show output that no view draws."""
@@ -113,9 +112,9 @@ class Notebook:
             display({"text/markdown": markdown, "text/plain": plain}, raw=True, metadata=metadata or {})
 
     def keywords(self, given: Options) -> dict[str, Any]:
-        """The line's options, without prompt and system prompt, as keywords of `resolve.open_stream`."""
+        """The line's options, without prompt and system prompt, as keywords of `session.open_turn`."""
         sampling = dict(given.sampling)
-        if format_for(given.show, chat=True).of_tokens and settings.sampling.logprobs is None:
+        if format_for(given.show, chat=True).of_tokens and self.session.settings.sampling.logprobs is None:
             sampling.setdefault("logprobs", ALTERNATIVES)
         offline = {"offline": True} if given.dry_run else {}
         return {
@@ -141,11 +140,10 @@ class Notebook:
             )
         return schema_of(self.shell.user_ns[given.schema], given.schema)
 
-    def filler(self, given: Options) -> Filler:
-        """What fills in the user's names; nothing with ``--raw``."""
-        from together_nb.batch.prompts import filler_for
-
-        return filler_for({} if given.raw else self.shell.user_ns)
+    def filler(self, given: Options, item: dict[str, Any] | None = None) -> Filler:
+        """What fills in the names of an item and the user's; nothing with ``--raw``."""
+        names = {} if given.raw else self.shell.user_ns
+        return Filler(names, item, limit=self.session.settings.fill_limit, is_secret=secret_test())
 
     def _run_in_background(self, given: Options, stream: CompletionStream, keep: Callable[[Completion], None]) -> None:
         """Return at once and keep streaming if the front end shows that; else wait for the end."""
@@ -189,10 +187,9 @@ class Notebook:
             markdown.append(literal(values))
             plain.append(visible(values))
         for one in streams[:SHOWN_UNSENT]:
-            embedded = one.endpoint.root == resolve.EMBEDDED
-            server = " to the embedded engine: " if embedded else f" {one.endpoint.root}"
+            server = " to the embedded engine: " if one.endpoint.embedded else f" {one.endpoint.root}"
             where = f"POST{server}{one.dialect.path}"
-            body = visible(settings.without_keys(json.dumps(one.payload, indent=2, ensure_ascii=False)))
+            body = visible(without_keys(json.dumps(one.payload, indent=2, ensure_ascii=False)))
             markdown += [literal(where), fenced(body, "json")]
             plain += [where, body]
         left = max(len(streams), more) - SHOWN_UNSENT
@@ -205,7 +202,7 @@ class Notebook:
 
 
 def fill_in(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
-    """The filled-in prompts and the names filled in, as keywords of `resolve.open_stream`."""
+    """The filled-in prompts and the names filled in, as keywords of `session.open_turn`."""
     prompt, names = filler.fill(prompt)
     others: tuple[str, ...] = ()
     if system is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
-from together_nb.magic import for_each, options
+from together_nb.magic import for_each
 from together_nb.magic.notebook import fill_in, format_name
-from together_nb.run import resolve
+from together_nb.run import options, resolve
+from together_nb.run.driver import run_side_by_side
 from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
     from together_nb.magic.notebook import Notebook
-    from together_nb.magic.options import Options
+    from together_nb.run.options import Options
     from together_nb.values.completion import Completion
 
 
@@ -42,7 +43,6 @@ def run(notebook: Notebook, line: str, cell: str) -> None:
 
 def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
     """Send one prompt in several variations, and draw the answers side by side."""
-    from together_nb.run.parallel import run_side_by_side
     from together_nb.values import variations
     from together_nb.views import side_by_side_view_for
 
@@ -53,7 +53,7 @@ def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
         for one in columns.columns
     ]
     with defer_interrupts(), show_waits(notebook.shell):
-        streams = [resolve.open_stream(**one) for one in each]
+        streams = [resolve.open_stream(notebook.session, **one) for one in each]
     if given.dry_run:
         notebook.show_requests(streams, [filler] * len(streams))
         return
@@ -63,4 +63,4 @@ def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
 
     with interrupt_message("stopped by you; what came is kept."), defer_interrupts():
         view = side_by_side_view_for(notebook.shell, format_name(given), columns.titles, columns.across)
-        run_side_by_side(streams, view, keep_all=keep_all)
+        run_side_by_side(streams, view, keep=notebook.session.keep, keep_all=keep_all)

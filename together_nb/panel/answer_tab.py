@@ -11,8 +11,8 @@ from together_nb.views.growing_text import GrowingAnswers
 from together_nb.views.parts import DrawnValue, box, escaped, note, sentences
 
 if TYPE_CHECKING:
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
+    from together_nb.wire.stream import CompletionStream
 
 EMPTY = "The answer appears here, as it is written."
 

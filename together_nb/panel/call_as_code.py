@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.config.environment import KEY_VARIABLE
 from together_nb.errors import InputError
-from together_nb.magic import options
 from together_nb.render.formats import JSON
-from together_nb.run.resolve import is_embedded
+from together_nb.run import options
 from together_nb.values.parameters import AUTO, PARAMETERS
 from together_nb.values.schema import ANY_JSON
 
 if TYPE_CHECKING:
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.parameters import SamplingParams
+    from together_nb.wire.stream import CompletionStream
 
 NEXT_CELL = "# In the next cell:"
 _BARE = re.compile(r"[\w.\\/:-]+")  # a word that needs no quotes on the line
@@ -108,7 +107,7 @@ def as_python(stream: CompletionStream, standing: SamplingParams) -> str:
         keywords["messages"] = list(request.messages)
     if request.schema is not None:
         keywords["schema"] = "json" if request.schema == ANY_JSON else request.schema.definition
-    if not endpoint.is_together and not is_embedded(stream):
+    if not endpoint.is_together and not stream.endpoint.embedded:
         keywords["base_url"] = endpoint.root
     if request.extra_body is not None:
         keywords["extra_body"] = request.extra_body
@@ -134,7 +133,7 @@ def as_curl(stream: CompletionStream) -> str:
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
     key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if stream.endpoint.key is not None else []
     root, first = stream.endpoint.root, ""
-    if is_embedded(stream):
+    if stream.endpoint.embedded:
         root, first, key = f"http://127.0.0.1:{_PORT}", f"{_SERVE.format(_PORT)}\n", []
     return first + " \\\n  ".join([
         f"curl --no-buffer {shlex.quote(root + stream.dialect.path)}",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Button, Dropdown, Text
 
+from together_nb.base.interrupts import STOP_SECONDS
 from together_nb.errors import InputError
 from together_nb.panel.elements import Page, explained, icon_button
 from together_nb.panel.status_line import State
 from together_nb.run.background import BackgroundRun
-from together_nb.run.parallel import keep_partial
 from together_nb.values.parameters import PARAMETERS
 from together_nb.values.variations import MODEL, combinations, values_of
 from together_nb.views import column as columns
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 MOST = 8  # columns; more are too narrow to read
 _EMPTY = "Choose what to vary and over which values; the answers to the prompt above stream side by side."
-_STOP_SECONDS = 2.0
 
 
 class CompareTab(Page):
@@ -41,6 +40,8 @@ class CompareTab(Page):
     ----------
     opener
         Values → a function that opens the stream of the panel's current request with these values changed.
+    keep
+        Keeps an answer, in its thread.
     changed
         Called, from any thread, when an answer has been added to the history.
     """
@@ -48,9 +49,13 @@ class CompareTab(Page):
     title = "Compare"
 
     def __init__(
-        self, opener: Callable[[dict[str, Any]], Callable[[], CompletionStream]], changed: Callable[[], None]
+        self,
+        opener: Callable[[dict[str, Any]], Callable[[], CompletionStream]],
+        keep: Callable[[Completion], object],
+        changed: Callable[[], None],
     ) -> None:
         self._opener = opener
+        self._keep = keep
         self._changed = changed
         self.columns: list[StoppableColumn] = []
         self._telling = RLock()
@@ -89,7 +94,7 @@ class CompareTab(Page):
         except InputError as error:
             self._wrong.set(escaped(f"{error.message} {error.hint}"))
             return
-        self.columns = [StoppableColumn(title, open_stream, self._ended) for title, open_stream in wanted]
+        self.columns = [StoppableColumn(title, open_stream, self._keep, self._ended) for title, open_stream in wanted]
         self._row.children = tuple(column.box for column in self.columns)
         self._tell_buttons()
         begun = list(self.columns)
@@ -116,7 +121,7 @@ class CompareTab(Page):
         """Stop all columns and their threads."""
         old = self.columns
         self.clear()
-        deadline = monotonic() + _STOP_SECONDS
+        deadline = monotonic() + STOP_SECONDS
         for column in old:
             column.run.join(max(deadline - monotonic(), 0))
 
@@ -162,19 +167,25 @@ class StoppableColumn:
         What differs in this column.
     open_stream
         Opens its stream.
+    keep
+        Keeps the answer, in its thread.
     ended
         Called in its thread when it has ended, with the completion, if any.
     """
 
     def __init__(
-        self, title: str, open_stream: Callable[[], CompletionStream], ended: Callable[[Completion | None], None]
+        self,
+        title: str,
+        open_stream: Callable[[], CompletionStream],
+        keep: Callable[[Completion], object],
+        ended: Callable[[Completion | None], None],
     ) -> None:
         self._ended = ended
         self._stop = icon_button("stop-button", f"Stop {title}")
         self._stop.on_click(lambda _: self.stop())
         self._drawn = columns.Column(title, State.WAITING.value, beside=(self._stop,))
         self.box = self._drawn.box
-        self.run = BackgroundRun(with_listener(self._waits, open_stream), self._drawn, keep_partial)
+        self.run = BackgroundRun(with_listener(self._waits, open_stream), self._drawn, keep)
         self.run.add_done_callback(self._done)
 
     def begin(self) -> bool:

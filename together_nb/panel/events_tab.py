@@ -11,7 +11,7 @@ from together_nb.views.parts import DrawnValue, box, escaped, note, row
 from together_nb.wire.wiretap import KEPT, WireLine, Wiretap
 
 if TYPE_CHECKING:
-    from together_nb.run.stream import CompletionStream
+    from together_nb.wire.stream import CompletionStream
 
 _EMPTY = "The lines that the server sends appear here as they come: data: …, and at last data: [DONE]."
 _PER = 20

@@ -8,7 +8,6 @@ from ipywidgets import HTML
 
 from together_nb.base.wording import shorten
 from together_nb.panel.elements import Page
-from together_nb.run import history
 from together_nb.views.parts import DrawnValue, box, escaped
 
 if TYPE_CHECKING:
@@ -21,11 +20,18 @@ _EMPTY = '<div class="tnb-empty">The answers of this session are listed here.</d
 
 
 class HistoryTab(Page):
-    """The last answers of the panel and of cells; drawn while the tab is visible."""
+    """The last answers of the panel and of cells; drawn while the tab is visible.
+
+    Parameters
+    ----------
+    history
+        All answers, oldest first.
+    """
 
     title = "History"
 
-    def __init__(self) -> None:
+    def __init__(self, history: list[Completion]) -> None:
+        self._history = history
         self._shown = DrawnValue(HTML(_EMPTY))
         self.box = box("page", self._shown.widget)
 
@@ -36,7 +42,7 @@ class HistoryTab(Page):
 
     def catch_up(self) -> None:
         """Redraw the list."""
-        self._shown.set(_html(history.history))
+        self._shown.set(_html(self._history))
 
 
 def _html(history: list[Completion]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Combobox, Text, Textarea
 
-from together_nb.config import settings
+from together_nb.config import keys
 from together_nb.panel.elements import within
 from together_nb.storage.redact import without_keys
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipywidgets import Widget
+
+    from together_nb.config.settings import Settings
 
 TOLD = "That was your API key, and it was taken out again: what stands here may be saved with the notebook."
 
@@ -25,21 +27,24 @@ class KeyGuard:
     ----------
     root
         The widget to search.
+    settings
+        The settings that hold the keys.
     tell
         Called with a sentence when a key is found.
     """
 
-    def __init__(self, root: Widget, tell: Callable[[str], Any]) -> None:
+    def __init__(self, root: Widget, settings: Settings, tell: Callable[[str], Any]) -> None:
         self._root = root
+        self._settings = settings
         self._tell = tell
         for box in within(root):
             if isinstance(box, (Text, Textarea)):
                 box.observe(self._typed, names="value")
-        settings.settings.observe(self.sweep, names="api_key")
+        settings.observe(self.sweep, names="api_key")
 
     def close(self) -> None:
         """Stop observing the settings."""
-        settings.settings.unobserve(self.sweep, names="api_key")
+        self._settings.unobserve(self.sweep, names="api_key")
 
     def _typed(self, change: Any) -> None:
         if _clean(change["owner"]):
@@ -59,7 +64,7 @@ def _clean(widget: Any) -> bool:
         if name == "outputs" and isinstance(shown, tuple):
             without: Any = tuple(without_keys(shown))
         elif isinstance(shown, str):
-            without = settings.settings.without_keys(shown)
+            without = keys.without_keys(shown)
         else:
             continue
         if without != shown:

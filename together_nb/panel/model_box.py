@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ipywidgets import Combobox
 
-from together_nb.config import settings as config
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import TogetherError
 from together_nb.panel.elements import explained, icon_button
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from together_nb.config.settings import Settings
     from together_nb.panel.latest_job import LatestJob
+    from together_nb.session import Session
 
 
 class ModelBox:
@@ -27,6 +27,8 @@ class ModelBox:
 
     Parameters
     ----------
+    session
+        The session whose server is asked.
     settings
         Their `model` is shown and set.
     worker
@@ -35,7 +37,8 @@ class ModelBox:
         Called in the worker's thread when the list has loaded or failed.
     """
 
-    def __init__(self, settings: Settings, worker: LatestJob, listed: Callable[[], Any]) -> None:
+    def __init__(self, session: Session, settings: Settings, worker: LatestJob, listed: Callable[[], Any]) -> None:
+        self._session = session
         self._settings = settings
         self._worker = worker
         self._listed = listed
@@ -51,7 +54,7 @@ class ModelBox:
         self._clear.on_click(lambda _: setattr(settings, "model", None))
         settings.observe(self._draw, names="model")
         settings.observe(self.load, names="base_url")
-        config.settings.observe(self.load, names="api_key")
+        session.settings.observe(self.load, names="api_key")
         self._draw()
         self.load()
 
@@ -59,7 +62,7 @@ class ModelBox:
         """Stop observing the settings."""
         self._settings.unobserve(self._draw, names="model")
         self._settings.unobserve(self.load, names="base_url")
-        config.settings.unobserve(self.load, names="api_key")
+        self._session.settings.unobserve(self.load, names="api_key")
 
     def load(self, _: Any = None) -> None:
         """Load the server's list, in the worker's thread."""
@@ -69,7 +72,7 @@ class ModelBox:
     def _load(self) -> None:
         try:
             with listen_to_waits(ignore_wait):  # the line below the box says that it loads
-                self._catalog = ModelList(tuple(resolve.models(chosen=self._settings)))
+                self._catalog = ModelList(tuple(resolve.models(self._session, chosen=self._settings)))
         except Exception as error:  # noqa: BLE001  (whatever a server makes of its list, an id can be typed)
             self._catalog = None
             self._box.options = ()
@@ -89,7 +92,7 @@ class ModelBox:
         if self._box.value != chosen:
             self._box.value = chosen
         try:
-            standing, server = resolve.defaults(self._settings)
+            standing, server = resolve.described_defaults(self._session, self._settings)
         except TogetherError as error:  # the environment names an invalid server
             self._about.set(escaped(str(error)))
             return

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 from ipywidgets import HTML, Button, Dropdown, Tab, Textarea
 
+from together_nb import session as sessions
 from together_nb.base.suggest import suggestion
-from together_nb.config import settings
+from together_nb.config.keys import without_keys
 from together_nb.errors import InputError
 from together_nb.panel.answer_tab import AnswerTab
 from together_nb.panel.compare_tab import CompareTab
@@ -28,7 +28,7 @@ from together_nb.panel.status_line import StatusLine
 from together_nb.panel.style_sheet import LOST, PLACE, STYLE
 from together_nb.panel.tokens_tab import TokensTab
 from together_nb.run import resolve
-from together_nb.run.continuation import can_continue, continuation_request
+from together_nb.run.continuation import can_continue, open_continuation
 from together_nb.values.parameters import AUTO, PARAMETERS, SamplingParams
 from together_nb.values.variations import MODEL
 from together_nb.views import frontend
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from together_nb.panel.status_line import State
-    from together_nb.run.stream import CompletionStream
+    from together_nb.session import Session
     from together_nb.values.completion import Completion
     from together_nb.values.keywords import PanelDefaults
+    from together_nb.wire.stream import CompletionStream
 
 _NOTHING = {"text/markdown": "", "text/plain": ""}
 _open: dict[str, tuple[str, list[Panel]]] = {}  # by cell: its execution, and the panels it made
@@ -63,6 +64,8 @@ class Panel:
     shared : bool
         True: the controls set `together_nb.settings`, shared with ``%config TogetherMagics``, the
         cells and the other panels. False: they set a copy of the settings of this panel's own.
+    session : Session or None
+        The session that its answers belong to; None takes that of the cells.
     **defaults
         Initial settings: `model`, and sampling parameters.
 
@@ -142,12 +145,14 @@ class Panel:
         system: str = "",
         api: str = AUTO,
         shared: bool = True,
+        session: Session | None = None,
         **defaults: Unpack[PanelDefaults],
     ) -> None:
         values = _checked(dict(defaults))
         if api != AUTO:
             dialect_for(api)
-        self.settings = settings.settings if shared else settings.settings.copy()
+        self.session = session or sessions.default
+        self.settings = self.session.settings if shared else self.session.settings.copy()
         for name, value in values.items():
             setattr(self.settings, name, value)
         self._below: Any = None
@@ -172,10 +177,10 @@ class Panel:
         self._answer = AnswerTab()
         self._tokens = TokensTab(self.settings)
         self._events = EventsTab()
-        self._runs = Runs(self._status, self._answer, self._tokens, self._events, self)
-        self.compare = CompareTab(self._opener, self.kept)
-        self._request = RequestTab(self._worker, self._open_stream)
-        self._history = HistoryTab()
+        self._runs = Runs(self.session, self._status, self._answer, self._tokens, self._events, self)
+        self.compare = CompareTab(self._opener, self.session.keep, self.kept)
+        self._request = RequestTab(self.session, self._worker, self._open_stream)
+        self._history = HistoryTab(self.session.history)
         self._tabs: tuple[Page, ...] = (
             self._answer,
             self._tokens,
@@ -190,11 +195,11 @@ class Panel:
         self._tab.selected_index = 0
 
         self._controls = controls(self.settings)
-        self._model = ModelBox(self.settings, self._lister, self._request_changed)
+        self._model = ModelBox(self.session, self.settings, self._lister, self._request_changed)
         self.widget = self._laid_out()
         self._listen()
         self._claim_cell()
-        self._guard = KeyGuard(self.widget, self._key_found)
+        self._guard = KeyGuard(self.widget, self.session.settings, self._key_found)
         self.changed()
 
     def _laid_out(self) -> Any:
@@ -226,7 +231,7 @@ class Panel:
         self._tab.observe(lambda _: self._shown(), names="selected_index")
         for typed in (self.prompt, self.system, self.api):
             typed.observe(self._request_changed, names="value")
-        for observed in {id(one): one for one in (self.settings, settings.settings)}.values():
+        for observed in {id(one): one for one in (self.settings, self.session.settings)}.values():
             observed.observe(self._request_changed, names=["model", "base_url", *PARAMETERS])
 
     # What the buttons do
@@ -251,9 +256,8 @@ class Panel:
         self._guard.sweep()
         chosen = self.settings.copy()
         # The sampling may have been changed on purpose, such as a higher limit for a truncated answer.
-        sampling = chosen.sampling.updated({"n": None, "echo": None})
-        request = replace(continuation_request(last, dialect_for(last.api)), sampling=sampling)
-        self._runs.begin(lambda: resolve.open_request(request, chosen=chosen), last)
+        sampling = {**dict.fromkeys(PARAMETERS), **chosen.sampling.to_dict(), "n": None, "echo": None}
+        self._runs.begin(lambda: open_continuation(self.session, last, chosen=chosen, **sampling), last)
 
     def stop(self) -> None:
         """Stop the answer. What has arrived is kept."""
@@ -274,7 +278,7 @@ class Panel:
         self.compare.close()
         self._worker.drop()
         self._lister.drop()
-        for observed in {id(one): one for one in (self.settings, settings.settings)}.values():
+        for observed in {id(one): one for one in (self.settings, self.session.settings)}.values():
             observed.unobserve(self._request_changed, names=["model", "base_url", *PARAMETERS])
         self._answer.clear()
         parts: tuple[Any, ...] = (*self._controls, self._model, *self._tabs, self._guard)
@@ -311,7 +315,7 @@ class Panel:
         self._guard.sweep()  # the environment may have a key by now, unannounced
         # Later changes apply to the next request.
         prompt, chosen = self.prompt.value, self.settings.copy()
-        return lambda: resolve.open_stream(prompt, chosen=chosen, **given)
+        return lambda: resolve.open_stream(self.session, prompt, chosen=chosen, **given)
 
     def _open_stream(self) -> CompletionStream:
         return self._opener()()
@@ -388,7 +392,7 @@ class Panel:
     def _tell_below(self, bundle: dict[str, str], metadata: dict[str, Any]) -> None:
         """Put the answer below the panel, where it is saved with the notebook."""
         if self._below is not None:
-            bundle = {kind: settings.settings.without_keys(text) for kind, text in bundle.items()}
+            bundle = {kind: without_keys(text) for kind, text in bundle.items()}
             self._below.update(bundle, raw=True, metadata=metadata)
 
 

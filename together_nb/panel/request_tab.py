@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ipywidgets import HTML
 
-from together_nb.config import settings
 from together_nb.errors import TogetherError
 from together_nb.panel import call_as_code
 from together_nb.panel.elements import Page
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.panel.latest_job import LatestJob
-    from together_nb.run.stream import CompletionStream
+    from together_nb.session import Session
+    from together_nb.values.parameters import SamplingParams
+    from together_nb.wire.stream import CompletionStream
 
 _TITLES = {"cell": "As a cell", "python": "As Python", "curl": "With curl"}
 
@@ -27,6 +28,8 @@ class RequestTab(Page):
 
     Parameters
     ----------
+    session
+        The session, whose defaults hold where a recipe is pasted.
     worker
         Builds the request, which may need the server's models first.
     open_stream
@@ -35,7 +38,8 @@ class RequestTab(Page):
 
     title = "Request"
 
-    def __init__(self, worker: LatestJob, open_stream: Callable[[], CompletionStream]) -> None:
+    def __init__(self, session: Session, worker: LatestJob, open_stream: Callable[[], CompletionStream]) -> None:
+        self._session = session
         self._worker = worker
         self._open_stream = open_stream
         self._shown = DrawnValue(HTML())
@@ -52,16 +56,16 @@ class RequestTab(Page):
 
     def _draw(self) -> None:
         try:
-            self._shown.set(_html(self._open_stream()))
+            self._shown.set(_html(self._open_stream(), self._session.settings.sampling))
         except TogetherError as error:
             self._shown.set(f'<div class="tnb-empty">{escaped(error.message)} {escaped(error.hint)}</div>')
 
 
-def _html(stream: CompletionStream) -> str:
+def _html(stream: CompletionStream, standing: SamplingParams) -> str:
     url = f"POST {stream.endpoint.root}{stream.dialect.path}"
     payload = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
-    texts |= {_TITLES[name]: text for name, text in call_as_code.all_forms(stream, settings.settings.sampling).items()}
+    texts |= {_TITLES[name]: text for name, text in call_as_code.all_forms(stream, standing).items()}
     # Ctrl+A in a focused text would select the whole page: a click selects the whole text.
     return "".join(
         f"<section><h4>{escaped(title)}</h4>"

@@ -6,10 +6,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from IPython.core.getipython import get_ipython
-
+from together_nb.base.interrupts import STOP_SECONDS
 from together_nb.panel.status_line import State
-from together_nb.run import history
 from together_nb.run.background import BackgroundRun
 from together_nb.run.continuation import join_parts
 from together_nb.views import frontend
@@ -22,13 +20,13 @@ if TYPE_CHECKING:
     from together_nb.panel.events_tab import EventsTab
     from together_nb.panel.status_line import StatusLine
     from together_nb.panel.tokens_tab import TokensTab
-    from together_nb.run.stream import CompletionStream
+    from together_nb.session import Session
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 _STATUS_SECONDS = 0.25
-_STOP_SECONDS = 2.0
 
 
 class Observer(Protocol):
@@ -49,6 +47,8 @@ class Runs:
 
     Parameters
     ----------
+    session
+        Keeps the answers.
     status, answer, tokens, events
         Where it is drawn.
     observer
@@ -64,12 +64,14 @@ class Runs:
 
     def __init__(
         self,
+        session: Session,
         status: StatusLine,
         answer: AnswerTab,
         tokens: TokensTab,
         events: EventsTab,
         observer: Observer,
     ) -> None:
+        self.session = session
         self.lock = threading.RLock()
         self.last: Completion | None = None
         self.status, self.answer, self.tokens, self.events = status, answer, tokens, events
@@ -145,7 +147,7 @@ class Runs:
         with self.lock:
             run = self._abandon()
         if run is not None:
-            run.join(_STOP_SECONDS)
+            run.join(STOP_SECONDS)
 
     def fail(self, error: BaseException) -> None:
         """Show an error in the Answer tab."""
@@ -251,14 +253,10 @@ class _TabsView:
     def keep(self, completion: Completion) -> None:
         """Keep the completion in the history; a continuation replaces its partial."""
         self.completion = completion
-        if completion.came_to_nothing:
-            return
-        whole = self.whole = completion if self.before is None else join_parts(self.before, completion)
-        history.keep(whole, self.before)
-        self._runs.observer.kept()
-        shell = get_ipython()
-        if shell is not None:
-            shell.push({history.LAST: whole}, interactive=False)
+        session = self._runs.session
+        self.whole = session.keep(completion, before=self.before, bind=session.bind)
+        if self.whole is not None:
+            self._runs.observer.kept()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (`Runs` shows it)
         """Draw the last tokens and lines."""

@@ -9,9 +9,9 @@ from together_nb.base.wording import count, dollars
 from together_nb.views.parts import DrawnValue, escaped, note, row
 
 if TYPE_CHECKING:
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 
 class State(Enum):

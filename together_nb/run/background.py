@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.escape import visible
 from together_nb.base.wording import count
-from together_nb.run import driver, history
+from together_nb.run import driver
 from together_nb.values.completion import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.run.driver import View
-    from together_nb.run.stream import CompletionStream
+    from together_nb.wire.stream import CompletionStream
 
 
 class BackgroundRun(Future[Completion]):
@@ -50,7 +50,7 @@ class BackgroundRun(Future[Completion]):
         self,
         open_stream: Callable[[], CompletionStream],
         view: View,
-        keep: Callable[[Completion], None] = history.history.append,
+        keep: Callable[[Completion], object],
     ) -> None:
         super().__init__()
         self.stream: CompletionStream | None = None
@@ -62,15 +62,20 @@ class BackgroundRun(Future[Completion]):
         self.set_running_or_notify_cancel()
 
     def start(self) -> BackgroundRun:
-        """Begin, and return at once.
+        """Begin, and return at once; where there are no threads, run to the end.
 
         Returns
         -------
         BackgroundRun
             This one.
         """
-        self._thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are no threads here
+            self.run()
+        else:
+            self._thread = thread
         return self
 
     def run(self) -> None:

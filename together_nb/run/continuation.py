@@ -6,50 +6,46 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import InputError
-from together_nb.run import driver, history
-from together_nb.run.chats import conversations
-from together_nb.run.resolve import open_request
+from together_nb.run import driver
+from together_nb.run.resolve import endpoint_for, endpoint_of, open_request
 from together_nb.values.chunk import Choice, Chunk, Timings
-from together_nb.values.completion import Completion
 from together_nb.wire.dialects import dialect_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Unpack
 
+    from together_nb.config.settings import Settings
     from together_nb.run.driver import View
-    from together_nb.run.stream import CompletionStream
+    from together_nb.run.resolve import Context
     from together_nb.values.completion import Completion
-    from together_nb.values.keywords import Sampling
     from together_nb.values.request import CompletionRequest
     from together_nb.wire.dialects import Dialect
+    from together_nb.wire.stream import CompletionStream
 
 
-def last_answer() -> Completion:
-    """Return the answer to continue: the last one of the history.
+def open_continuation(
+    session: Context,
+    before: Completion,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    chosen: Settings | None = None,
+    **sampling: Any,
+) -> CompletionStream:
+    """Return the stream that continues `before`, on the server that it came from.
 
-    Raises
-    ------
-    InputError
-        There is none, or the last request brought nothing.
-    """
-    if history.unanswered:
-        raise InputError(
-            "Nothing came of the last request, so there is nothing to go on from.",
-            "Run its cell again; continue_from(history[-1]) goes on from the answer before it.",
-        )
-    if not history.history:
-        raise InputError("There is no answer yet to go on from.", "Ask first, with %%together.")
-    return history.history[-1]
-
-
-def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
-    """Return the stream that continues `before`.
+    An answer from a file goes to the server in use instead, since whoever wrote the file may have named any.
 
     Parameters
     ----------
+    session
+        The session.
     before
         An answer that was cut off: at its limit, stopped, or by a lost connection.
+    base_url, api_key
+        Another server, and the key for it.
+    chosen
+        Other defaults than those of the session.
     **sampling
         Sampling parameters that differ from those of the first part; None unsets one.
 
@@ -70,18 +66,21 @@ def open_continuation(before: Completion, **sampling: Any) -> CompletionStream:
     # A parameter that is given now replaces one of that name in the first part's extra_body.
     extra = {name: value for name, value in (request.extra_body or {}).items() if name not in sampling} or None
     request = replace(request, sampling=request.sampling.updated(sampling), extra_body=extra)
-    return open_request(request, filled=before.filled)
-
-
-def replace_answer(before: Completion, whole: Completion) -> None:
-    """Replace the first part by `whole`, in the history and in its conversation."""
-    history.keep(whole, before)
-    for conversation in conversations.values():
-        conversation.put_in_place(before, whole)
+    if before.loaded or not before.server or base_url or api_key is not None:
+        endpoint = endpoint_for(session, base_url, api_key, chosen=chosen)
+    else:
+        endpoint = endpoint_of(session, before.server, chosen)
+    named = bool(base_url) or not before.loaded
+    return open_request(session, request, endpoint, filled=before.filled, chosen=chosen, named=named)
 
 
 def run(
-    stream: CompletionStream, before: Completion, view: View, keep: Callable[[Completion], None] = lambda _: None
+    stream: CompletionStream,
+    before: Completion,
+    view: View,
+    keep: Callable[[Completion], Completion | None],
+    *,
+    shows_waits: bool = True,
 ) -> Completion:
     """Stream the rest of `before` into a view that shows both parts as one answer; return the whole.
 
@@ -94,20 +93,16 @@ def run(
     view
         What draws it.
     keep
-        Called with the whole, once it has replaced `before`; not if nothing arrived.
+        Called with what came of the rest; returns the whole, or None if nothing came.
+    shows_waits
+        As for `driver.run`.
     """
+    seen = _JoinedView(view, before)
 
     def keep_whole(after: Completion) -> None:
-        if not after.came_to_nothing:
-            seen.whole = join_parts(before, after)
-            replace_answer(before, seen.whole)
-            keep(seen.whole)
+        seen.whole = keep(after) or join_parts(before, after)
 
-    seen = _JoinedView(view, before)
-    try:
-        driver.run(stream, seen, keep_whole)
-    finally:
-        history.unanswered.clear()  # the first part can still be continued
+    driver.run(stream, seen, keep_whole, shows_waits=shows_waits)
     return seen.whole
 
 
@@ -116,8 +111,7 @@ class _JoinedView:
 
     def __init__(self, view: View, before: Completion) -> None:
         self._view = view
-        self.whole = before
-        self._before = before
+        self._before = self.whole = before
 
     def start(self, stream: CompletionStream) -> None:
         self._view.start(stream)
@@ -127,94 +121,8 @@ class _JoinedView:
     def write(self, chunks: list[Chunk]) -> None:
         self._view.write(chunks)
 
-    def finish(self, completion: Completion, error: BaseException | None) -> None:
-        if self.whole is self._before:  # nothing arrived: the first part, with this ending
-            self.whole = join_parts(self._before, completion)
+    def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (the whole is shown)
         self._view.finish(self.whole, error)
-
-
-def continue_from(completion: Completion | None = None, **sampling: Unpack[Sampling]) -> Completion:
-    """Continue an answer from its very end; the whole replaces it in the history and in its conversation.
-
-    Parameters
-    ----------
-    completion : Completion or None
-        An answer that was cut off at its limit, stopped or lost; None takes the last of the history.
-    **sampling
-        Sampling parameters that differ from those of the first part; None unsets one.
-
-        max_tokens : int or None
-            The most tokens to generate.
-            A whole number of at least 1.
-        temperature : float or None
-            How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-            A number of at least 0.
-        top_p : float or None
-            Choose among the likeliest tokens that together have this probability.
-            A number from 0 to 1.
-        top_k : int or None
-            Choose among this many likeliest tokens.
-            A whole number.
-        min_p : float or None
-            Drop tokens less likely than this share of the likeliest one's probability.
-            A number from 0 to 1.
-        repetition_penalty : float or None
-            Over 1 makes tokens that already occurred less likely.
-            A number over 0.
-        presence_penalty : float or None
-            Over 0 makes tokens that the answer already used less likely, however often.
-            A number.
-        frequency_penalty : float or None
-            Over 0 makes tokens less likely the more often the answer used them.
-            A number.
-        stop : list of str or None
-            End the answer before this text; may be given several times.
-            A text or a list of texts.
-        seed : int or None
-            The same seed and request give the same answer, as far as the server can.
-            A whole number.
-        logprobs : int or None
-            Return each token's log-probability and this many alternatives.
-            A whole number from 0 to 20.
-        n : int or None
-            How many answers to generate.
-            A whole number from 1 to 128.
-        echo : bool or None
-            Return the prompt too, in front of the answer.
-            True or False.
-        logit_bias : dict of str to float or None
-            Add to the logit of single tokens: a JSON object of token id to bias.
-            A JSON object.
-        reasoning_effort : str or None
-            How long a reasoning model may think.
-            One of low, medium, high. For the chat API alone.
-
-    Returns
-    -------
-    Completion
-        Both parts as one answer.
-
-    Raises
-    ------
-    InputError
-        The answer cannot be continued: it ended by itself, there is none, or there are several.
-    TogetherError
-        The request failed; the first part is kept, with what arrived after it.
-    KeyboardInterrupt
-        Ctrl-C or the notebook's ■; what has arrived is kept, as part of the whole.
-
-    Examples
-    --------
-    >>> from together_nb import complete, continue_from
-    >>> part = complete("Once upon a time", max_tokens=5, seed=1)
-    >>> whole = continue_from(part, max_tokens=5)
-    >>> whole.text.startswith(part.text), len(whole.text) > len(part.text)
-    (True, True)
-    """
-    from together_nb.run.driver import SilentView
-
-    before = last_answer() if completion is None else completion
-    return run(open_continuation(before, **sampling), before, SilentView())
 
 
 def can_continue(completion: Completion) -> bool:

@@ -1,30 +1,29 @@
-"""Drives one stream: reads it in a thread, draws it in a view, and keeps the answer."""
+"""Drives streams, one or several side by side: has them read, draws what arrives, and keeps the answers."""
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from together_nb.base.cancellation import CancelScope
 from together_nb.base.fork import after_fork
-from together_nb.base.interrupts import defer_interrupts, interrupt_message
+from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS, defer_interrupts, interrupt_message
 from together_nb.errors import TogetherError
-from together_nb.run.history import history, unanswered
-from together_nb.run.stream_thread import StreamThread
+from together_nb.run.reader import Bell, Reader
 from together_nb.wire.retry import ignore_wait, listen_to_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
+    from together_nb.wire.stream import CompletionStream
 
+AT_ONCE = 4  # requests under way; the others are queued
 REPAINT_SECONDS = 0.07  # 14 a second: each sends one to three messages, and a stream may send 25
 REPAINTS_IN_ALL = 40  # a second, for all streams drawn at once: they share IOPub
-TICK_SECONDS = 0.05  # how often a waiting view is updated; also bounds Ctrl-C
-_STOP_SECONDS = 2.0
-_UNANSWERED_SECONDS = 0.15
-active: set[StreamThread] = set()  # the streams being drawn, in all threads
+active: set[Reader] = set()  # of the streams being drawn, in all threads
 after_fork(active.clear)  # those threads are the parent's
 
 
@@ -38,23 +37,25 @@ class View(Protocol):
         """Draw what has arrived since the last call; an empty list means that time has passed."""
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Leave what the notebook saves. `error` ended the stream; `run` raises it after this."""
+        """Leave what the notebook saves. `error` ended the stream; it is raised after this. Maybe without a start."""
 
 
-class SilentView:
-    """Draws nothing: the answer is in the variable."""
+class ColumnsView(Protocol):
+    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
 
-    def start(self, stream: CompletionStream) -> None:
-        """Nothing to do."""
+    def begin(self, streams: Sequence[CompletionStream]) -> None:
+        """Show that the answers are awaited, all of them still queued."""
 
-    def write(self, chunks: list[Chunk]) -> None:
-        """Nothing to do."""
+    def column(self, number: int) -> View:
+        """Return the view of answer `number`, from 0."""
 
-    def finish(self, completion: Completion, error: BaseException | None) -> None:
-        """Nothing to do."""
+    def end(self) -> None:
+        """Leave what the notebook saves; all columns are finished."""
 
 
-def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None] = history.append) -> Completion:
+def run(
+    stream: CompletionStream, view: View, keep: Callable[[Completion], object], *, shows_waits: bool = True
+) -> Completion:
     """Stream into a view until the end, an error or Ctrl-C; what has arrived is always drawn and kept.
 
     Parameters
@@ -66,6 +67,8 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None]
         What draws it.
     keep
         Called with the completion, whole or partial, before this returns or raises.
+    shows_waits
+        Whether the view shows the waits before retries; else whoever listens is told of them.
 
     Raises
     ------
@@ -74,59 +77,158 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], None]
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    # The view itself shows waits: it reads `stream.wait`.
+    return run_side_by_side([stream], _One(view), keep=keep, shows_waits=shows_waits)[0]
+
+
+class _One:
+    """One view as the only column."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def begin(self, streams: Sequence[CompletionStream]) -> None:
+        """Nothing to do."""
+
+    def column(self, number: int) -> View:  # noqa: ARG002  (there is only one)
+        """The view."""
+        return self._view
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+
+def run_side_by_side(
+    streams: Sequence[CompletionStream],
+    view: ColumnsView,
+    *,
+    keep: Callable[[Completion], object],
+    at_once: int = AT_ONCE,
+    keep_all: Callable[[list[Completion]], object] | None = None,
+    shows_waits: bool = True,
+) -> list[Completion]:
+    """Stream into columns, a few at once, until all have ended or Ctrl-C; a failure leaves the others running.
+
+    Parameters
+    ----------
+    streams
+        The streams, not yet read.
+    view
+        What draws them.
+    keep
+        Called with each completion when it has ended, whole or partial, before the rest of it is drawn.
+    at_once
+        How many are read at once; the others wait for their turn.
+    keep_all
+        Called with all of them, in the order of `streams`, before this returns or raises.
+    shows_waits
+        As for `run`.
+
+    Returns
+    -------
+    list of Completion
+        In the order of `streams`. A failed one is partial, and its `error` says so.
+
+    Raises
+    ------
+    TogetherError
+        All have failed: the first one's error; its `completion` is the partial.
+    KeyboardInterrupt
+        Ctrl-C or the notebook's ■; what has arrived is kept and shown.
+    """
+    bell = Bell()
     with (
         interrupt_message("stopped by you; what came is kept."),
-        defer_interrupts() as interrupts,
         CancelScope() as scope,
-        listen_to_waits(ignore_wait),
+        defer_interrupts(scope.cancel) as interrupts,
+        listen_to_waits(ignore_wait) if shows_waits else nullcontext(),
     ):
-        thread = StreamThread(stream)
-        active.add(thread)
-        try:
-            view.start(stream)
-            if not interrupts:
-                thread.start()
-            _draw(stream, thread, view, interrupts)
-            if interrupts:
-                stream.cancel()
-                scope.cancel()
-        except BaseException:
-            stream.cancel()
-            scope.cancel()
-            raise
-        finally:
-            active.discard(thread)
-            completion = finish(stream, thread, view, keep)
-    if thread.error is not None:
-        if isinstance(thread.error, TogetherError):
-            thread.error.completion = completion
-        raise thread.error
-    return completion
+        columns = [_Column(stream, view.column(number), keep, bell) for number, stream in enumerate(streams)]
+        with ExitStack() as ends:
+            if keep_all is not None:
+                ends.callback(lambda: keep_all([column.completion for column in columns]))
+            ends.callback(view.end)
+            for column in reversed(columns):
+                ends.callback(column.end)
+            try:
+                view.begin(streams)
+                _stream(columns, at_once, bell, interrupts)
+            finally:
+                for column in columns:  # those that have ended are not affected
+                    column.stream.cancel()
+    errors = [column.reader.error for column in columns if column.reader.error is not None]
+    if errors and len(errors) == len(columns):
+        raise errors[0]
+    return [column.completion for column in columns]
 
 
-def _draw(stream: CompletionStream, thread: StreamThread, view: View, interrupts: list[int]) -> None:
-    """Draw what arrives, until the stream ends or is stopped."""
-    while not interrupts:
-        thread.wait(TICK_SECONDS)
-        ended = thread.ended  # read first, so that the last chunks are taken below
-        view.write(thread.take())
-        if ended or stream.cancelled:
+def _stream(columns: list[_Column], at_once: int, bell: Bell, interrupts: list[int]) -> None:
+    """Begin, draw and end the columns, until all have ended or are stopped."""
+    queue = deque(columns)
+    live: list[_Column] = []
+    while queue or live:
+        # The first view is started in any case, so that it can show that it was stopped.
+        while queue and len(live) < at_once and not (interrupts and live):
+            live.append(queue.popleft())
+            live[-1].begin(interrupts)
+            if live[-1].reader.pulled:  # one after another: there is only this thread
+                at_once = 1
+        if interrupts:
             return
-        thread.pause(max(REPAINT_SECONDS, len(active) / REPAINTS_IN_ALL))
+        pause = max(REPAINT_SECONDS, len(active) / REPAINTS_IN_ALL)
+        if live[0].reader.pulled:
+            live[0].reader.pull(pause)
+        else:
+            bell.arrived.wait(TICK_SECONDS)
+        bell.arrived.clear()
+        bell.ended.clear()  # before looking, so that no end is missed
+        live = [column for column in live if not interrupts and column.draw()]
+        if live and not live[0].reader.pulled:
+            bell.ended.wait(pause)
 
 
-def finish(
-    stream: CompletionStream, thread: StreamThread, view: View, keep: Callable[[Completion], None]
-) -> Completion:
-    """Return the completion of a stream that has ended or was cancelled: first keep it, then draw the rest."""
-    # A DNS look-up cannot be cancelled; do not wait for it.
-    thread.join(_STOP_SECONDS if stream.answered or not stream.cancelled else _UNANSWERED_SECONDS)
-    completion = stream.completion
-    unanswered[:] = [completion] if completion.came_to_nothing else []
-    keep(completion)  # first, so that a view that fails loses nothing
-    try:
-        view.write(thread.take())
-    finally:
-        view.finish(completion, thread.error)
-    return completion
+class _Column:
+    """One of the streams, with its reader and its view."""
+
+    def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object], bell: Bell) -> None:
+        self.stream = stream
+        self.reader = Reader(stream, bell)
+        self.completion = stream.completion
+        self._view = view
+        self._keep = keep
+        self._ended = False
+
+    def begin(self, interrupts: list[int]) -> None:
+        active.add(self.reader)
+        self._view.start(self.stream)
+        if not interrupts:
+            self.reader.start()
+
+    def draw(self) -> bool:
+        """Draw what has arrived; return False after the end."""
+        ended = self.reader.ended or self.stream.cancelled  # read first, so that the last chunks are drawn too
+        if ended:
+            self.end()
+        else:
+            self._view.write(self.reader.take())
+        return not ended
+
+    def end(self) -> None:
+        """Keep the completion, and draw the rest of it."""
+        if self._ended:
+            return
+        self._ended = True
+        active.discard(self.reader)
+        # A DNS look-up cannot be cancelled: without an answer, do not wait for it.
+        self.reader.join(STOP_SECONDS if self.stream.answered or not self.stream.cancelled else TICK_SECONDS)
+        self.completion, error = self.stream.completion, self.reader.error
+        if isinstance(error, TogetherError):
+            error.completion = self.completion
+        elif error is not None and not self.completion.error:
+            self.completion.error = "failed"  # not a `TogetherError`, for which the stream sets it
+        try:
+            self._keep(self.completion)  # first, so that a view that fails loses nothing
+        finally:
+            try:
+                self._view.write(self.reader.take())
+            finally:
+                self._view.finish(self.completion, error)

@@ -10,12 +10,13 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from together_nb.base.fork import after_fork
+from together_nb.base.fork import reset_after_fork
 from together_nb.base.wording import dollars
 from together_nb.errors import BudgetError
-from together_nb.wire import transport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from together_nb.values.chunk import Usage
     from together_nb.values.completion import Completion
 
@@ -93,6 +94,11 @@ class Spent:
 class Ledger:
     """Every call of the session, by model. Any thread may record one.
 
+    Parameters
+    ----------
+    budget : callable
+        Returns the US dollars that may be spent, or None for no limit.
+
     Attributes
     ----------
     rows : list of Spent
@@ -112,12 +118,40 @@ class Ledger:
     (0.0, True)
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # the garbage collector may end a stream, and so call `note`, within `note`
+    def __init__(self, budget: Callable[[], float | None] = lambda: None) -> None:
+        self._budget = budget
         self._rows: dict[str, Spent] = {}
+        self.forked()
+        reset_after_fork(self)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
+    def forked(self) -> None:
+        """Reset in a forked child: a thread that held the lock is gone."""
+        self._lock = threading.RLock()  # the garbage collector may end a stream, and so call `note`, within `note`
+
+    def check(self, price: tuple[float, float] | None) -> None:
+        """Refuse to begin a call once the budget is spent. A model that costs nothing may still be used.
+
+        Parameters
+        ----------
+        price : tuple of (float, float) or None
+            US dollars per million tokens (in, out) of the model.
+
+        Raises
+        ------
+        BudgetError
+            The budget is spent.
+        """
+        budget = self._budget()
+        if budget is None or (price is not None and not any(price)):
+            return
+        spent = self.spent
+        if spent >= budget:
+            least = "" if self.complete else "at least "
+            raise BudgetError(
+                f"The session has spent {least}{dollars(spent)} of its budget of {dollars(budget)}.",
+                "`%together usage` shows for what; `%config TogetherMagics.budget = …` (US dollars) raises it, "
+                "None lifts it.",
+            )
 
     def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
         """Record one call.
@@ -185,36 +219,3 @@ class Ledger:
         """Forget all calls."""
         with self._lock:
             self._rows.clear()
-
-
-ledger = Ledger()
-"""The session's calls and what they cost, by model."""
-after_fork(ledger._renew_lock)  # noqa: SLF001  (one module's own)
-
-
-def check_budget(budget: float | None, price: tuple[float, float] | None) -> None:
-    """Refuse to begin a call once the session has spent its budget.
-
-    A model that costs nothing may still be used, and so may a recording that is played back.
-
-    Parameters
-    ----------
-    budget
-        US dollars, or None for no limit.
-    price
-        The model's.
-
-    Raises
-    ------
-    BudgetError
-        The budget is spent.
-    """
-    if budget is None or (price is not None and not any(price)) or not transport.current().live:
-        return
-    spent = ledger.spent
-    if spent >= budget:
-        least = "" if ledger.complete else "at least "
-        raise BudgetError(
-            f"The session has spent {least}{dollars(spent)} of its budget of {dollars(budget)}.",
-            "`%together usage` shows for what; `%config TogetherMagics.budget = …` (US dollars) raises it, None lifts it.",
-        )

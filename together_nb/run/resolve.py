@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.suggest import suggestion
 from together_nb.config import environment
-from together_nb.config.addresses import DEFAULT_BASE_URL, is_loopback, server_root
+from together_nb.config.addresses import DEFAULT_BASE_URL, server_of, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
-from together_nb.config.keys import Key, hide
-from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL, settings
+from together_nb.config.keys import Key, remember
+from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -22,27 +20,47 @@ from together_nb.errors import (
     MissingKeyError,
     TogetherError,
 )
-from together_nb.run.ledger import check_budget
-from together_nb.run.stream import CompletionStream
 from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest, checked_extra
 from together_nb.values.schema import schema_of
-from together_nb.wire import transport
-from together_nb.wire.endpoint import Endpoint, known_model_list, list_key, may_be_asked_unseen, model_list
+from together_nb.wire.endpoint import EMBEDDED, Endpoint
+from together_nb.wire.stream import CompletionStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from together_nb.config.settings import Settings
+    from together_nb.run.ledger import Ledger
     from together_nb.values.model_list import Model
+    from together_nb.wire.endpoint import Client
 
 LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
-EMBEDDED = "http://localhost"  # stands for the embedded engine's address if it must not be started
 UNPRICED_NOTE = "no price is known: the budget does not count it"
+_UNSTARTED = "http://localhost"  # stands for the embedded engine's address if it must not be started
+_FREE = (0.0, 0.0)
+
+
+class Context(Protocol):
+    """The session that a request belongs to.
+
+    Attributes
+    ----------
+    settings : Settings
+        The defaults, and the keys.
+    client : Client
+        What carries the requests.
+    ledger : Ledger
+        What counts the answers.
+    """
+
+    settings: Settings
+    client: Client
+    ledger: Ledger
 
 
 def open_stream(
+    session: Context,
     prompt: str = "",
     *,
     model: str | None = None,
@@ -55,15 +73,15 @@ def open_stream(
     schema: Any = None,
     extra_body: Mapping[str, Any] | None = None,
     filled: tuple[str, ...] = (),
-    chosen: Settings = settings,
+    chosen: Settings | None = None,
     offline: bool = False,
     **sampling: Any,
 ) -> CompletionStream:
     """Return the stream of a request, with model, server and dialect chosen; it is not yet sent.
 
-    Parameters are those of `stream`; `filled` lists the names filled in in the prompt, and `chosen` holds the
-    defaults for what is not given. With `offline`, nothing is sent or started to choose them: the stream is only for
-    inspection, and its `unknown` lists what is left open.
+    Parameters are those of `Session.stream`; `filled` lists the names filled in in the prompt, and `chosen` holds other
+    defaults than those of the session. With `offline`, nothing is sent or started to choose them: the stream is only
+    for inspection, and its `unknown` lists what is left open.
     """
     for name, value in (("model", model), ("api", api), ("system", system)):
         if not isinstance(value, str) and not (value is None and name != "api"):
@@ -80,53 +98,52 @@ def open_stream(
         api=api,
         system=system,
         messages=messages,
-        sampling=chosen.sampling.updated(sampling),
+        sampling=(chosen or session.settings).sampling.updated(sampling),
         schema=None if schema is None else schema_of(schema),
         extra_body=None if extra_body is None else checked_extra(extra_body),
     )
-    return open_request(
-        request, base_url=base_url, api_key=api_key, timeout=timeout, filled=filled, chosen=chosen, offline=offline
-    )
+    endpoint = endpoint_for(session, base_url, api_key, timeout, chosen)
+    return open_request(session, request, endpoint, filled=filled, chosen=chosen, offline=offline, named=bool(base_url))
 
 
 def open_request(
+    session: Context,
     request: CompletionRequest,
+    endpoint: Endpoint,
     *,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,
     filled: tuple[str, ...] = (),
-    chosen: Settings = settings,
+    chosen: Settings | None = None,
     offline: bool = False,
+    named: bool = False,
 ) -> CompletionStream:
-    """Do as `open_stream` does, for an existing request."""
+    """Do as `open_stream` does, for an existing request to a server; `named` if the call itself names it."""
+    chosen = chosen or session.settings
     if offline:
-        return _unsent(request, _endpoint_for(base_url, api_key, timeout, chosen), chosen, filled)
-    request, endpoint = resolve(request, base_url=base_url, api_key=api_key, timeout=timeout, chosen=chosen)
-    price = _price(request.model, endpoint)
-    check_budget(settings.budget, price)
-    marks = {
-        "price": price,
-        "note": " · ".join(filter(None, (_note(request.model, price), transport.current().note))),
-        "filled": filled,
-    }
-    return CompletionStream(request, endpoint, marks)
+        return _unsent(session, request, endpoint, chosen, filled)
+    request, endpoint = resolve(session, request, endpoint, chosen=chosen, named=named)
+    price = _price(session, request.model, endpoint)
+    account = session.ledger if endpoint.bills else None
+    if account is not None:
+        account.check(price)
+    notes = (_note(session, request.model, price, endpoint), session.client.transport.note)
+    marks = {"price": price, "note": " · ".join(filter(None, notes)), "filled": filled}
+    return CompletionStream(request, endpoint, marks, account)
 
 
 def _unsent(
-    request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
+    session: Context, request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
 ) -> CompletionStream:
     """Return a stream for inspection, not for reading: what only a server knows is left open."""
-    model = _model(request, endpoint, chosen)
+    model = _model(session, request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
-    own_engine = model == LOCAL_MODEL and not _serves_the_embedded_model(endpoint, ask=False)
-    if own_engine and is_loopback(urlsplit(endpoint.root).hostname or "") and known_model_list(endpoint) is None:
+    own_engine = model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False)
+    if own_engine and endpoint.is_loopback and endpoint.known_models is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
     elif own_engine:
-        endpoint = replace(endpoint, root=EMBEDDED, key=None)
+        endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
     _check_key(model, endpoint)
     api = _explicit_api(request)
-    listed = known_model_list(endpoint)
+    listed = endpoint.known_models
     if api is None and own_engine:
         api = "completions"
     elif api is None and listed is not None:
@@ -140,43 +157,29 @@ def _unsent(
     return stream
 
 
-def _note(model: str, price: tuple[float, float] | None) -> str:
+def _note(session: Context, model: str, price: tuple[float, float] | None, endpoint: Endpoint) -> str:
     """Return the footer's note on where the answer comes from."""
     if model == LOCAL_MODEL:
         return " · ".join(filter(None, (LOCAL_NOTE, environment.environment.late)))
-    unpriced = settings.budget is not None and price is None and transport.current().live
+    unpriced = session.settings.budget is not None and price is None and endpoint.bills
     return UNPRICED_NOTE if unpriced else ""
 
 
-_FREE = (0.0, 0.0)
-_asked_for_prices: set[tuple[str, str | None]] = set()
-
-
-def _price(model: str, endpoint: Endpoint) -> tuple[float, float] | None:
+def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, float] | None:
     """Return US dollars per million tokens (in, out), or None if unknown.
 
-    The list of models is requested if it has prices or there is a budget to keep; only once, since an answer
-    does not need it.
+    The list of models is requested if it has prices or there is a budget to keep.
     """
-    if model == LOCAL_MODEL and is_loopback(urlsplit(endpoint.root).hostname or ""):
+    if model == LOCAL_MODEL and endpoint.is_loopback:
         return _FREE
-    listed = known_model_list(endpoint)
-    wanted = endpoint.is_together or settings.budget is not None
-    if listed is None and wanted and list_key(endpoint) not in _asked_for_prices:
-        _asked_for_prices.add(list_key(endpoint))
-        with suppress(TogetherError):
-            listed = model_list(endpoint)
+    wanted = endpoint.is_together or session.settings.budget is not None
+    listed = endpoint.models_for_prices() if wanted else endpoint.known_models
     row = None if listed is None else listed.get(model)
     return None if row is None else row.price
 
 
 def resolve(
-    request: CompletionRequest,
-    *,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,
-    chosen: Settings = settings,
+    session: Context, request: CompletionRequest, endpoint: Endpoint, *, chosen: Settings, named: bool = False
 ) -> tuple[CompletionRequest, Endpoint]:
     """Return `request` with its model and dialect chosen, and the server that it goes to.
 
@@ -185,27 +188,26 @@ def resolve(
     MissingKeyError
         The model is one of Together's service, and there is no key.
     InputError
-        The base URL is invalid, or no model was given and the server has none or several.
+        No model was given, and the server has none or several.
     """
-    endpoint = _endpoint_for(base_url, api_key, timeout, chosen)
-    model = _model(request, endpoint, chosen) or _only_model(endpoint)
-    named = base_url and not endpoint.is_together  # in the call itself: then that server is meant
-    if model == LOCAL_MODEL and not named and not _serves_the_embedded_model(endpoint):
-        endpoint = embedded_endpoint(endpoint, settings.local_tokens_per_second or None)
+    model = _model(session, request, endpoint, chosen) or _only_model(endpoint)
+    meant = named and not endpoint.is_together  # the call itself names the server: then that is meant
+    if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
+        endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
 
-def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
+def _model(session: Context, request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
     """Return the requested model, or the default of Together's service; "" if the server has to be asked."""
-    model = request.model or chosen.model or transport.current().model or chosen.chosen_model or ""
+    model = request.model or chosen.model or session.client.transport.model or chosen.chosen_model or ""
     if model or not endpoint.is_together:
         return model
     return LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
 
 
 def _check_key(model: str, endpoint: Endpoint) -> None:
-    if endpoint.is_together and endpoint.key is None and transport.current().live:
+    if endpoint.lacks_key:
         without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
         raise MissingKeyError(
             f"{model} needs an API key, and none is set.",
@@ -225,7 +227,7 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
     if all(type(part) is str for turn in turns for pair in turn.items() for part in pair):  # the usual case
         return turns
     try:
-        json.dumps(turns)
+        json.dumps(turns, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"The messages cannot be written as JSON: {error}.", "Use texts, numbers, lists and dicts."
@@ -233,37 +235,57 @@ def _conversation(prompt: str, messages: Iterable[dict[str, Any]]) -> tuple[dict
     return turns
 
 
-def defaults(chosen: Settings = settings) -> tuple[str, str]:
-    """Return the model and the server of a request without options; sends nothing."""
-    carrier = transport.current()
-    if carrier.source:
-        return chosen.model or carrier.model or "-m MODEL", carrier.source
-    root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
-    model = chosen.chosen_model
-    if model is None and Endpoint(root).is_together:
-        model = LOCAL_MODEL if settings.key_for(root) is None else DEFAULT_MODEL
-    if model == LOCAL_MODEL and not _serves_the_embedded_model(Endpoint(root, settings.key_for(root)), ask=False):
-        return model, "the embedded engine, on this machine"
-    return model or "the server's only one, or -m MODEL", root
+def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, Endpoint]:
+    """Return the model of a request without options, "" if the server must be asked, and its server; sends nothing.
+
+    A recording that is played back has a model of its own.
+    """
+    chosen = chosen or session.settings
+    endpoint = Endpoint(session.client, server_root(chosen.chosen_base_url or DEFAULT_BASE_URL))
+    endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
+    model = _model(session, CompletionRequest(""), endpoint, chosen)
+    if model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False):
+        endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
+    return model, endpoint
 
 
-def _endpoint_for(
-    base_url: str | None, api_key: str | None, timeout: float | None = None, chosen: Settings = settings
+def described_defaults(session: Context, chosen: Settings | None = None) -> tuple[str, str]:
+    """Return the model and the server of a request without options, in words; sends nothing."""
+    model, endpoint = defaults(session, chosen)
+    server = "the embedded engine, on this machine" if endpoint.embedded else endpoint.root
+    return model or "the server's only one, or -m MODEL", session.client.transport.source or server
+
+
+def endpoint_for(
+    session: Context,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float | None = None,
+    chosen: Settings | None = None,
 ) -> Endpoint:
-    """Return the server and the key from the arguments, or else from the settings."""
+    """Return the server and the key from the arguments, or else from the settings.
+
+    Raises
+    ------
+    InputError
+        An argument or a setting is invalid.
+    """
+    chosen = chosen or session.settings
     late = environment.environment.late
     if BASE_URL_VARIABLE in late and not (base_url or chosen.base_url):  # the prompt would go to the wrong server
         raise InputError(late, "Set settings.base_url, or restart the kernel and set the variable before the import.")
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     withheld = ""
     if api_key is not None:
-        key: Key | None = settings.remember(Key(api_key, "the argument api_key"))
+        key: Key | None = remember(Key(api_key, "the argument api_key"))
+        session.client.call_keys[server_of(root)] = key  # type: ignore[assignment]
     else:
         try:
-            key, withheld = settings.key_for(root), settings.other_key(root)
+            key, withheld = chosen.key_for(root), chosen.other_key(root)
         except InputError as error:  # the environment's is invalid; the embedded engine needs none
             key, withheld = None, str(error)
     return Endpoint(
+        session.client,
         root,
         key,
         withheld=withheld,
@@ -272,6 +294,15 @@ def _endpoint_for(
         silence_timeout=_seconds(timeout, chosen.silence_timeout),
         max_retries=chosen.max_retries,
     )
+
+
+def endpoint_of(session: Context, server: str, chosen: Settings | None = None) -> Endpoint:
+    """Return the server that an answer came from, with the key that was sent to it."""
+    if server == EMBEDDED:
+        endpoint = endpoint_for(session, f"{_UNSTARTED}/v1", chosen=chosen)
+        return embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
+    endpoint = endpoint_for(session, server, chosen=chosen)
+    return replace(endpoint, key=endpoint.key or session.client.call_keys.get(server_of(endpoint.root)))
 
 
 def _seconds(timeout: float | None, default: float) -> float:
@@ -284,22 +315,6 @@ def _seconds(timeout: float | None, default: float) -> float:
     return float(timeout)
 
 
-def _serves_the_embedded_model(endpoint: Endpoint, *, ask: bool = True) -> bool:
-    """Whether it is ``python -m together_nb.local``, on this machine alone; else the session's own engine is used.
-
-    Without `ask`, only what is already known counts.
-    """
-    if not transport.current().live:
-        return not endpoint.is_together
-    if not is_loopback(urlsplit(endpoint.root).hostname or ""):
-        return False
-    listed = known_model_list(endpoint)
-    if listed is None and ask:
-        with suppress(TogetherError):
-            listed = model_list(endpoint)
-    return listed is not None and listed.get(LOCAL_MODEL) is not None
-
-
 def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
     """Return the embedded engine's server, started if needed. It has its own key, and is sent no other."""
     from together_nb.local.server import running_server
@@ -307,19 +322,12 @@ def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> En
     server = running_server()
     server.tokens_per_second = tokens_per_second
     key = Key(server.api_key or "", "the embedded engine")
-    return replace(endpoint, root=server.base_url, key=key, withheld="")
-
-
-def is_embedded(stream: CompletionStream) -> bool:
-    """Whether it goes to the embedded engine, whose address is useless to another process."""
-    from together_nb.local.server import running_server
-
-    return stream.request.model == LOCAL_MODEL and stream.endpoint.root == running_server().base_url
+    return replace(endpoint, root=server.base_url, key=key, withheld="", embedded=True)
 
 
 def _only_model(endpoint: Endpoint) -> str:
     """Return the model of a server that has only one."""
-    offered = [row.id for row in model_list(endpoint, retries=endpoint.max_retries).callable()]
+    offered = [row.id for row in endpoint.models(retries=endpoint.max_retries).callable()]
     if len(offered) == 1:
         return offered[0]
     some = f" It has {', '.join(offered[:3])}{', …' if len(offered) > 3 else ''}." if offered else ""  # noqa: PLR2004
@@ -334,7 +342,7 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     if explicit is not None:
         return explicit
     try:
-        row = model_list(endpoint, retries=endpoint.max_retries).get(model)
+        row = endpoint.models(retries=endpoint.max_retries).get(model)
     except TogetherError as error:
         if isinstance(error, APITimeoutError):
             error.hint = "It was asked for its list of models; `--api chat` does without."
@@ -352,7 +360,7 @@ def _explicit_api(request: CompletionRequest) -> str | None:
     return "chat" if chat else None
 
 
-def models_for_tab() -> Iterable[Model]:
+def models_for_tab(session: Context) -> Iterable[Model]:
     """Return the models to offer at Tab; sends a request only to a server that may be asked unprompted.
 
     Raises
@@ -360,66 +368,29 @@ def models_for_tab() -> Iterable[Model]:
     TogetherError
         The list could not be fetched.
     """
-    endpoint = _endpoint_for(None, None)
-    if endpoint.is_together and endpoint.key is None and transport.current().live:
+    endpoint = endpoint_for(session)
+    if endpoint.lacks_key:
         return ()
-    if may_be_asked_unseen(endpoint):
-        return model_list(endpoint).models
-    return (known_model_list(endpoint) or ModelList()).models
+    if endpoint.may_be_asked_unseen:
+        return endpoint.models().models
+    return (endpoint.known_models or ModelList()).models
 
 
 def models(
+    session: Context,
     text: str = "",
     *,
     base_url: str | None = None,
     api_key: str | None = None,
     fresh: bool = False,
     max_retries: int | None = None,
-    chosen: Settings = settings,
+    chosen: Settings | None = None,
 ) -> list[Model]:
-    """Return the models of the server in use.
-
-    Parameters
-    ----------
-    text : str
-        Only those whose id or name contains it, regardless of case.
-    base_url : str or None
-        A server other than that of the settings, with or without ``/v1``.
-    api_key : str or None
-        A key other than that of the settings. It is never shown.
-    fresh : bool
-        Fetch the list again; otherwise it is fetched once a session.
-    max_retries : int or None
-        How often to retry when it fails; None takes that of the settings.
-    chosen : Settings
-        The settings in use.
-
-    Returns
-    -------
-    list of Model
-        Models of every type from ``GET /v1/models``, in the server's order; `Model.writes_text` marks those that take
-        a prompt. Without a key, the embedded engine's only one.
-
-    Raises
-    ------
-    InputError
-        The base URL or the key is invalid.
-    TogetherError
-        The list could not be fetched.
-
-    Examples
-    --------
-    >>> from together_nb import models
-    >>> [model.id for model in models()]
-    ['local/ngram']
-    >>> models("llama")
-    []
-    """
-    api_key = hide(api_key)
-    endpoint = _endpoint_for(base_url, api_key, chosen=chosen)
-    if endpoint.is_together and endpoint.key is None and transport.current().live:
-        endpoint = embedded_endpoint(endpoint, settings.local_tokens_per_second or None)
+    """Return the models of a server; as `Session.models`, with other defaults if `chosen` is given."""
+    endpoint = endpoint_for(session, base_url, api_key, chosen=chosen)
+    if endpoint.lacks_key:
+        endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     needle = text.lower()
     retries = endpoint.max_retries if max_retries is None else max_retries
-    rows = model_list(endpoint, fresh=fresh, retries=retries).models
+    rows = endpoint.models(fresh=fresh, retries=retries).models
     return [row for row in rows if needle in row.id.lower() or needle in row.display_name.lower()]

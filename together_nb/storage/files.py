@@ -1,9 +1,14 @@
-"""Reading and writing of this package's files: regular files only, whole or not at all, of bounded size."""
+"""Reading and writing of this package's files, which are JSON Lines.
+
+One rule for all: without any key, whole or not at all, regular files only, of bounded size; an existing file is
+replaced only if that is asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -13,9 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from together_nb.errors import InputError
+from together_nb.storage.redact import without_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from together_nb.config.keys import Key
 
 try:
     import fcntl
@@ -35,6 +43,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')  # also matches an unterminated one: else this is quadratic
 _NAMED = 10  # lines
 _SPLIT = "Make several smaller files."
+_EXISTS = "Take another name, or add --force (force=True) to replace it."
 _NOT_OURS = "It was not written by together_nb."
 
 Identity = tuple[int, int]
@@ -60,8 +69,38 @@ def checked_path(path: Any, example: str) -> Path:
     raise InputError(f"{str(path)!r} cannot be a file's name.", hint)
 
 
+def line_of(value: Any, sent: Key | None = None, **clean: Any) -> str:
+    """Return a value as a line of JSON without any key, neither a known one nor the one `sent`.
+
+    The fields `clean`, of a dict, hold none any more.
+
+    Strict JSON has no infinity, which a log-probability may be: it is written as a text (``"-Infinity"``).
+
+    Raises
+    ------
+    TypeError, ValueError, RecursionError
+        JSON cannot hold the value.
+    """
+    value = without_keys(value, sent)
+    if clean:
+        value |= clean
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON lacks by their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def write(
-    path: Path, lines: Iterable[str], *, force: bool = False, hint: str, check: Callable[[Path], object] | None = None
+    path: Path, rows: Iterable[Any], *, force: bool = False, check: Callable[[Path], object] | None = None
 ) -> Identity:
     """Write a file atomically: until it is whole, the old one stays.
 
@@ -69,12 +108,10 @@ def write(
     ----------
     path
         The file.
-    lines
-        Its content, in UTF-8.
+    rows
+        The JSON value of each line.
     force
         Replace an existing file, which must be a regular one; its mode stays. Otherwise there must be none.
-    hint
-        What to do if there is one.
     check
         Reads the file back under a temporary name, and raises if it is not as intended.
 
@@ -89,15 +126,15 @@ def write(
         The file exists, is not a regular one, or cannot be written.
     """
     try:
-        before = _before(path, force=force, hint=hint)
+        before = _before(path, force=force)
         partial = path.with_name(f".{secrets.token_hex(8)}.partial")
         file = os.open(
             partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _FLAGS, 0o666 if before is None else 0o600
         )
         try:
             with os.fdopen(file, "wb") as stream:
-                for line in lines:
-                    stream.write(line.encode())
+                for row in rows:
+                    stream.write(f"{line_of(row)}\n".encode())
                 stream.flush()
                 if before is not None:
                     _take_over(stream.fileno(), before)
@@ -105,7 +142,7 @@ def write(
             if check is not None:
                 _check(partial, path, check)
             if force:
-                _before(path, force=True, hint=hint)  # again: writing may take long
+                _before(path, force=True)  # again: writing may take long
                 os.replace(partial, path)  # noqa: PTH105  (replaces on Windows too, as Path.replace does)
             else:
                 _put(partial, path)
@@ -113,7 +150,7 @@ def write(
             with contextlib.suppress(OSError):
                 partial.unlink()
     except FileExistsError:
-        raise InputError(f"{path} exists already.", hint) from None
+        raise InputError(f"{path} exists already.", _EXISTS) from None
     except RecursionError:
         raise InputError(f"{path} cannot be written: what is in it is nested too deep.") from None
     except (TypeError, ValueError) as error:
@@ -135,14 +172,14 @@ def _check(partial: Path, path: Path, check: Callable[[Path], object]) -> None:
         raise InputError(f"It was not written, since it could not be read again: {text}", error.hint) from None
 
 
-def _before(path: Path, *, force: bool, hint: str) -> os.stat_result | None:
+def _before(path: Path, *, force: bool) -> os.stat_result | None:
     """Return the status of the existing file, if it may be replaced."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return None
     if not force:
-        raise InputError(f"{path} exists already.", hint)
+        raise InputError(f"{path} exists already.", _EXISTS)
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path} is {_kind(found.st_mode)}, and is not replaced.", "Name a file.")
     if not os.access(path, os.W_OK):
@@ -182,7 +219,7 @@ def append(path: Path, line: str, identity: Identity) -> None:
     path, identity
         Of the file.
     line
-        Without line end.
+        What `line_of` returned.
 
     Raises
     ------
@@ -260,6 +297,8 @@ class JsonLines:
     ----------
     path
         The file.
+    longest
+        The most bytes of a line.
 
     Raises
     ------
@@ -274,8 +313,9 @@ class JsonLines:
         Whether the last line is one of them: its writer was stopped.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, longest: int = LONGEST_LINE) -> None:
         self.path = path
+        self._longest = longest
         self.broken: list[int] = []
         self.cut = False
 
@@ -298,7 +338,7 @@ class JsonLines:
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         with _opened(self.path) as file:
             number = values = 0
-            while line := file.readline(LONGEST_LINE + 1):
+            while line := file.readline(self._longest + 1):
                 number += 1
                 if not line.strip():
                     continue
@@ -306,7 +346,7 @@ class JsonLines:
                 if values > MOST_IN_ALL:
                     raise InputError(f"{self.path} holds too many values: {MOST_IN_ALL:,} are read at most.", _SPLIT)
                 try:
-                    value = parsed(line, f"Line {number} of {self.path}")
+                    value = parsed(line, f"Line {number} of {self.path}", self._longest)
                 except BrokenError:
                     self.broken.append(number)
                     if len(self.broken) > MOST_BROKEN:

@@ -14,7 +14,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from together_nb.base.secret import GONE, in_json, json_text
-from together_nb.config.settings import LOCAL_MODEL, settings
+from together_nb.config.keys import known_keys
+from together_nb.config.settings import LOCAL_MODEL
 from together_nb.values.chunk import Choice, Timings, Token, Usage
 from together_nb.values.completion import Completion
 from together_nb.values.parameters import PARAMETERS
@@ -60,7 +61,7 @@ _FIXED = {
     "role": frozenset(("assistant", "developer", "function")),
     "path": frozenset((*(dialect.path for dialect in DIALECTS.values()), "/v1/models")),
     "api": frozenset(DIALECTS),
-    "together_nb": frozenset(("recording", "history")),
+    "together_nb": frozenset(("recording", "history", "conversation")),
     "finish_reason": frozenset(
         ("tool_calls", "function_call", "eos_token", "stop_sequence", "content_filter", "insufficient_system_resource")
     ),
@@ -86,7 +87,7 @@ Pieces = list[tuple[float, str]]
 
 def keys_to_hide(sent: Key | None) -> list[Key]:
     """The key sent with a request, and all known ones: a prompt to a server without a key may contain them."""
-    return [key for key in dict.fromkeys((sent, *settings.keys)) if key is not None]
+    return [key for key in dict.fromkeys((sent, *known_keys())) if key is not None]
 
 
 def without_keys(value: Any, sent: Key | None = None) -> Any:

@@ -70,6 +70,10 @@ class Completion:
         Names filled into the prompt.
     created : str
         When the request was sent, in UTC as ISO 8601 (``2026-11-26T10:20:30Z``); "" if it was not.
+    server : str
+        Address of the server that it came from; ``embedded`` is the engine on this machine, "" is unknown.
+    loaded : bool
+        Whether it was read from a file or a dict, so that its server may be one that nobody here chose.
 
     Attributes
     ----------
@@ -135,6 +139,8 @@ class Completion:
     note: str = ""
     filled: tuple[str, ...] = ()
     created: str = ""
+    server: str = ""
+    loaded: bool = field(default=False, compare=False, repr=False)
 
     @property
     def api(self) -> str:
@@ -271,7 +277,7 @@ class Completion:
             Its parameters by name, as JSON values.
         """
         # `asdict` of the whole would copy a conversation's messages only to replace them.
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "loaded"} | {
             "request": self.request.to_dict(),
             "choices": [asdict(choice) for choice in self.choices],
             "usage": None if self.usage is None else asdict(self.usage),
@@ -371,6 +377,7 @@ def parse_answer(completion: Completion) -> Parsed:
 def read_completion(values: Any) -> Completion:
     """As `Completion.from_dict`, but raise `UnfitError`."""
     completion: Completion = _reader()(values)
+    completion.loaded = True
     return completion
 
 
@@ -394,6 +401,7 @@ def _reader() -> Any:
         request=request,
         choices=each_in(choice, list, least=1),
         price=or_none(fixed_number([AMOUNT, AMOUNT])),
+        loaded=unknown,
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME = "chat"
-_VERSION = 3  # of the `to_dict` format; 2 had no extra_body, in 1 each answer had all its messages
+_VERSION = 4  # of the `to_dict` format; 3 had no server, 2 no extra_body, in 1 each answer had all its messages
 _KIND = "conversation"
 
 
@@ -260,20 +260,22 @@ class Conversation:
     def _index_of(self, cell: str) -> int | None:
         return next((number for number, turn in enumerate(self.turns) if cell and turn.cell == cell), None)
 
-    def save(self, path: str | Path) -> None:
-        """Write it to a file, as JSON, without the key.
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write it to a file, as JSON Lines, without any key.
 
         Parameters
         ----------
         path : str or Path
             The file, which must not exist.
+        force : bool
+            Replace an existing file.
 
         Raises
         ------
         InputError
             The file exists, or cannot be written.
         """
-        hooks.save(self, path)
+        hooks.save(self, path, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> Conversation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from math import inf
+from math import inf, nan
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -211,8 +211,16 @@ def number(least: float, most: float = 1e15) -> Reader:
     return read
 
 
-LOGARITHM = number(-inf, inf)
-"""Reads a logarithm, which may be infinite."""
+_INFINITE = {"Infinity": inf, "-Infinity": -inf, "NaN": nan}
+_any_number = number(-inf, inf)
+
+
+def _logarithm(value: Any) -> float:
+    return _INFINITE[value] if isinstance(value, str) and value in _INFINITE else _any_number(value)
+
+
+LOGARITHM = _logarithm
+"""Reads a logarithm, which may be infinite: a text in strict JSON, a bare word in files of earlier versions."""
 AMOUNT = number(-_LARGEST, _LARGEST)
 """Reads any finite number."""
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.render.formats import format_for
 from together_nb.views.frontend import has_kernel, someone_watches
+from together_nb.views.text import OnceView, SilentColumns, SilentView, TerminalView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from together_nb.run.driver import View
-    from together_nb.run.parallel import ColumnsView
 
-
-def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> View:
+def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> SilentView:
     """Return the view that fits the front end behind `shell`.
 
     Parameters
@@ -38,23 +36,17 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     """
     shown = format_for(show, chat=chat)
     if shown.name == "none":
-        from together_nb.run.driver import SilentView
-
         return SilentView()
     if not has_kernel(shell):
-        from together_nb.views.text import TerminalView
-
         return TerminalView(of_tokens=shown.of_tokens)
     if not someone_watches(shell):
-        from together_nb.views.text import OnceView
-
         return OnceView(shown.name)
     from together_nb.views.live import BackgroundView, LiveView
 
     return LiveView(shown) if stop is None else BackgroundView(shown, stop)
 
 
-def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> ColumnsView:
+def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> SilentColumns:
     """Return the side-by-side view that fits the front end behind `shell`.
 
     Parameters
@@ -73,13 +65,11 @@ def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: 
     InputError
         There is no such format.
     """
+    if format_for(show, chat=True).name == "none":
+        return SilentColumns(titles, across, show)
     from together_nb.views import side_by_side
 
-    kind: type[side_by_side.SilentColumns] = side_by_side.LiveColumns
-    if format_for(show, chat=True).name == "none":
-        kind = side_by_side.SilentColumns
-    elif not has_kernel(shell):
-        kind = side_by_side.TerminalColumns
-    elif not someone_watches(shell):
-        kind = side_by_side.OnceColumns
+    kind: type[SilentColumns] = side_by_side.TerminalColumns
+    if has_kernel(shell):
+        kind = side_by_side.LiveColumns if someone_watches(shell) else side_by_side.OnceColumns
     return kind(titles, across, show)

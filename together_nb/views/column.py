@@ -11,13 +11,14 @@ from together_nb.values.parameters import AUTO
 from together_nb.views.growing_text import GrowingAnswers
 from together_nb.views.layouts import close_all
 from together_nb.views.parts import DrawnValue, box, escaped, note, row, sentences
+from together_nb.views.text import SilentView
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
+    from together_nb.wire.stream import CompletionStream
 
 WAITING = "Waiting for the first token"
 _STATUS_SECONDS = 0.5
@@ -37,8 +38,8 @@ def column_css(within: str) -> str:
     return _CSS.replace("WITHIN", within)
 
 
-class Column:
-    """A `View` that draws one answer in a column. One thread draws; any other may close it.
+class Column(SilentView):
+    """Draws one answer in a column. One thread draws; any other may close it.
 
     Parameters
     ----------

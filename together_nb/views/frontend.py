@@ -7,6 +7,12 @@ import sys
 from typing import Any
 
 
+def running_shell() -> Any:
+    """Return the running IPython shell, or None; does not import IPython."""
+    module: Any = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
+
+
 def someone_watches(shell: Any) -> bool:
     """Whether a person watches the cell: nbclient, nbconvert and papermill send ``allow_stdin`` false."""
     return bool((_parent(shell).get("content") or {}).get("allow_stdin", True))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
+    from together_nb.wire.stream import CompletionStream
 
 _BESIDE = 32  # widgets in a box: adding one sends the ids of all in it
 

@@ -16,6 +16,7 @@ from together_nb.errors import TogetherError
 from together_nb.render.token_html import literal_html
 from together_nb.views.growing_text import GrowingAnswers
 from together_nb.views.layouts import button_style, close_all, html_style, snug_layout
+from together_nb.views.text import SilentView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
     from together_nb.render.formats import Format
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATUS_SECONDS = 0.5
@@ -37,7 +38,7 @@ _GONE = """<style>.together-nb.jupyter-widgets-disconnected .jupyter-button,
   content: "The kernel ended before the answer did. Run this cell again."; }</style>"""
 
 
-class LiveView:
+class LiveView(SilentView):
     """Draws in the running cell.
 
     Parameters

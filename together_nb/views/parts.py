@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import HTML, Box, VBox
 
 from together_nb.base.escape import visible
-from together_nb.config import settings
+from together_nb.config.keys import without_keys
 from together_nb.errors import TogetherError
 from together_nb.views.layouts import html_style, plain_layout
 
@@ -39,7 +39,7 @@ def note(name: str, text: str = "") -> HTML:
 
 def escaped(text: str) -> str:
     """`text` as HTML that shows it literally, without the API key: what is drawn may be saved."""
-    return html.escape(visible(settings.settings.without_keys(text)))
+    return html.escape(visible(without_keys(text)))
 
 
 def sentences(error: BaseException) -> tuple[str, str]:

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import display
 from ipywidgets import HTML, Box, VBox
 
-from together_nb.run.driver import SilentView
 from together_nb.views import side_by_side_table
 from together_nb.views.column import Column, column_css
 from together_nb.views.layouts import close_all, html_style, plain_layout
 from together_nb.views.live import WIDGET
 from together_nb.views.parts import styled
-from together_nb.views.text import wait_line, write
+from together_nb.views.text import SilentColumns, SilentView, wait_line, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from together_nb.run.driver import View
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 _QUEUED = "Queued"
 _WITHIN = ".together-nb-columns"
@@ -47,35 +45,6 @@ _CSS = """
 """
 
 
-class SilentColumns:
-    """Draws nothing: the answers are in the variable.
-
-    Parameters
-    ----------
-    titles
-        What differs in each column.
-    across
-        How many belong in a row.
-    show
-        Name of a format.
-    """
-
-    def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
-        self._titles = list(titles)
-        self._across = across
-        self._show = show
-
-    def begin(self, streams: Sequence[CompletionStream]) -> None:
-        """Nothing to do."""
-
-    def column(self, number: int) -> View:  # noqa: ARG002  (all are alike)
-        """The view of one answer."""
-        return SilentView()
-
-    def end(self) -> None:
-        """Nothing to do."""
-
-
 class OnceColumns(SilentColumns):
     """One display at the end, for notebooks that run unattended."""
 
@@ -83,7 +52,7 @@ class OnceColumns(SilentColumns):
         super().__init__(titles, across, show)
         self._ended: dict[int, tuple[Completion, BaseException | None]] = {}
 
-    def column(self, number: int) -> View:
+    def column(self, number: int) -> SilentView:
         """The view of one answer."""
         return _ReportingView(self, number, SilentView())
 
@@ -102,15 +71,19 @@ class OnceColumns(SilentColumns):
         return side_by_side_table.bundle(ended, self._across, self._show), side_by_side_table.metadata(ended)
 
 
-class _ReportingView:
+class _ReportingView(SilentView):
     """A view that also reports how its answer ended."""
 
-    def __init__(self, columns: OnceColumns, number: int, view: View) -> None:
+    def __init__(self, columns: OnceColumns, number: int, view: SilentView) -> None:
         self._columns = columns
         self._number = number
         self._view = view
-        self.start = view.start
-        self.write = view.write
+
+    def start(self, stream: CompletionStream) -> None:
+        self._view.start(stream)
+
+    def write(self, chunks: list[Chunk]) -> None:
+        self._view.write(chunks)
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:
         self._columns.ended(self._number, completion, error)
@@ -137,7 +110,7 @@ class LiveColumns(OnceColumns):
             {WIDGET: view, "text/plain": "(answers that are still streaming)"}, raw=True, display_id=uuid.uuid4().hex
         )
 
-    def column(self, number: int) -> View:
+    def column(self, number: int) -> SilentView:
         """The view of one answer."""
         return _ReportingView(self, number, self._columns[number])
 
@@ -156,7 +129,7 @@ class LiveColumns(OnceColumns):
 class TerminalColumns(SilentColumns):
     """Writes each answer below its title, as it ends."""
 
-    def column(self, number: int) -> View:
+    def column(self, number: int) -> SilentView:
         """The view of one answer."""
         return _Section(self._titles[number], self._show)
 

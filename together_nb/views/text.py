@@ -6,15 +6,58 @@ import sys
 from typing import TYPE_CHECKING
 
 from together_nb.base.escape import visible
-from together_nb.run.driver import SilentView
 
 if TYPE_CHECKING:
-    from together_nb.run.stream import CompletionStream
+    from collections.abc import Sequence
+
     from together_nb.values.chunk import Choice, Chunk
     from together_nb.values.completion import Completion
     from together_nb.wire.retry import Wait
+    from together_nb.wire.stream import CompletionStream
 
 _LEAST = 5  # unlikely tokens that a terminal lists
+
+
+class SilentView:
+    """Draws nothing, since the answer is in the variable; the base of all views."""
+
+    def start(self, stream: CompletionStream) -> None:
+        """Show that an answer is awaited."""
+
+    def write(self, chunks: list[Chunk]) -> None:
+        """Draw what has arrived since the last call; an empty list means that time has passed."""
+
+    def finish(self, completion: Completion, error: BaseException | None) -> None:
+        """Leave what the notebook saves."""
+
+
+class SilentColumns:
+    """Draws nothing of several answers; the base of all views of columns.
+
+    Parameters
+    ----------
+    titles
+        What differs in each column.
+    across
+        How many belong in a row.
+    show
+        Name of a format.
+    """
+
+    def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
+        self._titles = list(titles)
+        self._across = across
+        self._show = show
+
+    def begin(self, streams: Sequence[CompletionStream]) -> None:
+        """Show that the answers are awaited."""
+
+    def column(self, number: int) -> SilentView:  # noqa: ARG002  (all are alike)
+        """Return the view of one answer."""
+        return SilentView()
+
+    def end(self) -> None:
+        """Leave what the notebook saves."""
 
 
 class OnceView(SilentView):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 from calendar import timegm
 from contextlib import contextmanager
 from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, TypeVar
 
 from together_nb.base.cancellation import cancel_with_scope
+from together_nb.base.interrupts import TICK_SECONDS
 from together_nb.errors import TogetherError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ HONOURED_SECONDS = 60.0  # a server's longer wait is reported, not waited for
 _BELIEVED_SECONDS = 86400.0  # beyond this, it is ignored
 _PASSING = frozenset({408, 409, 429})
 _SERVER_ERRORS = range(500, 600)
-_TICK = 0.1  # seconds; bounds Ctrl-C on Windows
 
 Result = TypeVar("Result")
 
@@ -78,7 +77,7 @@ class Wait:
     def __init__(self, reason: str, seconds: float) -> None:
         self.reason = reason
         self._until = monotonic() + seconds
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     @property
     def left(self) -> float:
@@ -91,18 +90,18 @@ class Wait:
 
     def cancel(self) -> None:
         """End it, from any thread."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def sit_out(self) -> bool:
         """Notify the listener and wait; False if cancelled."""
         cancel_with_scope(self)
-        if not self._cancelled.is_set():
+        if not self._cancelled:
             _listener.get()(self)
-        while not self._cancelled.is_set():
+        while not self._cancelled:
             left = self._until - monotonic()
             if left <= 0:
                 return True
-            self._cancelled.wait(min(left, _TICK))
+            sleep(min(left, TICK_SECONDS))  # not an event: Ctrl-C may cancel it in the thread that waits
         return False
 
 

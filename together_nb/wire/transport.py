@@ -1,23 +1,26 @@
-"""What carries requests to a server: the network, or its stand-in (`together_nb.recording`)."""
+"""What carries requests to a server: the network, unless a recording is made or played back."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-from together_nb.wire.exchange import Exchange
+from together_nb.wire.http import HTTPExchange
 
 if TYPE_CHECKING:
     from together_nb.config.keys import Key
+    from together_nb.wire.exchange import Exchange
 
 
 class Transport(Protocol):
-    """What carries requests.
+    """What carries the requests of a session.
 
     Attributes
     ----------
     live : bool
         Whether requests reach a server, which may require a key and bill answers.
+    portable : bool
+        Whether another process may send the requests instead.
     name : str
         Separates the cached lists of models; "" for the network.
     model : str
@@ -29,6 +32,7 @@ class Transport(Protocol):
     """
 
     live: bool
+    portable: bool
     name: str
     model: str
 
@@ -41,9 +45,17 @@ class Transport(Protocol):
         """Where answers come from, in words."""
 
     def exchange(
-        self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
+        self,
+        method: str,
+        root: str,
+        path: str,
+        payload: Any,
+        *,
+        key: Key | None,
+        connect_timeout: float,
+        timeout: float,
     ) -> Exchange:
-        """A request, not yet sent.
+        """Return a request, not yet sent.
 
         Parameters
         ----------
@@ -53,39 +65,30 @@ class Transport(Protocol):
             The server's base URL.
         payload
             The body, to be sent as JSON, or None.
-        key, timeouts
-            As for `Exchange`.
+        key
+            Sent with the request, or None.
+        connect_timeout, timeout
+            Seconds: for the connection, and for the answer to begin.
         """
 
 
 class Network:
     """The network."""
 
-    live = True
+    live = portable = True
     name = model = note = source = ""
 
     def exchange(
-        self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
+        self,
+        method: str,
+        root: str,
+        path: str,
+        payload: Any,
+        *,
+        key: Key | None,
+        connect_timeout: float,
+        timeout: float,
     ) -> Exchange:
         """As `Transport.exchange`."""
-        return Exchange(method, root + path, key=key, body=encoded(payload), **timeouts)
-
-
-def encoded(payload: Any) -> bytes | None:
-    """Encode a request's body as JSON; None stays None."""
-    return None if payload is None else json.dumps(payload).encode()
-
-
-NETWORK = Network()
-_current: Transport = NETWORK
-
-
-def current() -> Transport:
-    """The transport of this process."""
-    return _current
-
-
-def use(transport: Transport) -> None:
-    """Have `transport` carry all requests from now on."""
-    global _current  # noqa: PLW0603  (one of a process)
-    _current = transport
+        body = None if payload is None else json.dumps(payload).encode()
+        return HTTPExchange(method, root + path, key=key, body=body, connect_timeout=connect_timeout, timeout=timeout)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from together_nb import Conversation, complete, continue_from, conversations, history, load, save
+import together_nb
+from together_nb import Conversation
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
-from together_nb.run import history_file
 from together_nb.values import shared_messages
 from together_nb.values.from_json import UnfitError, plain
 
@@ -32,14 +32,14 @@ def path(tmp_path):
 
 def ask(*prompts, **options):
     for prompt in prompts or ("Alan Turing was",):
-        complete(prompt, model=LOCAL_MODEL, max_tokens=4, temperature=0, **options)
+        together_nb.complete(prompt, model=LOCAL_MODEL, max_tokens=4, temperature=0, **options)
 
 
 def forget():
     """Empty the session; gives what was in it."""
-    before = list(history), dict(conversations)
-    history.clear()
-    conversations.clear()
+    before = list(together_nb.history), dict(together_nb.conversations)
+    together_nb.history.clear()
+    together_nb.conversations.clear()
     return before
 
 
@@ -62,52 +62,58 @@ def with_at(value, place, other):
 
 def test_answers_and_conversations_come_back_as_they_were_and_go_on(path):
     ask(logprobs=1)
-    tokens = history[0].choices[0].tokens
+    tokens = together_nb.history[0].choices[0].tokens
     tokens[0] = replace(tokens[0], logprob=-INFINITE, top=(("a", -INFINITE),))  # some servers send it
     ask("Hello", "And then", chat="lesson")
-    assert save(path) == (3, 1)
+    assert together_nb.save(path) == (3, 1)
     with pytest.raises(InputError, match="exists already") as refused:
-        save(path)
+        together_nb.save(path)
     assert "--force" in refused.value.hint
     before = forget()
-    assert load(path) == (3, 1)
-    assert (history, conversations) == before
-    whole = continue_from(max_tokens=3)
-    assert history[2] is conversations["lesson"][1].completion is whole
+    assert together_nb.load(path) == (3, 1)
+    assert (together_nb.history, together_nb.conversations) == before
+    whole = together_nb.continue_from(max_tokens=3)
+    assert together_nb.history[2] is together_nb.conversations["lesson"][1].completion is whole
 
 
 def test_an_answer_in_no_history_comes_back_with_each_conversation_that_has_it(path):
     ask("Hello", "And then", chat="lesson")
-    for name, turns in (("branch", conversations["lesson"].turns[:1]), ("other", conversations["lesson"].turns[1:])):
-        conversations[name] = Conversation(name, turns)
-    history.clear()
-    assert save(path) == (0, 3)
+    for name, turns in (
+        ("branch", together_nb.conversations["lesson"].turns[:1]),
+        ("other", together_nb.conversations["lesson"].turns[1:]),
+    ):
+        together_nb.conversations[name] = Conversation(name, turns)
+    together_nb.history.clear()
+    assert together_nb.save(path) == (0, 3)
     before = forget()
-    assert load(path) == (0, 3)
-    assert (history, conversations) == before
+    assert together_nb.load(path) == (0, 3)
+    assert (together_nb.history, together_nb.conversations) == before
 
 
 def test_what_is_loaded_is_added_and_a_conversation_whose_name_is_taken_gets_another(path):
     ask(chat="lesson")
-    save(path)
-    load(path)
-    assert {name: talk.name for name, talk in conversations.items()} == {"lesson": "lesson", "lesson-2": "lesson-2"}
+    together_nb.save(path)
+    together_nb.load(path)
+    assert {name: talk.name for name, talk in together_nb.conversations.items()} == {
+        "lesson": "lesson",
+        "lesson-2": "lesson-2",
+    }
     forget()
-    conversations["lesson"] = Conversation("lesson")  # begun, and empty: its name is free
-    load(path)
-    assert list(conversations) == ["lesson"]
+    together_nb.conversations["lesson"] = Conversation("lesson")  # begun, and empty: its name is free
+    together_nb.load(path)
+    assert list(together_nb.conversations) == ["lesson"]
 
 
 def test_a_file_of_the_first_version_in_which_each_answer_has_all_messages_is_read(path):
     ask("Hello.", "And then?", "And then?", chat="talk")
-    save(path)
-    whole = [json.dumps(row(answer.to_dict())) for answer in history]
+    together_nb.save(path)
+    whole = [json.dumps(row(answer.to_dict())) for answer in together_nb.history]
     _, *rows, talk = path.read_text().splitlines()
     assert [mine == other for mine, other in zip(rows, whole, strict=True)] == [True, False, False]
     path.write_text("\n".join(['{"together_nb": "history", "version": 1}', *whole, talk]))
     before = forget()
-    assert load(path) == (3, 1)
-    assert (history, conversations) == before
+    assert together_nb.load(path) == (3, 1)
+    assert (together_nb.history, together_nb.conversations) == before
 
 
 @pytest.mark.parametrize(
@@ -147,10 +153,10 @@ def test_each_value_of_a_history_is_checked_when_it_is_loaded_and_named(path, pl
     for value in values:
         write(path, row(ANSWER), row(with_at(base, place, value)))
         with pytest.raises(InputError, match=rf"^Line 3 of .* holds no history of together_nb: .*{named}"):
-            load(path)
+            together_nb.load(path)
     write(path, row(ANSWER), {"conversation": "x", "turns": [{"prompt": "", "answer": 1}]})
     with pytest.raises(InputError, match=r"^Line 3 of .*turns\[0\]\.answer is the number of no answer"):
-        load(path)
+        together_nb.load(path)
     assert forget() == ([], {})
 
 
@@ -163,19 +169,19 @@ def test_a_value_is_nested_at_most_100_levels_deep():
 
 @pytest.mark.parametrize(
     ("head", "words"),
-    [('"recording", "version": 1', "is a recording, not a history"), ('"history", "version": 4', "later")],
+    [('"recording", "version": 1', "is a recording, not a history"), ('"history", "version": 5', "later")],
 )
 def test_a_file_of_another_kind_or_of_a_later_version_is_none(path, head, words):
     path.write_text(f'{{"together_nb": {head}}}')
     with pytest.raises(InputError, match=words):
-        load(path)
+        together_nb.load(path)
 
 
 def test_what_is_in_order_is_loaded_and_can_be_shown(path):
     said = with_at(ANSWER, "choices.0.text", "a\ud800b \ud83d\ude00")  # half a character does not come in
     write(path, row({**said, "usage": USAGE, "price": [1, 2.5], "filled": ["a"]}))
-    load(path)
-    (answer,) = history
+    together_nb.load(path)
+    (answer,) = together_nb.history
     assert (answer.price, answer.usage.total_tokens, answer.tokens[0].top) == ((1.0, 2.5), 3, (("a", -0.5),))
     assert answer.text.encode() == "a\ufffdb \U0001f600".encode()
     assert all((repr(answer), answer.bundle("tokens")["text/plain"], answer.metadata()))
@@ -185,14 +191,14 @@ def test_a_broken_line_costs_itself_and_what_goes_on_from_it(path, caplog):
     ask("Hello.", "And then?", "And now?", chat="talk")
     ask("Alone")
     ask("Another", "More", chat="other")
-    save(path)
+    together_nb.save(path)
     lines = path.read_text().splitlines()
     lines[2] = lines[2][:50]  # the second turn of the first conversation
     path.write_text("\n".join([*lines, lines[-1][:60]]))
     answers, talks = forget()
-    assert load(path) == (4, 2)
-    assert history == [answers[0], *answers[3:]]
-    assert conversations == {"talk": talks["talk"][:1], "other": talks["other"]}
+    assert together_nb.load(path) == (4, 2)
+    assert together_nb.history == [answers[0], *answers[3:]]
+    assert together_nb.conversations == {"talk": talks["talk"][:1], "other": talks["other"]}
     assert "Line 3 is broken" in caplog.text
     assert "last line was cut" in caplog.text
     assert "1 answer, 2 turns" in caplog.text
@@ -204,15 +210,15 @@ def test_a_chain_of_answers_does_not_grow_without_bound(path, monkeypatch):
     first = with_at(ANSWER, "request.messages", [{"role": "user", "content": "Hi"}])
     rows = [row(first), *(row(with_at(first, "request.after", number)) for number in range(89))]
     write(path, *rows)
-    assert load(path) == (90, 0)
-    assert len(history[-1].request.messages) == 90
+    assert together_nb.load(path) == (90, 0)
+    assert len(together_nb.history[-1].request.messages) == 90
     write(path, *rows, *[rows[-1]] * 30)
     with pytest.raises(InputError, match="messages are too many"):
-        load(path)
-    assert len(history) == 90
+        together_nb.load(path)
+    assert len(together_nb.history) == 90
 
 
-def test_conversations_of_one_name_are_told_apart_in_one_go(path, monkeypatch):
+def test_conversations_of_one_name_are_told_apart_in_one_go(path, session):
     write(path, row(ANSWER), *[{"conversation": "a", "turns": [{"prompt": "", "answer": 0}]}] * 3_000)
     looked = []
 
@@ -221,7 +227,7 @@ def test_conversations_of_one_name_are_told_apart_in_one_go(path, monkeypatch):
             looked.append(name)
             return super().__contains__(name)
 
-    monkeypatch.setattr(history_file, "conversations", Counted())
-    load(path)
-    assert len(history_file.conversations) == 3_000
+    session.conversations = Counted()
+    session.load(path)
+    assert len(session.conversations) == 3_000
     assert len(looked) < 10_000

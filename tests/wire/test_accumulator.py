@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from together_nb.run.accumulator import Accumulator
 from together_nb.values.chunk import Choice, Chunk, Timings, Token, Usage
 from together_nb.values.parameters import SamplingParams
 from together_nb.values.request import CompletionRequest
+from together_nb.wire.accumulator import Accumulator
 
 NOW = Timings(None, 0.0)
 

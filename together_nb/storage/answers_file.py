@@ -1,135 +1,96 @@
-"""Saves the session's answers and conversations to a file that outlives the kernel, and loads them.
+"""Answers and conversations in files: those of a session, or one conversation.
 
 JSON Lines: a header, a line per answer, a line per conversation, whose turns refer to answers by number.
-The key is left out, even if it was typed into a prompt.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from together_nb.base.wording import count, timestamp
 from together_nb.errors import InputError
-from together_nb.run import history
-from together_nb.run.chats import conversations
 from together_nb.storage import files
-from together_nb.storage.redact import without_keys
+from together_nb.values import hooks
 from together_nb.values.completion import Completion, read_completion
-from together_nb.values.conversation import Conversation, Turn
+from together_nb.values.conversation import Conversation, Turn, read_conversation
 from together_nb.values.from_json import UnfitError, dataclass_reader, each_in, expect, field_of, reader, whole_number
 from together_nb.values.shared_messages import restore_messages, share_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _KIND = "together_nb"
-_HISTORY = "history"
-_VERSION = 3  # 2 had no extra_body; in 1 each answer held all its messages
-_EXAMPLE = "%together save lesson.jsonl"
-_WRITES_ONE = "`%together save FILE` writes one."
+_HISTORY, _CONVERSATION = "history", "conversation"
+_VERSION = 4  # 3 had no server, 2 no extra_body; in 1 each answer held all its messages
+_WRITES_ONE = {_HISTORY: "`%together save FILE` writes one.", _CONVERSATION: "`Conversation.save` writes one."}
+_EXAMPLE = {_HISTORY: "%together save lesson.jsonl", _CONVERSATION: "conversation.save('lesson.jsonl')"}
 
 
-def save(path: str | Path, *, force: bool = False) -> tuple[int, int]:
-    """Write the history and the conversations to a file.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, which must not exist; it is JSON Lines, and the key is not in it.
-    force : bool
-        Replace an existing file.
-
-    Returns
-    -------
-    tuple of (int, int)
-        How many answers and how many conversations are in it.
+def save(
+    path: str | Path,
+    answers: Sequence[Completion],
+    talks: Sequence[Conversation],
+    *,
+    kind: str = _HISTORY,
+    force: bool = False,
+) -> tuple[int, int]:
+    """Write the answers of a history, and conversations with theirs, and return how many of each.
 
     Raises
     ------
     InputError
         The file exists, or cannot be written.
-
-    Examples
-    --------
-    >>> from together_nb import complete, history, load, save
-    >>> answer = complete("Alan Turing was", max_tokens=5)
-    >>> save("lesson.jsonl")
-    (1, 0)
-    >>> history.clear()
-    >>> load("lesson.jsonl")
-    (1, 0)
-    >>> history[0] == answer
-    True
     """
-    file = files.checked_path(path, _EXAMPLE)
-    answers = list(history.history)
+    file = files.checked_path(path, _EXAMPLE[kind])
+    answers = list(answers)
     # Copies, since an answer in the background may add a turn meanwhile.
-    talks = [Conversation(talk.name, list(talk)) for talk in list(conversations.values())]
+    talks = [Conversation(talk.name, list(talk)) for talk in talks]
     kept = set(map(id, answers))
     beside = [turn.completion for talk in talks for turn in talk if id(turn.completion) not in kept]
     counts = len(answers), len(talks)
 
     def check(written: Path) -> None:
-        found = _File(written)
+        found = Saved(written, kind)
         if found.counts != counts or found.left_out:
             raise InputError(f"{written} lacks something.", "Try again.")
 
-    lines = (f"{json.dumps(without_keys(line))}\n" for line in _lines(answers, beside, talks))
-    files.write(file, lines, force=force, hint="`--force` replaces it; or take another name.", check=check)
+    head = {_KIND: kind, "version": _VERSION, "saved": timestamp()}
+    files.write(file, _rows(head, answers, beside, talks), force=force, check=check)
     return counts
 
 
-def load(path: str | Path) -> tuple[int, int]:
-    """Add what `save` wrote to the history and the conversations of this session.
-
-    A conversation whose name is taken gets another one.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    tuple of (int, int)
-        How many answers and how many conversations were in it.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or it holds something else. Nothing is added.
-
-    Examples
-    --------
-    >>> from together_nb import load, save
-    >>> save("lesson.jsonl")
-    (0, 0)
-    >>> load("lesson.jsonl")
-    (0, 0)
-    """
-    file = files.checked_path(path, _EXAMPLE)
-    found = _File(file)
-    history.history.extend(found.history)
-    names: dict[str, int] = {}
-    for talk in found.talks:
-        talk.name = _free(talk.name, names)
-        conversations[talk.name] = talk
-    if found.left_out:
-        logging.getLogger("together_nb").warning("Of %s not all could be read. %s", file, found.left_out)
-    return found.counts
+@hooks.save.register(Conversation)
+def _save_conversation(conversation: Conversation, path: str | Path, *, force: bool = False) -> None:
+    save(path, [], [conversation], kind=_CONVERSATION, force=force)
 
 
-class _File:
+@hooks.load.register(Conversation)
+def _load_conversation(_: type[Conversation], path: str | Path) -> Conversation:
+    file = files.checked_path(path, _EXAMPLE[_CONVERSATION])
+    try:
+        head = next(iter(files.JsonLines(file, files.LARGEST_FILE)), (0, None))[1]
+        if not isinstance(head, dict) or _KIND not in head:  # up to version 3 it was one JSON document
+            return read_conversation(files.document(file))
+    except (UnfitError, files.BrokenError) as error:
+        reason = f": {error.message}" if isinstance(error, UnfitError) else "."
+        raise InputError(f"{file} holds no conversation{reason}", _WRITES_ONE[_CONVERSATION]) from None
+    found = Saved(file, _CONVERSATION)
+    if len(found.talks) != 1 or found.left_out:
+        raise InputError(f"{file} holds no whole conversation. {found.left_out}".strip(), _WRITES_ONE[_CONVERSATION])
+    return found.talks[0]
+
+
+class Saved:
     """The history and the conversations in a file, except for its broken lines.
 
     Parameters
     ----------
     path
         The file.
+    kind
+        What the file must be.
 
     Raises
     ------
@@ -137,7 +98,7 @@ class _File:
         It holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = _HISTORY) -> None:
         self._lines = files.JsonLines(path)
         self._number = 1  # of the line being read
         self._in_history: list[bool] = []
@@ -145,18 +106,18 @@ class _File:
         self._besides = [0, 0]  # answers and turns lost because they depend on a lost answer
         talks: list[tuple[int, Any]] = []
         rows = iter(self._lines)
-        _check_head(path, next(rows, (1, None))[1])
+        _check_head(path, kind, next(rows, (1, None))[1])
         try:
             # Row by row: all at once would double the work of the garbage collector.
             self._answers = [None if row is None else _answer(row) for row in restore_messages(self._rows(rows, talks))]
             self.talks = [self._talk(number, row) for number, row in talks]
         except UnfitError as error:
             raise InputError(
-                f"Line {self._number} of {path} holds no history of together_nb: {error.message}", _WRITES_ONE
+                f"Line {self._number} of {path} holds no {kind} of together_nb: {error.message}", _WRITES_ONE[kind]
             ) from None
         if self._lines.broken and not (self._answers or self.talks):
             raise InputError(
-                f"{path} holds no history of together_nb: line {self._lines.broken[0]} is broken.", _WRITES_ONE
+                f"{path} holds no {kind} of together_nb: line {self._lines.broken[0]} is broken.", _WRITES_ONE[kind]
             )
 
     @property
@@ -235,22 +196,24 @@ def _answer(row: dict[str, Any]) -> Completion:
         raise error.at("answer") from None
 
 
-def _check_head(path: Path, head: Any) -> None:
-    """Raise an `InputError` unless the first line of a file is that of a history."""
+def _check_head(path: Path, wanted: str, head: Any) -> None:
+    """Raise an `InputError` unless the first line of a file says that it is of the `wanted` kind."""
     kind = head.get(_KIND) if isinstance(head, dict) else None
-    if isinstance(kind, str) and kind != _HISTORY:
-        raise InputError(f"{path} is a {kind[:30]}, not a history.", _WRITES_ONE)
+    if isinstance(kind, str) and kind != wanted:
+        raise InputError(f"{path} is a {kind[:30]}, not a {wanted}.", _WRITES_ONE[wanted])
     version = head.get("version") if isinstance(head, dict) else None
-    if kind != _HISTORY or not isinstance(version, int):
-        raise InputError(f"{path} holds no history of together_nb.", _WRITES_ONE)
+    if kind != wanted or not isinstance(version, int):
+        raise InputError(f"{path} holds no {wanted} of together_nb.", _WRITES_ONE[wanted])
     if version > _VERSION:
         raise InputError(
             f"{path} is of a later version of together_nb.", "Install that one: pip install -U together_nb"
         )
 
 
-def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conversation]) -> Iterator[dict[str, Any]]:
-    yield {_KIND: _HISTORY, "version": _VERSION, "saved": timestamp()}
+def _rows(
+    head: dict[str, Any], answers: list[Completion], beside: list[Completion], talks: list[Conversation]
+) -> Iterator[dict[str, Any]]:
+    yield head
     numbers: dict[int, int] = {}
     written = (*answers, *beside)
     for number, (completion, row) in enumerate(zip(written, share_messages(written), strict=True)):
@@ -262,15 +225,3 @@ def _lines(answers: list[Completion], beside: list[Completion], talks: list[Conv
             for turn in talk
         ]
         yield {"conversation": talk.name, "turns": turns}
-
-
-def _free(name: str, tried: dict[str, int]) -> str:
-    """Return `name`, or the first of ``name-2``, ``name-3`` … that is not taken by a conversation.
-
-    `tried` holds the last number by name, since a file may hold thousands of one name.
-    """
-    free = name
-    while free in conversations and conversations[free].turns:
-        tried[name] = tried.get(name, 1) + 1
-        free = f"{name}-{tried[name]}"
-    return free

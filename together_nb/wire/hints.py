@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from together_nb.errors import ContextLengthError, NotFoundError, TogetherError
 from together_nb.values.model_list import ModelList
-from together_nb.wire.endpoint import model_list
 
 if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
@@ -26,7 +25,7 @@ def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: End
 def _list(endpoint: Endpoint) -> ModelList:
     """Return the list of models, empty if it cannot be fetched."""
     try:
-        return model_list(endpoint)
+        return endpoint.models()
     except TogetherError:
         return ModelList()
 

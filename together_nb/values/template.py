@@ -21,8 +21,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from together_nb.base.code_spans import code_in
 from together_nb.errors import InputError
-from together_nb.run.code_spans import code_in
 
 # Single braces only: {{name}} belongs to other templates.
 _FIELD = re.compile(

@@ -1,4 +1,4 @@
-"""Reads a stream in a thread, so that drawing never blocks."""
+"""Reads a stream, in a thread where there are threads, so that drawing never blocks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from contextvars import copy_context
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from together_nb.run.stream import CompletionStream
     from together_nb.values.chunk import Chunk
+    from together_nb.wire.stream import CompletionStream
 
 
 _UNMERGED = 4096  # chunks
@@ -32,37 +33,71 @@ def merge(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         )
 
 
-class StreamThread(threading.Thread):
-    """Reads a stream in its own thread; another takes what has arrived.
+class Bell:
+    """Tells the thread that draws that one of several readers has something for it.
+
+    Attributes
+    ----------
+    arrived : threading.Event
+        Set when a chunk arrives or a reader ends.
+    ended : threading.Event
+        Set when a reader ends.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.ended = threading.Event()
+
+
+class Reader:
+    """Reads a stream; another thread takes what has arrived.
+
+    Where no thread can be started, as in a browser's kernel, `pull` reads in the calling thread.
 
     Parameters
     ----------
     stream
         The stream.
+    bell
+        Rung when a chunk arrives, and at the end.
 
     Attributes
     ----------
     error : BaseException or None
         The error that ended the reading.
+    pulled : bool
+        Whether it reads in the calling thread.
     """
 
-    def __init__(self, stream: CompletionStream) -> None:
-        super().__init__(name="together_nb stream", daemon=True)
+    def __init__(self, stream: CompletionStream, bell: Bell) -> None:
         self.error: BaseException | None = None
+        self.pulled = False
         self._stream = stream
-        self._context = copy_context()  # so that its creator's `CancelScope` holds here too
+        self._bell = bell
+        self._thread: threading.Thread | None = None
         self._inbox: deque[Chunk] = deque()
-        self._arrived = threading.Event()
         self._ended = threading.Event()
         self._taking = threading.Lock()
         self._unmerged = 0
 
-    def run(self) -> None:
-        """Read to the end."""
-        self._context.run(self._read)
+    def start(self) -> None:
+        """Begin to read."""
+        context = copy_context()  # so that its creator's `CancelScope` holds in the thread too
+        thread = threading.Thread(target=context.run, args=(self._read,), name="together_nb stream", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are no threads here
+            self.pulled = True
+        else:
+            self._thread = thread
 
-    def _read(self) -> None:
-        inbox, arrived = self._inbox, self._arrived
+    def pull(self, seconds: float) -> None:
+        """Read for `seconds`, and at least one event, in the calling thread."""
+        until = monotonic() + seconds
+        self._read(lambda: bool(self._inbox) and monotonic() >= until)
+
+    def _read(self, pause: Callable[[], bool] | None = None) -> None:
+        inbox, arrived = self._inbox, self._bell.arrived
         try:
             for chunk in self._stream:
                 if chunk.text or chunk.reasoning:
@@ -72,30 +107,21 @@ class StreamThread(threading.Thread):
                         self._merge()
                     if not arrived.is_set():
                         arrived.set()
+                if pause is not None and pause():
+                    return
         except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
             self.error = error
-        finally:
-            self._ended.set()
-            arrived.set()
+        self._ended.set()
+        self._bell.ended.set()
+        arrived.set()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._ended.is_set()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for a chunk or the end, `seconds` at most."""
-        self._arrived.wait(seconds)
-
-    def pause(self, seconds: float) -> None:
-        """Wait for `seconds`, or until the end."""
-        self._ended.wait(seconds)
-
     def take(self) -> list[Chunk]:
         """Return what has arrived since the last call."""
-        self._arrived.clear()
-        if self._ended.is_set():
-            self._arrived.set()
         with self._taking:
             return [self._inbox.popleft() for _ in range(len(self._inbox))]
 
@@ -106,7 +132,7 @@ class StreamThread(threading.Thread):
             self._inbox.extend(merge(reversed(recent)))
             self._unmerged = 0
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended, if it was started."""
-        if self.ident is not None:
-            super().join(timeout)
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended, `timeout` seconds at most."""
+        if self._thread is not None:
+            self._thread.join(timeout)

@@ -1,8 +1,10 @@
-"""`together_nb.run.stream_thread`: a stream read in a thread."""
+"""`together_nb.run.reader`: a stream read in a thread, or pulled where there are none."""
+
+import threading
 
 import pytest
 
-from together_nb.run.stream_thread import StreamThread, merge
+from together_nb.run.reader import Bell, Reader, merge
 from together_nb.values.chunk import Chunk, Token
 
 
@@ -11,24 +13,45 @@ def test_everything_comes_through_in_order_but_chunks_without_text_and_an_error_
         yield from (Chunk("a"), Chunk(""), Chunk("", reasoning="r"), Chunk("b"))
         raise LookupError
 
-    pump = StreamThread(chunks())
-    pump.start()
+    bell = Bell()
+    reader = Reader(chunks(), bell)
+    reader.start()
     taken = []
-    while not pump.ended:
-        pump.wait(20)
-        taken += pump.take()
-    pump.join()
-    assert [chunk.text + chunk.reasoning for chunk in taken + pump.take()] == ["a", "r", "b"]
-    assert isinstance(pump.error, LookupError)
+    while not reader.ended:
+        bell.arrived.wait(20)
+        taken += reader.take()
+    reader.join(20)
+    assert [chunk.text + chunk.reasoning for chunk in taken + reader.take()] == ["a", "r", "b"]
+    assert isinstance(reader.error, LookupError)
 
 
 @pytest.mark.parametrize("started", [True, False])
 def test_waiting_for_the_end_is_harmless_whether_it_was_started_or_not(started):
-    pump = StreamThread([])
+    reader = Reader([], Bell())
     if started:
-        pump.start()
-    pump.join(20)
-    assert (pump.ended, pump.error) == (started, None)
+        reader.start()
+    reader.join(20)
+    assert (reader.ended, reader.error) == (started, None)
+
+
+def test_without_threads_it_is_pulled_piece_by_piece(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    def chunks():
+        yield from (Chunk("a"), Chunk(""), Chunk("b"))
+        raise LookupError
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    reader = Reader(chunks(), Bell())
+    reader.start()
+    assert reader.pulled
+    texts = []
+    while not reader.ended:
+        reader.pull(0)
+        texts.append("".join(chunk.text for chunk in reader.take()))
+    assert texts == ["a", "b", ""]
+    assert isinstance(reader.error, LookupError)
 
 
 def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
@@ -38,12 +61,12 @@ def test_what_nobody_takes_is_kept_in_few_chunks_and_nothing_of_it_is_dropped():
             if number < 3000:
                 yield Chunk(reasoning="thinking ")
 
-    pump = StreamThread(chunks())
-    pump.start()
-    pump.join(60)
-    assert len(pump._inbox) < 6000
+    reader = Reader(chunks(), Bell())
+    reader.start()
+    reader.join(60)
+    assert len(reader._inbox) < 6000
     text, thinking = {0: "", 1: "", 2: ""}, ""
-    for chunk in pump.take():
+    for chunk in reader.take():
         text[chunk.index] += chunk.text
         thinking += chunk.reasoning
     assert text == {index: "".join(f"{number} " for number in range(index, 20_000, 3)) for index in text}

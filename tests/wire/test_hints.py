@@ -2,8 +2,8 @@
 
 import pytest
 
+import together_nb
 from tests.servers import MODELS, ScriptedServer, replies
-from together_nb import complete
 from together_nb.errors import ContextLengthError, NotFoundError
 
 NOT_SERVED = {"id": "test/chatty", "type": "chat", "pricing": {"input": 0, "output": 0}}
@@ -28,6 +28,8 @@ MESSAGES = [{"role": "user", "content": "x" * 4000}, {"role": "assistant", "cont
 def test_the_nearest_models_and_the_length_of_a_prompt_are_told(status, models, asked, hint):
     with ScriptedServer(replies(status, {"error": "too long"}), models=models) as server:
         with pytest.raises(NotFoundError if status == 404 else ContextLengthError) as caught:
-            complete(**{"prompt": "Tell me", "model": "test/chatt", "api": "chat", **asked}, base_url=server.base_url)
+            together_nb.complete(
+                **{"prompt": "Tell me", "model": "test/chatt", "api": "chat", **asked}, base_url=server.base_url
+            )
         assert server.lists == 1
     assert caught.value.hint.startswith(hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from together_nb.run.attempts import Attempts
+from together_nb.wire.attempts import Attempts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from together_nb.values.chunk import Chunk
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
+    from together_nb.wire.attempts import Account
     from together_nb.wire.dialects import Dialect
     from together_nb.wire.endpoint import Endpoint
     from together_nb.wire.retry import Wait
@@ -35,6 +36,8 @@ class CompletionStream:
         Where to send it.
     marks : dict or None
         Fields of `Completion` that are known in advance (``price``, ``note``, ``filled``).
+    account : Account or None
+        What counts the answer; None if it costs nothing and is not counted.
 
     Attributes
     ----------
@@ -81,8 +84,14 @@ class CompletionStream:
     (True, 'stopped by you', 3)
     """
 
-    def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
-        self._reader = Attempts(request, endpoint, marks)
+    def __init__(
+        self,
+        request: CompletionRequest,
+        endpoint: Endpoint,
+        marks: dict[str, Any] | None = None,
+        account: Account | None = None,
+    ) -> None:
+        self._reader = Attempts(request, endpoint, marks, account)
         self._chunks = self._reader.run()
         self.request = request
         self.endpoint = endpoint

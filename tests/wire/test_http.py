@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import together_nb
 from tests.servers import PATIENCE, ScriptedServer, replies, silent, silent_after
-from together_nb import complete
 from together_nb.config.keys import Key
 from together_nb.errors import APIConnectionError, APIStatusError
-from together_nb.wire.exchange import Exchange
+from together_nb.wire.http import HTTPExchange
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -27,7 +27,7 @@ KINDS = {
 
 
 def exchange_with(server, path="/v1/chat/completions", *, key=KEY, timeout=30.0, connect_timeout=10.0):
-    return Exchange(
+    return HTTPExchange(
         "POST",
         (server if isinstance(server, str) else server.base_url) + path,
         key=None if key is None else Key(key, "a test"),
@@ -216,7 +216,7 @@ def test_what_the_libraries_raise_is_an_error_of_ours(monkeypatch, odd):
             next(exchange.pieces())
         assert caught.value.passing
         exchange.close()
-        monkeypatch.setattr("together_nb.wire.exchange._CancellableConnection.getresponse", fail)
+        monkeypatch.setattr("together_nb.wire.http._CancellableConnection.getresponse", fail)
         error_of(exchange_with(server))
 
 
@@ -241,7 +241,7 @@ def test_a_request_is_the_body_and_the_key_and_no_cookies(key):
 def test_a_redirect_is_shown_without_the_name_and_the_password_in_its_address():
     script = replies(302, b"", location="https://user:pa55word@elsewhere.example/v1")
     with ScriptedServer(script) as server, pytest.raises(APIStatusError, match=r"elsewhere\.example") as caught:
-        complete("Tell", base_url=server.base_url, model="m", api="chat")
+        together_nb.complete("Tell", base_url=server.base_url, model="m", api="chat")
     assert "pa55word" not in str(caught.value)
 
 

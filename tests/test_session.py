@@ -9,14 +9,14 @@ import pytest
 
 import together_nb
 from tests.servers import ScriptedServer, answers, replies
-from together_nb import complete, errors, history, models, stream
-from together_nb.config.settings import DEFAULT_MODEL, settings
+from together_nb import errors
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, MissingKeyError
 from together_nb.local.server import LocalServer, running_server
-from together_nb.run.driver import SilentView, run
-from together_nb.run.resolve import LOCAL_NOTE, defaults, resolve
+from together_nb.run.driver import run
+from together_nb.run.resolve import LOCAL_NOTE, described_defaults
 from together_nb.values.chunk import Usage
-from together_nb.values.request import CompletionRequest
+from together_nb.views.text import SilentView
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -43,7 +43,7 @@ def server():
 
 
 def ask(server, prompt="Tell", **options):
-    return complete(prompt, **{"base_url": server.base_url, "model": "test/chat", **options})
+    return together_nb.complete(prompt, **{"base_url": server.base_url, "model": "test/chat", **options})
 
 
 def test_complete_gives_the_whole_answer_and_keeps_it_in_order(server):
@@ -51,7 +51,7 @@ def test_complete_gives_the_whole_answer_and_keeps_it_in_order(server):
     assert (answer.text, answer.finish_reason, answer.usage) == ("Once upon", "stop", Usage(5, 2, 7))
     assert (answer.request.prompt, answer.request.sampling.max_tokens) == ("Tell me", 2)
     assert answer.cost == pytest.approx((5 * 1.0 + 2 * 2.0) / 1e6)
-    assert together_nb.history == history == [answer, other]
+    assert together_nb.history == together_nb.history == [answer, other]
     assert other.request.model == "test/chat"
 
 
@@ -85,69 +85,73 @@ def test_a_server_without_a_list_is_asked_for_a_chat(server, listing):
 def test_a_list_that_refuses_the_key_and_a_server_that_is_not_there_are_errors_at_once(server):
     server.models = replies(401, {"error": "no"})
     with pytest.raises(errors.AuthenticationError):
-        stream("Tell", base_url=server.base_url, model="any", api_key=KEY)
+        together_nb.stream("Tell", base_url=server.base_url, model="any", api_key=KEY)
     assert server.requests == []
     server.stop()
     with pytest.raises(errors.APIConnectionError, match="Nothing answers at"):
-        stream("Tell", base_url=server.base_url, model="any")
+        together_nb.stream("Tell", base_url=server.base_url, model="any")
 
 
 def test_without_a_key_together_is_not_asked(outside):
     with pytest.raises(MissingKeyError, match=f"{DEFAULT_MODEL} needs an API key") as caught:
-        stream("Tell", model=DEFAULT_MODEL)
+        together_nb.stream("Tell", model=DEFAULT_MODEL)
     assert "-m local/ngram" in caught.value.hint
     assert "%together login" in caught.value.hint
     for base_url in ("https://api.together.xyz/v1", "https://API.together.ai"):
         with pytest.raises(MissingKeyError):
-            complete("Tell", model="any", base_url=base_url)
+            together_nb.complete("Tell", model="any", base_url=base_url)
     with pytest.raises(MissingKeyError, match=r"Did you mean local/ngram\?"):
-        stream("Tell", model="local/ngarm")
-    assert [row.id for row in models()] == ["local/ngram"]
+        together_nb.stream("Tell", model="local/ngarm")
+    assert [row.id for row in together_nb.models()] == ["local/ngram"]
     assert outside.connections == 0
-    assert history == []
+    assert together_nb.history == []
 
 
 def test_the_embedded_engine_answers_without_a_key_and_is_sent_its_own_alone():
-    answer = complete("Once upon a time", max_tokens=4, temperature=0)
+    answer = together_nb.complete("Once upon a time", max_tokens=4, temperature=0)
     assert answer.text
     assert answer.usage.completion_tokens == 4
     assert (answer.api, answer.note) == ("completions", LOCAL_NOTE)
-    settings.api_key = KEY
-    _, endpoint = resolve(CompletionRequest("Tell", model="local/ngram"))
+    together_nb.settings.api_key = KEY
+    endpoint = together_nb.stream("Tell", model="local/ngram").endpoint
     assert endpoint.root.startswith("http://127.0.0.1:")
     assert endpoint.key.reveal() == running_server().api_key != KEY
-    request, endpoint = resolve(CompletionRequest("Tell", api="chat"))
-    assert (request.model, endpoint.root) == (DEFAULT_MODEL, "https://api.together.xyz")
+    chunks = together_nb.stream("Tell", api="chat")
+    assert (chunks.request.model, chunks.endpoint.root) == (DEFAULT_MODEL, "https://api.together.xyz")
 
 
 def test_the_embedded_model_answers_though_another_server_is_in_use_or_is_gone(server):
     server.models = ONE_MODEL
-    settings.base_url = server.base_url
+    together_nb.settings.base_url = server.base_url
     for _ in range(2):
-        answer = complete("Once", model="local/ngram", max_tokens=2)
+        answer = together_nb.complete("Once", model="local/ngram", max_tokens=2)
         assert (answer.model, answer.note) == ("local/ngram", LOCAL_NOTE)
-    assert defaults(settings)[0] == ONLY_ONE
-    settings.model = "local/ngram"
-    assert defaults(settings) == EMBEDDED
+    assert described_defaults(together_nb.session.default)[0] == ONLY_ONE
+    together_nb.settings.model = "local/ngram"
+    assert described_defaults(together_nb.session.default) == EMBEDDED
     assert (len(server.requests), server.lists) == (0, 1)
-    named = stream("Once", model="local/ngram", api="chat", base_url=server.base_url)  # then that one is meant
+    named = together_nb.stream(
+        "Once", model="local/ngram", api="chat", base_url=server.base_url
+    )  # then that one is meant
     assert named.endpoint.root == server.base_url
-    settings.base_url = "http://127.0.0.1:9"
-    assert complete("Once", max_tokens=2).text
+    together_nb.settings.base_url = "http://127.0.0.1:9"
+    assert together_nb.complete("Once", max_tokens=2).text
 
 
 def test_a_server_that_has_the_embedded_model_is_asked_for_it():
     with LocalServer() as server:
-        assert stream("Once", model="local/ngram", base_url=server.base_url).endpoint.root == server.base_url
-        settings.base_url = server.base_url
-        assert stream("Once", model="local/ngram").endpoint.root == server.base_url
-        settings.model = "local/ngram"
-        assert defaults(settings) == ("local/ngram", server.base_url)
+        assert (
+            together_nb.stream("Once", model="local/ngram", base_url=server.base_url).endpoint.root == server.base_url
+        )
+        together_nb.settings.base_url = server.base_url
+        assert together_nb.stream("Once", model="local/ngram").endpoint.root == server.base_url
+        together_nb.settings.model = "local/ngram"
+        assert described_defaults(together_nb.session.default) == ("local/ngram", server.base_url)
 
 
 def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_it(server):
     with pytest.raises(InputError, match=r"which model to use\. It has test/chat, test/base\.") as caught:
-        stream("Tell", base_url=server.base_url)
+        together_nb.stream("Tell", base_url=server.base_url)
     assert "-m MODEL" in caught.value.hint
     assert server.requests == []
     with ScriptedServer(answers(["a"]), models=ONE_MODEL) as other:
@@ -172,30 +176,30 @@ def test_another_server_with_one_model_needs_no_name_and_one_with_more_asks_for_
     ],
 )
 def test_what_cannot_be_sent_is_told_at_once_and_nothing_is_sent(options, words, server, outside):
-    for call in (complete, stream):
+    for call in (together_nb.complete, together_nb.stream):
         with pytest.raises(InputError, match=words) as caught:
             call(**{"prompt": "Tell", "base_url": server.base_url, "model": "test/chat", "api": "chat", **options})
         assert len(str(caught.value).splitlines()) in (1, 2, 3)
     assert server.connections == outside.connections == 0
-    assert history == []
+    assert together_nb.history == []
 
 
 def test_models_are_the_servers_that_match_and_it_is_asked_for_them_once(server):
     for text, names in [
         ("", ["test/chat", "test/base"]), ("BASE", ["test/base"]), ("Test Chat", ["test/chat"]), ("no such", []),
     ]:  # fmt: skip
-        assert [row.id for row in models(text, base_url=server.base_url)] == names
+        assert [row.id for row in together_nb.models(text, base_url=server.base_url)] == names
     assert server.lists == 1
 
 
 def test_standing_tells_where_a_request_would_go_and_asks_nobody(server, environ):
-    assert defaults() == EMBEDDED
-    settings.api_key = KEY
-    assert defaults() == (DEFAULT_MODEL, "https://api.together.xyz")
+    assert described_defaults(together_nb.session.default) == EMBEDDED
+    together_nb.settings.api_key = KEY
+    assert described_defaults(together_nb.session.default) == (DEFAULT_MODEL, "https://api.together.xyz")
     environ(TOGETHER_BASE_URL=server.base_url)
-    assert defaults() == (ONLY_ONE, server.base_url)
+    assert described_defaults(together_nb.session.default) == (ONLY_ONE, server.base_url)
     environ(TOGETHER_MODEL="a/model")
-    assert defaults() == ("a/model", server.base_url)
+    assert described_defaults(together_nb.session.default) == ("a/model", server.base_url)
     assert server.connections == 0
 
 
@@ -212,9 +216,9 @@ class Failing(SilentView):
 
 
 def test_a_view_that_fails_is_finished_and_loses_nothing(server):
-    view, chunks = Failing(), stream("hello", base_url=server.base_url, model="test/chat", api="chat")
+    view, chunks = Failing(), together_nb.stream("hello", base_url=server.base_url, model="test/chat", api="chat")
     with pytest.raises(AssertionError):
-        run(chunks, view)
+        run(chunks, view, together_nb.session.default.keep)
     assert view.finished
-    assert [one.text for one in history] == [chunks.completion.text]
+    assert [one.text for one in together_nb.history] == [chunks.completion.text]
     assert "together_nb stream" not in [thread.name for thread in threading.enumerate()]

@@ -6,12 +6,11 @@ import itertools
 import json
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.interrupts import interrupt_message
 from together_nb.base.wording import timestamp
-from together_nb.config.settings import settings
 from together_nb.errors import (
     APIConnectionError,
     APIResponseError,
@@ -22,13 +21,10 @@ from together_nb.errors import (
     StreamError,
     TogetherError,
 )
-from together_nb.run.accumulator import Accumulator
-from together_nb.run.hints import improve_hint
-from together_nb.run.ledger import check_budget, ledger
 from together_nb.values.chunk import Timings
-from together_nb.wire import transport
+from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
-from together_nb.wire.endpoint import note_visit
+from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import Retries
 from together_nb.wire.sse import Payloads, in_groups
 from together_nb.wire.status_errors import check_status, described, page_title
@@ -36,7 +32,7 @@ from together_nb.wire.status_errors import check_status, described, page_title
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from together_nb.values.chunk import Chunk
+    from together_nb.values.chunk import Chunk, Usage
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
     from together_nb.wire.endpoint import Endpoint
@@ -51,6 +47,16 @@ _BOM = b"\xef\xbb\xbf"
 _OK = 200
 
 
+class Account(Protocol):
+    """What pays for answers, and counts them."""
+
+    def check(self, price: tuple[float, float] | None) -> None:
+        """Raise a `BudgetError` if nothing more of that price (US dollars per million tokens, in and out) may begin."""
+
+    def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
+        """Count an answer."""
+
+
 class Attempts:
     """The request of a `CompletionStream`, its replies, and the completion so far.
 
@@ -59,11 +65,13 @@ class Attempts:
 
     Parameters
     ----------
-    request, endpoint, marks
+    request, endpoint, marks, account
         As for `CompletionStream`.
     """
 
-    def __init__(self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, request: CompletionRequest, endpoint: Endpoint, marks: dict[str, Any] | None, account: Account | None
+    ) -> None:
         self.request = request
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
@@ -73,9 +81,9 @@ class Attempts:
         self.begun = False  # whether part of an answer has arrived, read or not
         self.wait: Wait | None = None
         self.accumulator = Accumulator(request)
-        self._marks = marks or {}
-        self._costs = transport.current().live
-        self._lock = threading.Lock()
+        self._marks = {"server": endpoint.server, **(marks or {})}
+        self._account = account
+        self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._stopped = False
         self.exchange = self._new_exchange()
         self._looking_up = CancelScope()  # for a hint, after the end
@@ -128,11 +136,11 @@ class Attempts:
     def run(self) -> Generator[Chunk, None, None]:
         """Send the request and yield the answer, chunk by chunk."""
         self._started = perf_counter()
-        self._created = timestamp()
         retries = Retries(self.endpoint.max_retries)
         try:
-            # Many streams may have been created before the first was paid for.
-            check_budget(settings.budget, self._marks.get("price"))
+            if self._account is not None:  # again: many streams may have been created before the first was paid for
+                self._account.check(self._marks.get("price"))
+            self._created = timestamp()
             with interrupt_message("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)
@@ -153,17 +161,17 @@ class Attempts:
 
     def _note_spent(self) -> None:
         """Record the cost if the server has begun to answer: it does not bill what it refuses."""
-        if self._costs and (self.begun or self.exchange.status == _OK):
+        if self._account is not None and (self.begun or self.exchange.status == _OK):
             price = self._marks.get("price")
             whole = not self._cut and not self.cancelled
-            ledger.note(self.request.model, self.accumulator.usage, price, whole=whole)
+            self._account.note(self.request.model, self.accumulator.usage, price, whole=whole)
 
     def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
         """Send the request and yield the answer; return the wait before a retry, or None for no retry."""
         exchange = self.exchange
         try:
             exchange.open()
-            note_visit(self.endpoint)
+            self.endpoint.note_visit()
             check_status(exchange, self.endpoint)
             yield from self._received(exchange)
         except TogetherError as error:

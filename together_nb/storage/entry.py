@@ -1,14 +1,15 @@
-"""The lines of a recording: its exchanges.
+"""A recording: what ends it, and the lines of its file.
 
 JSON Lines. The first line says what the file is; each further one is a finished exchange.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.values.from_json import (
@@ -22,6 +23,11 @@ from together_nb.values.from_json import (
     whole_number,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
+
 KIND = "together_nb"
 RECORDING = "recording"
 VERSION = 1
@@ -29,6 +35,46 @@ WHOLE, STOPPED, BROKEN = "whole", "stopped", "broken"
 LONGEST = 86_400.0
 """Seconds that an exchange may take; a replay would wait as long."""
 _OK, _LAST_STATUS = 200, 599
+
+
+class Recording:
+    """A transport that a session uses until it is ended; a context manager that ends it. Its `str` says what it does.
+
+    Parameters
+    ----------
+    path
+        The file.
+    end
+        Called with this object to end it.
+
+    Attributes
+    ----------
+    on : bool
+        Whether it is in use.
+    name : str
+        Identifies it in this process.
+    replaces : str
+        What ended as it began, in words; "" if nothing.
+    """
+
+    portable = False
+    _numbers = itertools.count(1)
+
+    def __init__(self, path: Path, end: Callable[[Recording], object]) -> None:
+        self.path = path
+        self.on = True
+        self.replaces = ""
+        self.name = f"{RECORDING} {next(self._numbers)} "
+        self._end = end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end(self)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import codecs
-import json
 import logging
+import os
 import threading
 from collections import deque
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
-from together_nb.base.fork import after_fork
+from together_nb.base.fork import reset_after_fork
 from together_nb.base.wording import count, timestamp
 from together_nb.config.addresses import is_loopback
 from together_nb.errors import APIConnectionError
-from together_nb.recording.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry
 from together_nb.storage import files
-from together_nb.storage.redact import keys_to_hide, without_key, without_keys, without_logprobs
+from together_nb.storage.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, Recording
+from together_nb.storage.redact import keys_to_hide, without_key, without_logprobs
 from together_nb.wire.exchange import Exchange
-from together_nb.wire.transport import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from together_nb.config.keys import Key
+    from together_nb.wire.transport import Transport
 
 _KEPT_HEADERS = ("Content-Type", "Retry-After", "Date")
 _KEPT_BEGINNINGS = ("X-Ratelimit-", "X-Tokenlimit-")
 
 
-class Recorder:
-    """A file to which each exchange is written when it ends, from any thread.
+class Recorder(Recording):
+    """Carries requests as another transport does, and writes each exchange to a file when it ends.
 
     Parameters
     ----------
@@ -42,18 +41,22 @@ class Recorder:
         The file to create.
     model
         Of a request that names none; "" if the server must be asked.
+    carrier
+        The transport that carries the requests.
+    end
+        Called with this object to end it.
     force
         Replace an existing file.
 
     Raises
     ------
     InputError
-        It exists, or cannot be created.
+        The file exists, or cannot be created.
 
     Attributes
     ----------
-    name : str
-        Identifies this recording.
+    path : Path
+        The file.
     written : int
         Number of its exchanges.
     replaced : bool
@@ -63,29 +66,36 @@ class Recorder:
     live = True
     model = note = source = ""
 
-    def __init__(self, path: Path, model: str, *, force: bool = False) -> None:
-        self.path = path
-        self.name = ""
+    def __init__(
+        self, path: Path, model: str, carrier: Transport, end: Callable[[Recording], object], *, force: bool = False
+    ) -> None:
+        super().__init__(path, end)
         self.written = 0
         self.replaced = False
+        self._carrier = carrier
         self._failed = ""
         self._writing = False
         self.forked()
-        head = {
-            KIND: RECORDING,
-            "version": VERSION,
-            "recorded": timestamp(),
-            "model": without_keys(model),
-        }
-        hint = "Take another name, or add --force (force=True) to replace it."
-        self._file = files.write(path, [json.dumps(head) + "\n"], force=force, hint=hint)
-        _recorders.add(self)
+        head = {KIND: RECORDING, "version": VERSION, "recorded": timestamp(), "model": model}
+        self._file = files.write(path, [head], force=force)
+        reset_after_fork(self)
 
     def exchange(
-        self, method: str, root: str, path: str, payload: Any, *, key: Key | None, **timeouts: float
-    ) -> RecordedExchange:
-        """As `wire.transport.Transport.exchange`."""
-        return RecordedExchange(self, (method, path, payload), root + path, key=key, body=encoded(payload), **timeouts)
+        self,
+        method: str,
+        root: str,
+        path: str,
+        payload: Any,
+        *,
+        key: Key | None,
+        connect_timeout: float,
+        timeout: float,
+    ) -> Exchange:
+        """As `Transport.exchange`."""
+        inner = self._carrier.exchange(
+            method, root, path, payload, key=key, connect_timeout=connect_timeout, timeout=timeout
+        )
+        return RecordedExchange(self, inner, (method, path, payload), key)
 
     def write(self, entry: Entry, sent: Key | None) -> None:
         """Add one exchange, without the key sent with it and all known keys.
@@ -128,18 +138,11 @@ class Recorder:
             logging.getLogger("together_nb").warning("The recording lacks an answer.%s", self._failed)
 
     def __str__(self) -> str:
-        return f"{self.path} holds {count(self.written, 'recorded exchange')}.{self._failed}"
-
-
-_recorders: WeakSet[Recorder] = WeakSet()
-
-
-def _forked() -> None:
-    for recorder in _recorders:
-        recorder.forked()
-
-
-after_fork(_forked)
+        if self.on:
+            begins = f"What is asked from now on is recorded in {self.path}; `%together record off` ends it."
+            return f"{self.replaces} {begins}".lstrip()
+        holds = f"{self.path} holds {count(self.written, 'recorded exchange')}."
+        return f"The recording has ended: {holds}{self._failed}"
 
 
 def _line(entry: Entry, sent: Key | None) -> str:
@@ -155,8 +158,7 @@ def _line(entry: Entry, sent: Key | None) -> str:
         pieces = without_key(pieces, key)
     if pieces != entry.pieces:
         pieces = without_logprobs(pieces)
-    values = {**without_keys(replace(entry, pieces=[]).to_dict(), sent), "pieces": pieces}
-    line = json.dumps(values)
+    line = files.line_of(replace(entry, pieces=[]).to_dict(), sent, pieces=pieces)
     back = Entry.from_dict(files.parsed(line.encode(), "It"))
     if (back.status, back.pieces) != (entry.status, pieces):
         raise ValueError("it could not be read again")
@@ -164,29 +166,49 @@ def _line(entry: Entry, sent: Key | None) -> str:
 
 
 class RecordedExchange(Exchange):
-    """A network exchange that is written to a recording when it ends.
+    """An exchange of another transport that is written to a recording when it ends.
 
     Parameters
     ----------
     recorder
         The recording.
+    inner
+        The exchange.
     request
         Method, path and payload.
-    url, options
-        As for `Exchange`.
+    key
+        Sent with the request, or None.
     """
 
-    def __init__(self, recorder: Recorder, request: tuple[str, str, Any], url: str, **options: Any) -> None:
-        super().__init__(request[0], url, **options)
+    def __init__(self, recorder: Recorder, inner: Exchange, request: tuple[str, str, Any], key: Key | None) -> None:
         self._recorder = recorder
+        self._inner = inner
         self._asked = request
+        self._key = key
         self._began: float | None = None
         self._opening = False
-        self._finishing = False
-        self._written = False
+        self._unwritten = [True]  # popped by the one that writes it: any thread, or the garbage collector
         self._opened = 0.0
         self._pieces: list[tuple[float, bytes]] = []
+        self._unread: Iterator[bytes] | None = None
         self._how: End | None = None
+        self._process = os.getpid()
+        super().__init__(inner.method, inner.url)
+
+    @property
+    def status(self) -> int:  # type: ignore[override]
+        """As `Exchange.status`."""
+        return self._inner.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        """As `Exchange.headers`."""
+        return self._inner.headers
+
+    @property
+    def cancelled(self) -> bool:
+        """As `Exchange.cancelled`."""
+        return self._inner.cancelled
 
     def open(self) -> None:
         """As `Exchange.open`, noting when and how."""
@@ -195,7 +217,7 @@ class RecordedExchange(Exchange):
         self._began = monotonic()
         self._opening = True  # on failure, it closes itself before raising
         try:
-            super().open()
+            self._inner.open()
         except APIConnectionError as error:
             self._ended(End.of(error, self._seconds()))
             raise
@@ -205,8 +227,9 @@ class RecordedExchange(Exchange):
 
     def pieces(self) -> Iterator[bytes]:
         """As `Exchange.pieces`, noting each."""
+        self._unread = self._unread or self._inner.pieces()
         try:
-            for piece in super().pieces():
+            for piece in self._unread:
                 self._pieces.append((self._seconds(), piece))
                 yield piece
         except APIConnectionError as error:
@@ -215,22 +238,35 @@ class RecordedExchange(Exchange):
         if not self.cancelled:
             self._ended(End(WHOLE, self._seconds()))
 
+    def begun(self, seconds: float) -> None:
+        """As `Exchange.begun`."""
+        self._inner.begun(seconds)
+
+    def expect_end(self, seconds: float) -> None:
+        """As `Exchange.expect_end`."""
+        self._inner.expect_end(seconds)
+
     def finish(self) -> None:
         """As `Exchange.finish`: it is whole, even if the connection does not end in time."""
         self._ended(End(WHOLE, self._seconds()))
-        super().finish()
+        self._drain()
+
+    def cancel(self) -> None:
+        """As `Exchange.cancel`."""
+        self._inner.cancel()
 
     def close(self) -> None:
         """As `Exchange.close`, and write it."""
-        super().close()
+        self._inner.close()
         # The parent writes an exchange that was in progress at a fork.
-        if self._began is None or self._opening or self._is_of_another_process:
+        if self._began is None or self._opening or self._process != os.getpid():
             return
-        with self._lock:
-            first, self._written = not self._written, True
-        if first:
-            end = self._how or End(STOPPED if self.cancelled else WHOLE, self._seconds())
-            self._recorder.write(self._entry(end), self._key)
+        try:
+            self._unwritten.pop()
+        except IndexError:
+            return
+        end = self._how or End(STOPPED if self.cancelled else WHOLE, self._seconds())
+        self._recorder.write(self._entry(end), self._key)
 
     def _ended(self, end: End) -> None:
         """Keep the first end; a cancelled exchange is stopped."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.declared import good
 from together_nb.errors import InputError
-from together_nb.magic.options import Options, help_text, parse, parser, split
+from together_nb.run.options import Options, help_text, parse, parser, split
 from together_nb.values.parameters import PARAMETERS
 
 

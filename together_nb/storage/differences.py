@@ -14,7 +14,7 @@ from together_nb.wire.dialects import DIALECTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from together_nb.recording.entry import Entry
+    from together_nb.storage.entry import Entry
 
 _LONGEST = 60  # characters of a value
 _COMPARED = 400  # characters of a prompt

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import together_nb
 from tests.servers import DIALECTS, PATIENCE, ScriptedServer, answers, eventually, replies, silent, silent_after
-from together_nb import history, stream
 from together_nb.errors import APIResponseError, APIStatusError, APITimeoutError, ConnectionLostError, StreamError
 from together_nb.values.chunk import Usage
-from together_nb.wire.exchange import Exchange
+from together_nb.wire.http import HTTPExchange
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -22,7 +22,7 @@ TEXTS = ["Once", " upon", " a", " time", " — €"]
 
 def open_stream(server, **options):
     options = {"model": "test/chat", "api": "chat", "api_key": KEY, "timeout": 30} | options
-    return stream("Tell me", base_url=server.base_url, **options)
+    return together_nb.stream("Tell me", base_url=server.base_url, **options)
 
 
 def texts_of(chunks):
@@ -71,7 +71,7 @@ def test_each_token_is_delivered_before_the_next_is_sent_and_the_answer_is_whole
     assert 0 < completion.timings.first_token <= completion.timings.total
     assert (completion.cancelled, completion.error, completion.chunks) == (False, "", 5)
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-    assert history == []
+    assert together_nb.history == []
 
 
 def test_what_has_come_can_be_read_from_another_thread_at_any_time():
@@ -138,7 +138,7 @@ def test_what_came_with_the_token_at_which_it_is_cancelled_is_not_delivered():
 
 
 def test_of_an_answer_that_nobody_watches_all_that_had_come_before_a_cancel_is_kept(monkeypatch):
-    begun, arrived, usual = threading.Event(), threading.Event(), Exchange.pieces
+    begun, arrived, usual = threading.Event(), threading.Event(), HTTPExchange.pieces
 
     def script(exchange):
         first, *others = (json.dumps(exchange.payload(text), separators=(",", ":")) for text in TEXTS)
@@ -154,7 +154,7 @@ def test_of_an_answer_that_nobody_watches_all_that_had_come_before_a_cancel_is_k
             if rb"\u20ac" in piece:  # of the last token; the next piece is wanted
                 arrived.set()
 
-    monkeypatch.setattr(Exchange, "pieces", pieces)
+    monkeypatch.setattr(HTTPExchange, "pieces", pieces)
     monkeypatch.setattr("together_nb.wire.sse._GROUP_SECONDS", 3600)
     with ScriptedServer(script) as server, ThreadPoolExecutor(1) as pool:
         answer = open_stream(server)
@@ -228,7 +228,7 @@ def test_an_error_has_what_had_come_and_how_it_ended(script, kind, ending, text)
 
 @pytest.mark.parametrize("then", ["cut", "await_close"])
 def test_an_answer_that_said_why_it_ended_is_whole_though_the_connection_breaks_or_is_held(then, monkeypatch):
-    monkeypatch.setattr("together_nb.run.attempts._END_SECONDS", 0.05)
+    monkeypatch.setattr("together_nb.wire.attempts._END_SECONDS", 0.05)
 
     def script(exchange):
         part(exchange)

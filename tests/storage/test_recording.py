@@ -13,22 +13,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import together_nb
 from tests.panel.test_panel import held_until, in_turn
 from tests.servers import PATIENCE, ScriptedServer, answers, replies, silent_after
-from together_nb import complete, errors, models, stream
+from together_nb import errors
 from together_nb.config.keys import Key
-from together_nb.config.settings import DEFAULT_MODEL, settings
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, NotRecordedError, TogetherError
-from together_nb.recording import control
-from together_nb.recording import player as replaying
-from together_nb.recording.entry import WHOLE, End, Entry
-from together_nb.recording.player import Replay
-from together_nb.recording.recorder import _decoded
-from together_nb.run.history import history
-from together_nb.run.ledger import ledger
-from together_nb.run.resolve import defaults
+from together_nb.run.resolve import described_defaults
+from together_nb.storage import player as replaying
+from together_nb.storage.entry import WHOLE, End, Entry
+from together_nb.storage.player import Replay
+from together_nb.storage.recorder import _decoded
 from together_nb.storage.redact import without_key
-from together_nb.wire import retry, transport
+from together_nb.wire import retry
+from together_nb.wire.endpoint import Endpoint
 
 KEY = "tgp_v1_canary-0123456789-abcdefghij"
 TEXTS = ["Once", " upon", " a — €", " time"]
@@ -43,23 +42,23 @@ def tape(tmp_path):
 def record(tape, script, ask):
     """Record what `ask` asks of a server that does `script`, and stop the server; gives what `ask` gave or raised."""
     with ScriptedServer(script) as server:
-        settings.base_url, settings.model = server.base_url, "test/chat"
-        control.record(tape)
+        together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
+        together_nb.record(tape)
         try:
             return ask()
         except TogetherError as error:
             return error
         finally:
-            control.stop()
-            settings.base_url = settings.model = None
+            together_nb.stop()
+            together_nb.settings.base_url = together_nb.settings.model = None
 
 
 def tell(**options):
-    return complete("Tell", api="chat", **options)
+    return together_nb.complete("Tell", api="chat", **options)
 
 
 def replay(tape, **options):
-    return control.replay(tape, **{"speed": 0, **options})
+    return together_nb.replay(tape, **{"speed": 0, **options})
 
 
 def lines(tape):
@@ -106,9 +105,9 @@ def test_an_answer_is_played_back_without_a_key_and_a_server(tape, api):
 
     local = {"api": "completions", "model": "local/ngram", "max_tokens": 6, "seed": 1}
     options = {"api": api} if api else local
-    live = record(tape, script, lambda: complete("Tell", temperature=0.5, api_key=KEY, **options))
+    live = record(tape, script, lambda: together_nb.complete("Tell", temperature=0.5, api_key=KEY, **options))
     replay(tape)
-    again = complete("Tell", temperature=0.5, **options)
+    again = together_nb.complete("Tell", temperature=0.5, **options)
     assert facts(again) == facts(live)
     day = lines(tape)[0]["recorded"][:10]
     assert again.note == " · ".join(filter(None, (live.note, f"a replay of {day} at full speed")))
@@ -118,19 +117,19 @@ def test_an_answer_is_played_back_without_a_key_and_a_server(tape, api):
 def test_the_note_says_the_day_and_a_pace_other_than_that_of_then(tape, speed, pace):
     write(tape, entry({**CHAT, "temperature": 1}, pieces=YES.pieces))  # 1 and 1.0 are one question
     replay(tape, speed=speed)
-    assert complete("Hi", api="chat", temperature=1.0) is history[-1]
-    assert history[-1].note == f"a replay of 2026-11-26{pace}"
+    assert together_nb.complete("Hi", api="chat", temperature=1.0) is together_nb.history[-1]
+    assert together_nb.history[-1].note == f"a replay of 2026-11-26{pace}"
 
 
 def test_answers_to_one_request_a_refusal_among_them_come_in_their_order_and_from_the_first_again(tape, monkeypatch):
     monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
-    settings.max_retries = 1
+    together_nb.settings.max_retries = 1
     script = in_turn(refuse("slow down", 429), answers(["one"]), answers(["two"]))
     record(tape, script, lambda: [tell(), tell()])
     assert [one["status"] for one in entries(tape)] == [429, 200, 200]
     replay(tape)
     assert [tell().text, tell().text] == ["one", "two"]
-    settings.max_retries = 0
+    together_nb.settings.max_retries = 0
     with pytest.raises(errors.RateLimitError):
         tell()
     assert tell().text == "one"
@@ -165,14 +164,14 @@ def test_an_error_is_played_back_as_the_same_error_in_the_same_words(tape, scrip
 
 
 def stop_after_one():
-    with stream("Tell", api="chat") as chunks:
+    with together_nb.stream("Tell", api="chat") as chunks:
         next(chunks)
         chunks.cancel()
         list(chunks)
 
 
 def abandon():
-    chunks = stream("Tell", api="chat")
+    chunks = together_nb.stream("Tell", api="chat")
     next(chunks)
     del chunks
     gc.collect()
@@ -186,7 +185,7 @@ def test_what_was_stopped_or_abandoned_ends_where_it_did_unless_there_is_a_whole
     with pytest.raises(errors.ConnectionLostError, match="it was stopped") as caught:
         tell()
     assert caught.value.completion.text == "Once"
-    (stopped,) = Replay.read(tape).entries
+    (stopped,) = Replay(tape).entries
     write(tape, stopped, replace(YES, payload=stopped.payload), stopped, model="test/chat")
     replay(tape)
     assert [tell().text for _ in range(2)] == ["Yes", "Yes"]
@@ -229,11 +228,11 @@ def clock(monkeypatch):
     """A clock that goes on only while somebody sleeps, or when it is set."""
     clock = SimpleNamespace(now=1000.0)
 
-    def sleep(_, seconds):
+    def sleep(seconds):
         clock.now += seconds
 
     monkeypatch.setattr(replaying, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(replaying, "_sleep", sleep)
+    monkeypatch.setattr(replaying, "sleep", sleep)
     return clock
 
 
@@ -242,8 +241,8 @@ def test_each_piece_comes_at_its_time_and_never_drifts_or_goes_back(tape, clock,
     times, factor = [0.2, 0.25, 1.0, 3.0, 3.5, 3.2], 1 / speed if speed else 0
     write(tape, entry(CHAT, pieces=[(at, event(f"{at}")) for at in times], opened=0.1, end=End(WHOLE, 5.0)))
     replay(tape, speed=speed)
-    assert [at for at, _ in Replay.read(tape).entries[0].pieces] == [*times[:-1], 3.5]
-    exchange = transport.current().exchange("POST", "http://h", "/v1/chat/completions", CHAT, key=None)
+    assert [at for at, _ in Replay(tape).entries[0].pieces] == [*times[:-1], 3.5]
+    exchange = Endpoint(together_nb.session.default.client, "http://h").exchange("POST", "/v1/chat/completions", CHAT)
     exchange.open()
     assert clock.now - 1000 == pytest.approx(0.1 * factor)
     arrivals = []
@@ -264,7 +263,7 @@ def test_the_times_that_are_written_are_those_of_the_bytes(tape):
         exchange.wait(0.2)
         answers(["two"])(exchange)
 
-    record(tape, script, lambda: [gate.set() for _ in stream("Tell", api="chat")])
+    record(tape, script, lambda: [gate.set() for _ in together_nb.stream("Tell", api="chat")])
     (one,) = entries(tape)
     (first, _), (second, _), *_ = one["pieces"]
     assert 0 < one["opened"] <= first <= second - 0.2
@@ -273,11 +272,11 @@ def test_the_times_that_are_written_are_those_of_the_bytes(tape):
 
 @pytest.mark.parametrize("headers", [3600, 0])
 def test_a_replayed_wait_is_cancelled_by_any_thread(tape, monkeypatch, headers):
-    waits, usual = threading.Event(), replaying._sleep
-    monkeypatch.setattr(replaying, "_sleep", lambda until, seconds: (waits.set(), usual(until, seconds)))
+    waits, usual = threading.Event(), replaying.sleep
+    monkeypatch.setattr(replaying, "sleep", lambda seconds: (waits.set(), usual(seconds)))
     write(tape, entry(CHAT, pieces=[(3600, event("Yes"))], opened=headers, end=End(WHOLE, 3600)))
     replay(tape, speed=1)
-    chunks = stream("Hi", api="chat")
+    chunks = together_nb.stream("Hi", api="chat")
     thread = threading.Thread(target=lambda: list(chunks))
     thread.start()
     assert waits.wait(PATIENCE)
@@ -289,55 +288,55 @@ def test_a_replayed_wait_is_cancelled_by_any_thread(tape, monkeypatch, headers):
 
 @pytest.mark.parametrize(("head", "model"), [("m", "m"), ("", "a/b")])
 def test_a_request_without_a_model_goes_to_that_of_the_recording_or_of_its_first_exchange(tape, head, model):
-    settings.api_key = KEY
-    control.record(tape)
+    together_nb.settings.api_key = KEY
+    together_nb.record(tape)
     assert lines(tape)[0]["model"] == DEFAULT_MODEL
-    control.stop()
-    settings.api_key = None
+    together_nb.stop()
+    together_nb.settings.api_key = None
     write(tape, replace(YES, payload={**CHAT, "model": "a/b"}), YES, model=head)
     replay(tape)
-    assert complete("Hi", api="chat").request.model == model
-    assert defaults() == (model, f"a replay of 2026-11-26 at full speed, {tape}")
+    assert together_nb.complete("Hi", api="chat").request.model == model
+    assert described_defaults(together_nb.session.default) == (model, f"a replay of 2026-11-26 at full speed, {tape}")
 
 
 def test_the_list_and_its_prices_come_from_the_recording_and_cost_nothing_now(tape):
-    live = record(tape, answers(TEXTS), lambda: (models(), complete("Tell", api="auto")))[1]
+    live = record(tape, answers(TEXTS), lambda: (together_nb.models(), together_nb.complete("Tell", api="auto")))[1]
     assert live.price == (1.0, 2.0)
     replay(tape)
-    assert [row.id for row in models()] == ["test/chat", "test/base"]
-    settings.budget = live.cost / 2  # which is spent
-    again = complete("Tell")
+    assert [row.id for row in together_nb.models()] == ["test/chat", "test/base"]
+    together_nb.settings.budget = live.cost / 2  # which is spent
+    again = together_nb.complete("Tell")
     assert (again.price, again.cost) == (live.price, live.cost)
-    assert ledger.total().calls == 1
-    control.stop()
-    assert [row.id for row in models()] == ["local/ngram"]
+    assert together_nb.ledger.total().calls == 1
+    together_nb.stop()
+    assert [row.id for row in together_nb.models()] == ["local/ngram"]
 
 
 def test_a_list_that_was_known_before_is_asked_for_again_while_recording(tape):
     with ScriptedServer(answers(["Yes"])) as server:
-        models(base_url=server.base_url)
-        control.record(tape)
-        complete("Tell", model="test/base", base_url=server.base_url)
+        together_nb.models(base_url=server.base_url)
+        together_nb.record(tape)
+        together_nb.complete("Tell", model="test/base", base_url=server.base_url)
     assert len(entries(tape, "GET")) == 1
-    control.stop()
+    together_nb.stop()
     replay(tape)
-    assert complete("Tell", model="test/base").api == "completions"
+    assert together_nb.complete("Tell", model="test/base").api == "completions"
 
 
 def test_a_list_that_was_not_recorded_is_missed_by_nobody_and_the_embedded_engines_is_told_from_a_services(tape):
     write(tape, YES)
     replay(tape)
-    assert complete("Hi").text == "Yes"
-    assert models() == []
+    assert together_nb.complete("Hi").text == "Yes"
+    assert together_nb.models() == []
     with pytest.raises(errors.NotFoundError):
-        models(fresh=True)
+        together_nb.models(fresh=True)
     for loopback, name in ((True, "here"), (False, "there")):
         rows = json.dumps([{"id": name, "type": "chat"}])
         one = entry(pieces=[(0, rows)], method="GET", path="/v1/models", loopback=loopback)
-        write(tape, *Replay.read(tape).entries, one)
+        write(tape, *Replay(tape).entries, one)
     replay(tape)
-    assert [row.id for row in models()] == ["there"]
-    assert [row.id for row in models(base_url="http://127.0.0.1:9")] == ["here"]
+    assert [row.id for row in together_nb.models()] == ["there"]
+    assert [row.id for row in together_nb.models(base_url="http://127.0.0.1:9")] == ["here"]
 
 
 def test_what_was_not_recorded_is_told_with_what_differs(tape):
@@ -345,7 +344,7 @@ def test_what_was_not_recorded_is_told_with_what_differs(tape):
     write(tape, entry({**CHAT, "messages": [{"role": "user", "content": "Something else"}]}), entry(near))
     replay(tape)
     with pytest.raises(NotRecordedError, match=r"not in lesson\.jsonl") as caught:
-        complete("Hi", api="chat", temperature=0.5)
+        together_nb.complete("Hi", api="chat", temperature=0.5)
     assert caught.value.hint.startswith("In the nearest one that is, temperature was 0.7. ")
     assert "replay off" in caught.value.hint
     assert caught.value.completion.came_to_nothing
@@ -355,20 +354,20 @@ def test_what_was_not_recorded_is_told_with_what_differs(tape):
         ("Hi", {"system": "Be kind"}, r"the messages before the prompt were others; temperature was 0\.7"),
     ]:
         with pytest.raises(NotRecordedError, match=words):
-            complete(prompt, **{"api": "chat", **options})
+            together_nb.complete(prompt, **{"api": "chat", **options})
 
 
 def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_other(tape, tmp_path, caplog):
     gate = threading.Event()
     with ScriptedServer(held_until(gate, answers(["two"]), before=["one"])) as server:
         options = {"api": "chat", "model": "m", "base_url": server.base_url}
-        control.record(tape)
-        first = stream("Tell", **options)
+        together_nb.record(tape)
+        first = together_nb.stream("Tell", **options)
         next(first)
-        control.record(tmp_path / "other.jsonl")
-        second = stream("Tell", **options)
+        together_nb.record(tmp_path / "other.jsonl")
+        second = together_nb.stream("Tell", **options)
         next(second)
-        control.record(tmp_path / "other.jsonl", force=True)
+        together_nb.record(tmp_path / "other.jsonl", force=True)
         gate.set()
         list(first)
         list(second)
@@ -378,28 +377,28 @@ def test_an_answer_under_way_is_still_written_to_its_own_recording_and_to_no_oth
 
 
 def test_one_does_not_record_what_is_played_back_and_what_is_begun_anew_ends_what_was_on(tape, tmp_path):
-    assert "ended" not in control.record(tmp_path / "a.jsonl")
-    assert f"has ended: {tmp_path / 'a.jsonl'} holds 0 recorded exchanges." in control.record(tape)
-    unread = stream("Unread", model="m", api="chat", base_url="http://127.0.0.1:9")
+    assert "ended" not in str(together_nb.record(tmp_path / "a.jsonl"))
+    assert f"has ended: {tmp_path / 'a.jsonl'} holds 0 recorded exchanges." in str(together_nb.record(tape))
+    unread = together_nb.stream("Unread", model="m", api="chat", base_url="http://127.0.0.1:9")
     with unread, pytest.raises(InputError) as caught:
-        control.replay(tape)
+        together_nb.replay(tape)
     assert "record off" in caught.value.hint
-    assert control.stop() == f"The recording has ended: {tape} holds 0 recorded exchanges."
+    assert together_nb.stop() == f"The recording has ended: {tape} holds 0 recorded exchanges."
     write(tape, YES)
     replay(tape)
     with pytest.raises(InputError, match="played back") as caught:
-        control.record(tmp_path / "b.jsonl")
+        together_nb.record(tmp_path / "b.jsonl")
     assert "replay off" in caught.value.hint
-    assert f"The replay of {tape} has ended." in replay(tape)
-    assert control.stop() == f"The replay of {tape} has ended."
-    assert control.stop() is None
+    assert f"The replay of {tape} has ended." in str(replay(tape))
+    assert together_nb.stop() == f"The replay of {tape} has ended."
+    assert together_nb.stop() is None
 
 
 @pytest.mark.parametrize("speed", [-1, float("nan"), float("inf"), True, "2", None])
 def test_a_speed_is_a_number_from_0(tape, speed):
     write(tape, entry(CHAT))
     with pytest.raises(InputError, match="speed must be a number"):
-        control.replay(tape, speed=speed)
+        together_nb.replay(tape, speed=speed)
 
 
 @pytest.mark.parametrize(
@@ -413,5 +412,5 @@ def test_a_speed_is_a_number_from_0(tape, speed):
 def test_a_file_that_is_no_recording_is_told_from_one(tape, content, words):
     tape.write_text(content)
     with pytest.raises(InputError, match=words):
-        control.replay(tape)
-    assert control.current() is None
+        together_nb.replay(tape)
+    assert together_nb.session.default._recording is None
