@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 START = """
 import gc, multiprocessing, os, sys, threading, urllib.request
 from concurrent.futures import ProcessPoolExecutor
-from together_nb import complete, history, ledger, map_prompts, record, recording, settings, stream
+from together_nb import complete, history, ledger, map_prompts, record, settings, stop, stream
 url, folder = sys.argv[1:]
 settings.local_tokens_per_second = 0
 options = {"base_url": url, "model": "test/chat", "api": "chat"}
@@ -89,13 +89,13 @@ for work in (
     lambda: answer.__exit__(None, None, None),
     gc.collect,
     lambda: globals().pop("answer"),
-    recording.stop,
+    stop,
     lambda: list(answer),
 ):
     print(in_child(work))
 urllib.request.urlopen(url + "/v1/models").read()
 print(text + "".join(chunk.text for chunk in answer), answer.completion.finish_reason)
-recording.stop()
+stop()
 print(sum('"POST"' in line for line in open(folder + "/lesson.jsonl")))
 """
     lines, _ = run(code, tmp_path, script, models=models)
@@ -105,20 +105,22 @@ print(sum('"POST"' in line for line in open(folder + "/lesson.jsonl")))
 def test_a_child_can_use_what_another_thread_of_its_parent_had_locked(tmp_path):
     code = """
 from together_nb.local import server as local
+recorder = record(folder + "/lesson.jsonl")
 complete("Once", model="local/ngram", max_tokens=2)
 held, release = threading.Event(), threading.Event()
 def hold():
-    with ledger._lock, local._starting, recording._lock:
+    with ledger._lock, local._starting, recorder._lock:
         held.set()
         release.wait(60)
 threading.Thread(target=hold).start()
-held.wait(60)
+assert held.wait(60)
 def work():
-    record(folder + "/child.jsonl")
     assert complete("Once", model="local/ngram", max_tokens=2).text
     assert ledger.rows[0].calls == 2
-    recording.stop()
+    stop()
 print(in_child(work))
 release.set()
+stop()
+print(sum('"POST"' in line for line in open(folder + "/lesson.jsonl")))
 """
-    assert run(code, tmp_path)[0] == ["0"]
+    assert run(code, tmp_path)[0] == ["0", "2"]

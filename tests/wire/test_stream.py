@@ -81,7 +81,7 @@ def test_what_has_come_can_be_read_from_another_thread_at_any_time():
         answer, over = open_stream(server), threading.Event()
 
         def lengths():
-            while not over.is_set():
+            while not over.wait(0.001):
                 text = answer.completion.text
                 assert whole.startswith(text)
                 yield len(text)

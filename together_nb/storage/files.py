@@ -6,6 +6,7 @@ replaced only if that is asked for.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import math
@@ -401,7 +402,7 @@ def parsed(data: bytes, where: str, longest: int = LONGEST_LINE) -> Any:
     if _values(data) > MOST_VALUES < _values(_STRING.sub(b"", data)):
         raise InputError(f"{where} holds too many values: {MOST_VALUES:,} are read at most.", _SPLIT)
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.removeprefix(codecs.BOM_UTF8).decode())
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise BrokenError(where) from None
     except RecursionError:
