@@ -11,6 +11,7 @@ import together_nb
 from tests.servers import PATIENCE, ScriptedServer, replies, silent, silent_after
 from together_nb.config.keys import Key
 from together_nb.errors import APIConnectionError, APIStatusError
+from together_nb.wire.exchange import Call
 from together_nb.wire.http import HTTPExchange
 
 pytestmark = pytest.mark.timeout(40)
@@ -27,14 +28,9 @@ KINDS = {
 
 
 def exchange_with(server, path="/v1/chat/completions", *, key=KEY, timeout=30.0, connect_timeout=10.0):
-    return HTTPExchange(
-        "POST",
-        (server if isinstance(server, str) else server.base_url) + path,
-        key=None if key is None else Key(key, "a test"),
-        body=b"{}",
-        connect_timeout=connect_timeout,
-        timeout=timeout,
-    )
+    root = server if isinstance(server, str) else server.base_url
+    given = None if key is None else Key(key, "a test")
+    return HTTPExchange(Call("POST", root, path, {}, given, connect_timeout, timeout))
 
 
 def whole(exchange):

@@ -6,12 +6,10 @@ import json
 import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from together_nb.base.fork import reset_after_fork
 from together_nb.base.interrupts import TICK_SECONDS
 from together_nb.base.wording import count
-from together_nb.config.addresses import is_loopback
 from together_nb.errors import InputError, NotRecordedError
 from together_nb.storage.differences import differences
 from together_nb.storage.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, Recording, request_key
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from together_nb.config.keys import Key
+    from together_nb.wire.exchange import Call
 
 _NO_LIST = 404
 _ANEW = "Record it anew."
@@ -114,23 +112,11 @@ class Replay(Recording):
         """Where answers come from, in words."""
         return f"{self.note}, {self.path}"
 
-    def exchange(
-        self,
-        method: str,
-        root: str,
-        path: str,
-        payload: Any,
-        *,
-        key: Key | None,
-        connect_timeout: float,
-        timeout: float,
-    ) -> Exchange:
+    def exchange(self, call: Call) -> Exchange:
         """As `Transport.exchange`; no time-out counts, since the reply is there."""
-        del connect_timeout, timeout
-        loopback = is_loopback(urlsplit(root).hostname or "")
-        return ReplayedExchange(self, (method, path, without_keys(payload, key)), root + path, loopback=loopback)
+        return ReplayedExchange(self, call)
 
-    def take(self, method: str, path: str, payload: Any, *, loopback: bool) -> Entry:
+    def take(self, call: Call) -> Entry:
         """Return the exchange that answers a request; several take turns, in order.
 
         Raises
@@ -138,18 +124,19 @@ class Replay(Recording):
         NotRecordedError
             The request is not in the recording.
         """
-        request = request_key(method, path, payload)
+        payload, loopback = without_keys(call.payload, call.key), call.is_local
+        request = request_key(call.method, call.path, payload)
         found = self._by_request.get(request, [])
         if payload is None:  # the same request lists the embedded engine's models and a service's
             found = [one for one in found if one.loopback == loopback] or found
         if any(one.is_whole for one in found):
             found = [one for one in found if one.end.how != STOPPED]
         if not found:
-            if method == "GET":
-                return _nothing(method, path)
+            if call.method == "GET":
+                return _nothing(call)
             raise NotRecordedError(
                 f"This request is not in {self.path.name}.",
-                f"{differences(self.entries, path, payload)} {_ENDS}".strip(),
+                f"{differences(self.entries, call.path, payload)} {_ENDS}".strip(),
             )
         with self._lock:
             number = self._played.get((*request, loopback), 0)
@@ -185,11 +172,11 @@ def _model(payload: Any) -> str:
     return str(payload.get("model") or "") if isinstance(payload, dict) else ""
 
 
-def _nothing(method: str, path: str) -> Entry:
+def _nothing(call: Call) -> Entry:
     """The reply of a server without such an address."""
     body = json.dumps({"error": {"message": "It was not asked for while the recording was made."}})
     headers = {"Content-Type": "application/json"}
-    return Entry(method, path, None, False, _NO_LIST, headers, 0.0, [(0.0, body)], End(WHOLE, 0.0))
+    return Entry(call.method, call.path, None, False, _NO_LIST, headers, 0.0, [(0.0, body)], End(WHOLE, 0.0))
 
 
 class ReplayedExchange(Exchange):
@@ -199,17 +186,13 @@ class ReplayedExchange(Exchange):
     ----------
     replay
         The recording.
-    request
-        Method, path and payload (the key blanked).
-    url, loopback
-        Where it would have gone.
+    call
+        The request.
     """
 
-    def __init__(self, replay: Replay, request: tuple[str, str, Any], url: str, *, loopback: bool) -> None:
-        super().__init__(request[0], url)
+    def __init__(self, replay: Replay, call: Call) -> None:
+        super().__init__(call)
         self._replay = replay
-        self._asked = request
-        self._loopback = loopback
         self._began = 0.0
         self._end = End(WHOLE, 0.0)
         self._unplayed: Iterator[tuple[float, str]] = iter(())
@@ -227,7 +210,7 @@ class ReplayedExchange(Exchange):
         if self.cancelled:
             return
         self._began = monotonic()
-        entry = self._replay.take(*self._asked, loopback=self._loopback)
+        entry = self._replay.take(self.call)
         if entry.status == 0:
             self._finish(entry.end)
         elif self._wait(entry.opened):

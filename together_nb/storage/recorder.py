@@ -9,12 +9,10 @@ import threading
 from collections import deque
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from together_nb.base.fork import reset_after_fork
 from together_nb.base.wording import count, timestamp
-from together_nb.config.addresses import is_loopback
 from together_nb.errors import APIConnectionError
 from together_nb.storage import files
 from together_nb.storage.entry import KIND, RECORDING, STOPPED, VERSION, WHOLE, End, Entry, Recording
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from together_nb.config.keys import Key
+    from together_nb.wire.exchange import Call
     from together_nb.wire.transport import Transport
 
 _KEPT_HEADERS = ("Content-Type", "Retry-After", "Date")
@@ -80,22 +79,9 @@ class Recorder(Recording):
         self._file = files.write(path, [head], force=force)
         reset_after_fork(self)
 
-    def exchange(
-        self,
-        method: str,
-        root: str,
-        path: str,
-        payload: Any,
-        *,
-        key: Key | None,
-        connect_timeout: float,
-        timeout: float,
-    ) -> Exchange:
+    def exchange(self, call: Call) -> Exchange:
         """As `Transport.exchange`."""
-        inner = self._carrier.exchange(
-            method, root, path, payload, key=key, connect_timeout=connect_timeout, timeout=timeout
-        )
-        return RecordedExchange(self, inner, (method, path, payload), key)
+        return RecordedExchange(self, self._carrier.exchange(call))
 
     def write(self, entry: Entry, sent: Key | None) -> None:
         """Add one exchange, without the key sent with it and all known keys.
@@ -174,17 +160,11 @@ class RecordedExchange(Exchange):
         The recording.
     inner
         The exchange.
-    request
-        Method, path and payload.
-    key
-        Sent with the request, or None.
     """
 
-    def __init__(self, recorder: Recorder, inner: Exchange, request: tuple[str, str, Any], key: Key | None) -> None:
+    def __init__(self, recorder: Recorder, inner: Exchange) -> None:
         self._recorder = recorder
         self._inner = inner
-        self._asked = request
-        self._key = key
         self._began: float | None = None
         self._opening = False
         self._unwritten = [True]  # popped by the one that writes it: any thread, or the garbage collector
@@ -193,7 +173,7 @@ class RecordedExchange(Exchange):
         self._unread: Iterator[bytes] | None = None
         self._how: End | None = None
         self._process = os.getpid()
-        super().__init__(inner.method, inner.url)
+        super().__init__(inner.call)
 
     @property
     def status(self) -> int:  # type: ignore[override]
@@ -266,7 +246,7 @@ class RecordedExchange(Exchange):
         except IndexError:
             return
         end = self._how or End(STOPPED if self.cancelled else WHOLE, self._seconds())
-        self._recorder.write(self._entry(end), self._key)
+        self._recorder.write(self._entry(end), self.call.key)
 
     def _ended(self, end: End) -> None:
         """Keep the first end; a cancelled exchange is stopped."""
@@ -281,9 +261,8 @@ class RecordedExchange(Exchange):
         kept = {
             name: value for name, value in headers.items() if name in _KEPT_HEADERS or name.startswith(_KEPT_BEGINNINGS)
         }
-        loopback = is_loopback(urlsplit(self.url).hostname or "")
-        pieces = list(_decoded(self._pieces))
-        return Entry(*self._asked, loopback, self.status, kept, self._opened, pieces, end)
+        call, pieces = self.call, list(_decoded(self._pieces))
+        return Entry(call.method, call.path, call.payload, call.is_local, self.status, kept, self._opened, pieces, end)
 
 
 def _decoded(pieces: list[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:

@@ -13,6 +13,7 @@ from together_nb.config.keys import without_keys
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
 from together_nb.values.model_list import ModelList
+from together_nb.wire.exchange import Call
 from together_nb.wire.retry import call_with_retries
 from together_nb.wire.status_errors import check_status, described
 from together_nb.wire.transport import Network
@@ -140,15 +141,8 @@ class Endpoint:
 
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """Return a request to this server, not yet sent."""
-        return self.client.transport.exchange(
-            method,
-            self.root,
-            path,
-            payload,
-            key=self.key,
-            connect_timeout=self.connect_timeout,
-            timeout=self.timeout,
-        )
+        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout)
+        return self.client.transport.exchange(call)
 
     def note_visit(self) -> None:
         """Note that the server has been contacted."""

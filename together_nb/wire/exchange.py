@@ -4,17 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from together_nb.base.cancellation import cancel_with_scope
+from together_nb.config.addresses import is_loopback
 from together_nb.errors import APIConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from together_nb.config.keys import Key
+
 _LAST_BYTES_TIMEOUT = 0.05  # seconds: bytes after the terminator are mostly in the same packet
 _LAST_PIECES = 8
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to a server, as a `Transport` carries it.
+
+    Parameters
+    ----------
+    method, path
+        As in HTTP.
+    root
+        The server's base URL, without a trailing slash.
+    payload
+        The body, to be sent as JSON, or None.
+    key
+        Sent with the request, or None.
+    connect_timeout, timeout
+        Seconds: for the connection, and for the answer to begin.
+    """
+
+    method: str
+    root: str
+    path: str
+    payload: Any = None
+    key: Key | None = None
+    connect_timeout: float = 10.0
+    timeout: float = 300.0
+
+    @property
+    def url(self) -> str:
+        """The whole address."""
+        return self.root + self.path
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it goes to this machine."""
+        return is_loopback(urlsplit(self.root).hostname or "")
 
 
 class Exchange:
@@ -25,8 +67,8 @@ class Exchange:
 
     Parameters
     ----------
-    method, url
-        As in HTTP; the URL is only shown.
+    call
+        The request.
 
     Attributes
     ----------
@@ -39,11 +81,15 @@ class Exchange:
     status: int = 0
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, method: str, url: str) -> None:
-        self.method = method
-        self.url = url
+    def __init__(self, call: Call) -> None:
+        self.call = call
         self._cancelled = False
         cancel_with_scope(self)
+
+    @property
+    def url(self) -> str:
+        """The address, for messages."""
+        return self.call.url
 
     @property
     def cancelled(self) -> bool:

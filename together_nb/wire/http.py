@@ -9,6 +9,7 @@ connections alike, during the handshake, the headers and the body.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import ssl
@@ -35,7 +36,7 @@ from together_nb.config.keys import Hidden
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.version import __version__
 from together_nb.wire.chunked import Dechunker
-from together_nb.wire.exchange import Exchange
+from together_nb.wire.exchange import Call, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,22 +65,13 @@ class HTTPExchange(Exchange):
 
     Parameters
     ----------
-    method, url
-        As in HTTP.
-    key
-        Sent as ``Authorization: Bearer``, or None.
-    body
-        Bytes of JSON, or None.
-    connect_timeout, timeout
-        Seconds: for the connection, and for the answer to begin.
+    call
+        The request; its payload is sent as JSON, its key as ``Authorization: Bearer``.
     """
 
-    def __init__(
-        self, method: str, url: str, *, key: Key | None, body: bytes | None, connect_timeout: float, timeout: float
-    ) -> None:
-        self._key = key
-        self._body = body
-        self._timeouts = (min(connect_timeout, _LONGEST), min(timeout, _LONGEST))
+    def __init__(self, call: Call) -> None:
+        self._body = None if call.payload is None else json.dumps(call.payload).encode()
+        self._timeouts = (min(call.connect_timeout, _LONGEST), min(call.timeout, _LONGEST))
         self._silence: float | None = None  # seconds, once the answer has begun
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._socket: socket.socket | None = None
@@ -87,7 +79,7 @@ class HTTPExchange(Exchange):
         self._connection: HTTPConnection | None = None
         self._drained = False
         self._process: int | None = None  # the sender
-        super().__init__(method, url)  # last: a cancelled scope cancels it at once
+        super().__init__(call)  # last: a cancelled scope cancels it at once
 
     @property
     def status(self) -> int:  # type: ignore[override]
@@ -116,11 +108,11 @@ class HTTPExchange(Exchange):
         _this_thread.exchange = self
         try:
             self._response = _session().request(
-                self.method,
+                self.call.method,
                 self.url,
                 data=self._body,
                 headers=headers,
-                auth=_Bearer(self._key),
+                auth=_Bearer(self.call.key),
                 timeout=self._timeouts,
                 stream=True,
                 # A redirect could carry the key and the prompt to another host.

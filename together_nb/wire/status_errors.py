@@ -90,7 +90,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
 
 def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
     """Whether a 403 means excess length, as at Together, rather than a gateway's refusal."""
-    if exchange.method != "POST" or not words or words.startswith(_TITLE):
+    if exchange.call.method != "POST" or not words or words.startswith(_TITLE):
         return False
     return endpoint.is_together or re.search(r"token|context|length|too long", words, re.IGNORECASE) is not None
 

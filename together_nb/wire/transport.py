@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from together_nb.wire.http import HTTPExchange
 
 if TYPE_CHECKING:
-    from together_nb.config.keys import Key
-    from together_nb.wire.exchange import Exchange
+    from together_nb.wire.exchange import Call, Exchange
 
 
 class Transport(Protocol):
@@ -44,32 +42,8 @@ class Transport(Protocol):
     def source(self) -> str:
         """Where answers come from, in words."""
 
-    def exchange(
-        self,
-        method: str,
-        root: str,
-        path: str,
-        payload: Any,
-        *,
-        key: Key | None,
-        connect_timeout: float,
-        timeout: float,
-    ) -> Exchange:
-        """Return a request, not yet sent.
-
-        Parameters
-        ----------
-        method, path
-            As in HTTP.
-        root
-            The server's base URL.
-        payload
-            The body, to be sent as JSON, or None.
-        key
-            Sent with the request, or None.
-        connect_timeout, timeout
-            Seconds: for the connection, and for the answer to begin.
-        """
+    def exchange(self, call: Call) -> Exchange:
+        """Return a request, not yet sent."""
 
 
 class Network:
@@ -78,17 +52,6 @@ class Network:
     live = portable = True
     name = model = note = source = ""
 
-    def exchange(
-        self,
-        method: str,
-        root: str,
-        path: str,
-        payload: Any,
-        *,
-        key: Key | None,
-        connect_timeout: float,
-        timeout: float,
-    ) -> Exchange:
+    def exchange(self, call: Call) -> Exchange:
         """As `Transport.exchange`."""
-        body = None if payload is None else json.dumps(payload).encode()
-        return HTTPExchange(method, root + path, key=key, body=body, connect_timeout=connect_timeout, timeout=timeout)
+        return HTTPExchange(call)
