@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.errors import InputError
 from together_nb.render.formats import format_for
 from together_nb.run.driver import run_side_by_side
-from together_nb.run.resolve import Context, open_stream
+from together_nb.run.resolve import open_stream
 from together_nb.values.variations import check_key, combinations, values_from_list
 from together_nb.views import side_by_side_view_for
 from together_nb.views.frontend import running_shell
@@ -18,17 +18,8 @@ from together_nb.views.waits import print_waits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from together_nb.run.answers import Keeper
     from together_nb.values.completion import Completion
-
-
-class Keeper(Context, Protocol):
-    """A session that keeps answers."""
-
-    def keep(self, completion: Completion) -> object:
-        """Keep an answer."""
-
-    def bind(self, answer: object) -> None:
-        """Bind the last answers to the user's name for them."""
 
 
 def compare(

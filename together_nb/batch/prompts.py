@@ -13,10 +13,9 @@ from together_nb.batch.results import BatchResults
 from together_nb.batch.scheduler import Scheduler, check_executor
 from together_nb.batch.worker import Task
 from together_nb.config.keys import secret_test
-from together_nb.errors import InputError, MissingKeyError, TogetherError
+from together_nb.errors import InputError, MissingKeyError
 from together_nb.run.answers import LAST
 from together_nb.run.resolve import endpoint_for, open_request, open_stream
-from together_nb.values.completion import Completion
 from together_nb.values.template import Filler
 from together_nb.views.frontend import running_shell
 from together_nb.views.progress import progress_for
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from together_nb.batch.comparison import Keeper
     from together_nb.batch.items import Items
+    from together_nb.run.answers import Keeper
     from together_nb.values.request import CompletionRequest
     from together_nb.wire.stream import CompletionStream
 
@@ -108,13 +107,9 @@ class _Batch:
             results.put_request(number, self._made[number][0])
         shown = progress_for(running_shell(), len(numbers), wanted=progress)
 
-        def land(number: int, result: Completion | TogetherError) -> None:
-            results.put(number, result)
-            part = result if isinstance(result, Completion) else result.completion
-            if isinstance(part, Completion):
-                self._session.keep(part)
-
-        drive = Scheduler(self._session, tasks, land, most=self._max_workers, executor=self._executor, progress=shown)
+        drive = Scheduler(
+            self._session, tasks, results.put, most=self._max_workers, executor=self._executor, progress=shown
+        )
         drive.done = drive.failed = len(refused)
         began = monotonic()
         try:

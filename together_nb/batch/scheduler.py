@@ -22,14 +22,14 @@ from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS
 from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.worker import answer, answer_within
 from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
+from together_nb.values.completion import Completion
 from together_nb.wire.retry import FIRST_SECONDS, HONOURED_SECONDS, Retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from together_nb.batch.worker import Outcome, Task
-    from together_nb.run.resolve import Context
-    from together_nb.values.completion import Completion
+    from together_nb.run.answers import Keeper
 
 _SPENT = 402  # HTTP status: the account's limit is reached
 
@@ -85,7 +85,7 @@ class Threads(Executor):
             del call  # or its references would live until the next one
 
 
-def check_executor(session: Context, executor: Executor | None) -> None:
+def check_executor(session: Keeper, executor: Executor | None) -> None:
     """Refuse an executor of other processes where they cannot send the requests: they know nothing of a recording.
 
     Raises
@@ -144,7 +144,7 @@ class Scheduler:
 
     def __init__(
         self,
-        session: Context,
+        session: Keeper,
         tasks: Mapping[int, Task],
         land: Callable[[int, Completion | TogetherError], None],
         *,
@@ -244,7 +244,9 @@ class Scheduler:
         if outcome.error is not None:
             outcome.error.completion = completion
             self._went_wrong(flight, outcome.error, begun=outcome.begun)
-        elif not (completion.cancelled and not completion.chunks):
+        elif completion.came_to_nothing:
+            self._session.keep(completion)  # it was stopped, and counts as not run
+        else:
             if not completion.cancelled:
                 self._pace.succeeded(flight.begun)
             self._end(number, completion)
@@ -276,6 +278,9 @@ class Scheduler:
     def _end(self, number: int, result: Completion | TogetherError) -> None:
         self.done += 1
         self.failed += isinstance(result, TogetherError)
+        part = result.completion if isinstance(result, TogetherError) else result
+        if isinstance(part, Completion):
+            self._session.keep(part)
         self._land(number, result)
 
     def _stop(self) -> None:

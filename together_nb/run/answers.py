@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
 from together_nb.run.continuation import join_parts
+from together_nb.run.resolve import Context
 from together_nb.values.conversation import DEFAULT_NAME, Conversation, Turn
 
 if TYPE_CHECKING:
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
 
 LAST = "_together"  # the user's variable that holds the last answer
+
+
+class Keeper(Context, Protocol):
+    """A session that keeps answers."""
+
+    def keep(self, completion: Completion) -> object:
+        """Keep an answer."""
+
+    def bind(self, answer: object) -> None:
+        """Bind the last answers to the user's name for them."""
 
 
 class Answers:

@@ -217,7 +217,6 @@ class _Column:
         if self._ended:
             return
         self._ended = True
-        active.discard(self.reader)
         # A DNS look-up cannot be cancelled: without an answer, do not wait for it.
         self.reader.join(STOP_SECONDS if self.stream.answered or not self.stream.cancelled else TICK_SECONDS)
         self.completion, error = self.stream.completion, self.reader.error
@@ -231,4 +230,5 @@ class _Column:
             try:
                 self._view.write(self.reader.take())
             finally:
+                active.discard(self.reader)
                 self._view.finish(self.completion, error)
