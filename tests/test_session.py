@@ -1,22 +1,29 @@
-"""`complete`, `stream`, `models` and `history`: what is asked of whom, and what is kept."""
+"""A session: what is asked of whom, what is kept, several side by side, and one without sockets or threads."""
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
+import signal
 import threading
 
 import pytest
 
-import together_nb
+import together_nb.session
+from tests.magic.test_magics import ipython
 from tests.servers import ScriptedServer, answers, replies
-from together_nb import errors
+from together_nb import Completion, Panel, Session, errors
 from together_nb.config.settings import DEFAULT_MODEL
-from together_nb.errors import InputError, MissingKeyError
+from together_nb.errors import BudgetError, InputError, MissingKeyError
 from together_nb.local.server import LocalServer, running_server
+from together_nb.run.continuation import open_continuation
 from together_nb.run.driver import run
 from together_nb.run.resolve import LOCAL_NOTE, described_defaults
 from together_nb.values.chunk import Usage
 from together_nb.views.text import SilentView
+from together_nb.wire.exchange import Exchange
+from together_nb.wire.transport import Network
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -222,3 +229,233 @@ def test_a_view_that_fails_is_finished_and_loses_nothing(server):
     assert view.finished
     assert [one.text for one in together_nb.history] == [chunks.completion.text]
     assert "together_nb stream" not in [thread.name for thread in threading.enumerate()]
+
+
+# Beside the usual one
+
+
+def needs(key):
+    """A script that answers with the key that it was sent, if it is this one."""
+
+    def script(exchange):
+        sent = exchange.request.headers.get("authorization")
+        answers([f"for {key}"])(exchange) if sent == f"Bearer {key}" else replies(401, {})(exchange)
+
+    return script
+
+
+def test_two_sessions_have_each_their_key_server_answers_and_costs(session, tmp_path):
+    with ScriptedServer(needs("key-one-0123456789")) as first, ScriptedServer(needs("key-two-9876543210")) as second:
+        one = Session(api_key="key-one-0123456789", base_url=first.base_url, model="test/chat")
+        two = Session(api_key="key-two-9876543210", base_url=second.base_url, model="test/chat", budget=0.5)
+        two.settings.temperature = 0
+        for _ in range(2):
+            assert one.complete("Hi", chat="talk").text == "for key-one-0123456789"
+        with two.record(tmp_path / "two.jsonl"):
+            assert two.complete("key-one-0123456789").text == "for key-two-9876543210"
+            assert one.complete("Hi").text == "for key-one-0123456789"
+        assert [row.id for row in one.models()] == ["test/chat", "test/base"]
+        assert (first.lists, second.lists) == (1, 1)
+        assert second.requests[0].json()["temperature"] == 0
+        assert "temperature" not in first.requests[0].json()
+    assert (len(one.history), len(two.history), session.history) == (3, 1, [])
+    assert (len(one.conversations["talk"]), two.conversations, session.conversations) == (2, {}, {})
+    assert (one.ledger.total().calls, two.ledger.total().calls, session.ledger.total().calls) == (3, 1, 0)
+    assert (one.settings.budget, two.settings.budget, session.settings.api_key) == (None, 0.5, None)
+    recorded = (tmp_path / "two.jsonl").read_text()
+    assert recorded.count("POST") == 1
+    assert "key-one" not in recorded  # nor any other session's key
+    assert "key-two" not in recorded
+
+
+def test_a_budget_is_of_one_session(session):
+    prices = [{"id": "test/chat", "type": "chat", "pricing": {"input": 1e6, "output": 1e6}}]
+    with ScriptedServer(answers(["Yes"]), models=prices) as server:
+        poor = Session(base_url=server.base_url, model="test/chat", budget=1)
+        poor.complete("Hi")
+        with pytest.raises(BudgetError):
+            poor.complete("Hi")
+        session.complete("Hi", base_url=server.base_url, model="test/chat")
+
+
+def test_the_functions_of_the_package_are_those_of_its_own_session_also_in_another_process(session):
+    assert together_nb.history is session.history
+    assert pickle.loads(pickle.dumps(together_nb.complete)) == session.complete
+    with pytest.raises(TypeError, match="it holds keys"):
+        pickle.dumps(Session().complete)
+
+
+@pytest.mark.parametrize("given", [{"base_url": "nowhere"}, {"api_key": ""}, {"api_key": 3}])
+def test_what_a_session_cannot_begin_with_is_refused(given):
+    with pytest.raises(InputError):
+        Session(**given)
+
+
+# Without sockets
+
+
+class Told(Exchange):
+    """A reply from this process."""
+
+    def open(self):
+        self.status = 200
+
+    def pieces(self):
+        prompt = self.call.payload["prompt"]
+        for text in ("You said ", prompt, "."):
+            yield f"data: {json.dumps({'choices': [{'text': text}]})}\n\n".encode()
+        yield b"data: [DONE]\n\n"
+
+
+class InProcess(Network):
+    """An engine in this process."""
+
+    portable = False
+
+    def __init__(self):
+        self.calls = []
+
+    def exchange(self, call):
+        self.calls.append(call)
+        return Told(call)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """An engine without sockets, and a session that it answers."""
+    monkeypatch.setattr("together_nb.wire.transport.HTTPExchange", None)  # nothing else may be asked
+    carrier = InProcess()
+    session = Session(transport=carrier, base_url="http://localhost:1", model="test/base")
+    monkeypatch.setattr(together_nb.session, "default", session)
+    monkeypatch.setattr("together_nb.config.settings.settings", session.settings)
+    return carrier
+
+
+def test_an_engine_in_the_same_process_answers_is_recorded_and_played_back(engine, tmp_path):
+    options = {"api": "completions"}
+    with together_nb.stream("hello", **options) as chunks:
+        assert "".join(chunk.text for chunk in chunks) == "You said hello."
+    with together_nb.record(tmp_path / "lesson.jsonl"):
+        together_nb.complete("hello", **options)
+        together_nb.map_prompts(["a", "b"], progress=False, **options)
+    asked = len(engine.calls)
+    with together_nb.replay(tmp_path / "lesson.jsonl", speed=0):
+        assert together_nb.complete("hello", **options).text == "You said hello."
+        assert together_nb.map_prompts(["b"], progress=False, **options).texts == ["You said b."]
+    assert len(engine.calls) == asked
+    assert together_nb.complete("again", **options).text == "You said again."
+
+
+@pytest.fixture
+def no_threads(engine, monkeypatch):
+    """As in a browser's kernel: no thread can be started, and no socket be opened."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_everything_works_one_after_another(capsys):
+    options = {"api": "completions"}
+    assert together_nb.complete("one", **options).text == "You said one."
+    both = together_nb.compare("two", seed=[1, 2], **options)
+    assert [one.text for one in both] == ["You said two."] * 2
+    assert together_nb.map_prompts(["a", "b"], progress=False, **options).texts == ["You said a.", "You said b."]
+    with ipython() as shell:
+        for flags in ("", "-b", "--compare seed=1,2", "--for range(2)"):
+            assert shell.run_cell(f"%%together --api completions {flags}\nhello").success
+        assert capsys.readouterr().out.count("You said hello") >= 5
+        panel = Panel(prompt="hello", api="completions")
+        panel.generate()
+        panel.compare.vary.value, panel.compare.values.value = "seed", "1, 2"
+        panel.compare.compare()
+        assert panel.completion.text == "You said hello."
+        panel.close()
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_ctrl_c_ends_a_pulled_answer_and_keeps_what_came(monkeypatch, session):
+    def pieces(exchange):
+        yield b'data: {"choices": [{"text": "part"}]}\n\n'
+        signal.raise_signal(signal.SIGINT)
+        while not exchange.cancelled:
+            yield b": ping\n\n"
+
+    monkeypatch.setattr(Told, "pieces", pieces)
+    with pytest.raises(KeyboardInterrupt):
+        together_nb.complete("hello", api="completions")
+    (answer,) = together_nb.history
+    assert (answer.text, answer.cancelled) == ("part", True)
+
+
+# Recordings as blocks
+
+
+def test_a_block_ends_its_recording_even_if_it_fails_and_only_its_own(tmp_path, session):
+    one = together_nb.record(tmp_path / "a.jsonl")
+    assert (one.path, one.on) == (tmp_path / "a.jsonl", True)
+    with pytest.raises(ZeroDivisionError), one:
+        raise ZeroDivisionError
+    assert not one.on
+    with together_nb.record(tmp_path / "b.jsonl"):
+        other = together_nb.record(tmp_path / "c.jsonl")
+    assert other.on  # the block's own had ended before
+    assert together_nb.stop() == f"The recording has ended: {tmp_path / 'c.jsonl'} holds 0 recorded exchanges."
+    assert together_nb.stop() is None
+
+
+# Where an answer came from
+
+
+def test_an_answer_is_continued_where_it_came_from_with_the_key_that_was_sent_there(session):
+    cut = answers(["Once"], finish="length")
+    with ScriptedServer(cut) as here, ScriptedServer(cut) as there:
+        session.settings.base_url, session.settings.model = here.base_url, "test/chat"
+        part = session.complete("Tell", base_url=there.base_url, api_key="key-there-0123456789")
+        assert part.server == there.base_url
+        there.script = answers([" upon"])
+        whole = session.continue_from(part)
+        assert (whole.text, whole.server) == ("Once upon", there.base_url)
+        assert there.requests[-1].headers["authorization"] == "Bearer key-there-0123456789"
+        assert here.requests == []
+        there.script = here.script = cut
+        part = session.complete("Tell", base_url=there.base_url)
+        assert session.continue_from(part, base_url=here.base_url).server == here.base_url  # named anew
+    assert "key-there" not in json.dumps(part.to_dict())
+
+
+def test_the_embedded_engine_is_remembered_by_name(session):
+    part = session.complete("Once upon a time", max_tokens=3, seed=1)
+    assert part.server == "embedded"
+    with LocalServer() as other:  # it has the same model
+        session.settings.base_url = other.base_url
+        stream = open_continuation(session, part, max_tokens=2)
+        assert stream.endpoint.embedded
+        assert stream.endpoint.root != other.base_url
+
+
+@pytest.mark.parametrize("way", ["load", "from_dict", "Conversation.load"])
+def test_an_answer_from_a_file_is_continued_on_the_server_in_use_unless_its_own_is_named(session, tmp_path, way):
+    cut = answers(["Once"], finish="length")
+    with ScriptedServer(cut) as here, ScriptedServer(cut) as there:
+        session.settings.model = "test/chat"
+        session.complete("Tell", base_url=there.base_url, chat="talk")
+        if way == "load":
+            session.save(tmp_path / "a.jsonl")
+            session.load(tmp_path / "a.jsonl")
+            part = session.history[-1]
+        elif way == "from_dict":
+            part = Completion.from_dict(session.history[-1].to_dict())
+        else:
+            session.conversations["talk"].save(tmp_path / "a.jsonl")
+            part = together_nb.Conversation.load(tmp_path / "a.jsonl")[0].completion
+        assert (part.server, part.loaded) == (there.base_url, True)
+        sent = len(there.requests)
+        session.settings.base_url = here.base_url
+        assert session.continue_from(part).server == here.base_url
+        assert len(there.requests) == sent
+        assert session.continue_from(part, base_url=there.base_url).server == there.base_url
+        session.settings.base_url = there.base_url
+        assert session.continue_from(part).server == there.base_url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -11,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import together_nb
 from tests.magic.test_magics import ipython
 from tests.panel import test_panel as ui
-from tests.servers import PATIENCE, ScriptedServer, answers, replies
+from tests.servers import ScriptedServer, answers, replies
 from together_nb.errors import InputError
 from together_nb.wire.accumulator import Accumulator
 
@@ -57,10 +58,8 @@ class Door:
     def ask(self, script, **options):
         """Ask for one answer by this script, and swallow what it raises."""
         self.server.script = script
-        try:
+        with suppress(together_nb.TogetherError, KeyboardInterrupt):
             self.do(**options)
-        except (together_nb.TogetherError, KeyboardInterrupt):
-            pass
 
 
 class Cell(Door):

@@ -67,6 +67,7 @@ class Threads(Executor):
                 thread.start()
             except RuntimeError:  # there are no threads here
                 call()
+                self._idle.acquire()  # nobody is idle for it
                 return future
             self._threads.append(thread)
         self._calls.put(call)  # last, so that a call without a thread does not run later

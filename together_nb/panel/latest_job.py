@@ -44,7 +44,12 @@ class LatestJob:
             self._scope.cancel()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # there are no threads here
+                    self._thread, self._threaded = None, False
+        if not self._threaded:
+            job()
 
     def drop(self) -> None:
         """Drop the waiting job and cancel the current one."""

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from together_nb.base.cancellation import CancelScope, cancel_with_scope
+from together_nb.base.cancellation import CancelScope
 from together_nb.base.escape import visible
 from together_nb.base.wording import count
 from together_nb.run import driver
@@ -83,7 +83,6 @@ class BackgroundRun(Future[Completion]):
         try:
             with self._scope:
                 self.stream = self._open()
-                cancel_with_scope(self.stream)  # it may have been opened outside this scope
                 completion = driver.run(self.stream, self._view, self._keep)
         except BaseException as error:
             self.set_exception(error)

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from together_nb.base.cancellation import CancelScope
+from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.fork import after_fork
 from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS, defer_interrupts, interrupt_message
 from together_nb.errors import TogetherError
@@ -142,6 +142,8 @@ def run_side_by_side(
         defer_interrupts(scope.cancel) as interrupts,
         listen_to_waits(ignore_wait) if shows_waits else nullcontext(),
     ):
+        for stream in streams:
+            cancel_with_scope(stream)  # they may have been opened outside
         columns = [_Column(stream, view.column(number), keep, bell) for number, stream in enumerate(streams)]
         with ExitStack() as ends:
             if keep_all is not None:
@@ -153,8 +155,7 @@ def run_side_by_side(
                 view.begin(streams)
                 _stream(columns, at_once, bell, interrupts)
             finally:
-                for column in columns:  # those that have ended are not affected
-                    column.stream.cancel()
+                scope.cancel()  # the streams that have ended are not affected
     errors = [column.reader.error for column in columns if column.reader.error is not None]
     if errors and len(errors) == len(columns):
         raise errors[0]

@@ -91,13 +91,19 @@ def close_in_time(widgets: Sequence[Widget]) -> None:
         _closing.extend(widgets)
     if idle:
         context = copy_context()
-        threading.Thread(target=context.run, args=(_close_one_by_one,), name="together_nb closing", daemon=True).start()
+        thread = threading.Thread(
+            target=context.run, args=(_close_one_by_one,), name="together_nb closing", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # there are no threads here
+            _close_one_by_one(0)
 
 
-def _close_one_by_one() -> None:
+def _close_one_by_one(seconds: float = _CLOSING_SECONDS) -> None:
     pause = threading.Event()
     left = True
-    while left and not pause.wait(_CLOSING_SECONDS):
+    while left and not pause.wait(seconds):
         with _closing_lock:
             widget = _closing.popleft()
             left = bool(_closing)
