@@ -81,11 +81,9 @@ def talked_until(count: int) -> None:
 def turn_and_bare() -> dict[str, float]:
     """CPU milliseconds of one more turn of the conversation, which is left as it was, and of a bare post of the same."""
     import requests
-    from together_nb.run.chats import next_turn
+    from together_nb import conversations, history, session, settings
 
-    from together_nb import conversations, history, settings
-
-    body = next_turn(conversations[_TALK][:], _PROMPT)[0].payload
+    body = session.open_turn(session.default, _PROMPT, chat=conversations[_TALK][:])[0].payload
     ours = _asked(chat=conversations[_TALK][:])
     del history[-1]
     bare, text = _cpu(lambda: "".join(posted(requests.post, settings.chosen_base_url, body)))

@@ -28,7 +28,7 @@ ASK = """import together_nb
 from together_nb.run import driver
 from together_nb.views import view_for
 opened = together_nb.stream("hello", logprobs=5, api="chat")
-driver.run(opened, view_for(get_ipython(), "tokens", chat=True));"""
+driver.run(opened, view_for(get_ipython(), "tokens", chat=True), together_nb.history.append);"""
 
 
 def told(exchange, text, chance):

@@ -202,7 +202,7 @@ CELLS = [
     *((f"generate({prompt!r})", None) for prompt in ("Tell", "401", "error event", "redirect")),
     *(
         (
-            f"together_nb.session.default.client.model_lists.clear()\nwith patch({bug!r}, bug):\n    {call}",
+            f"import together_nb.session\ntogether_nb.session.default.client.model_lists.clear()\nwith patch({bug!r}, bug):\n    {call}",
             ZeroDivisionError,
         )
         for bug in BUGS
