@@ -81,6 +81,7 @@ def talked_until(count: int) -> None:
 def turn_and_bare() -> dict[str, float]:
     """CPU milliseconds of one more turn of the conversation, which is left as it was, and of a bare post of the same."""
     import requests
+
     from together_nb import conversations, history, session, settings
 
     body = session.open_turn(session.default, _PROMPT, chat=conversations[_TALK][:])[0].payload

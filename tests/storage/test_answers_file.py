@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import together_nb
-from together_nb import Conversation
+from together_nb import Choice, Completion, CompletionRequest, Conversation, Token, Turn
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.values import shared_messages
@@ -231,3 +231,51 @@ def test_conversations_of_one_name_are_told_apart_in_one_go(path, session):
     session.load(path)
     assert len(session.conversations) == 3_000
     assert len(looked) < 10_000
+
+
+# Strict JSON, and earlier versions
+
+
+def no_constant(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.mark.parametrize("value", [-INFINITE, INFINITE, NAN])
+def test_an_infinite_logarithm_is_written_as_a_text_read_back_and_fails_no_save(path, session, value):
+    token = Token("a", value, 3, (("a", value), ("b", -1.0)))
+    answer = Completion(CompletionRequest("Hi", "m", "chat"), [Choice(0, "a", tokens=[token])])
+    session.history.append(answer)
+    session.conversations["talk"] = talk = Conversation("talk", [Turn("Hi", answer)])
+    session.save(path)
+    talk.save(path.with_name("talk"))
+    for file in (path, path.with_name("talk")):
+        for line in file.read_text().splitlines():
+            json.loads(line, parse_constant=no_constant)
+    session.history.clear()
+    assert session.load(path) == (1, 1)
+    for found in (session.history[0], Conversation.load(path.with_name("talk"))[0].completion):
+        assert repr(found.tokens) == repr([token])  # NaN is not equal to itself
+
+
+def test_a_file_of_an_earlier_version_has_it_as_a_bare_word(path):
+    write(path, row(with_at(ANSWER, "choices.0.tokens.0.logprob", -INFINITE)))
+    assert "-Infinity" in path.read_text()
+    assert together_nb.load(path) == (1, 0)
+    assert together_nb.history[0].tokens[0].logprob == -INFINITE
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_conversation_of_an_earlier_version_is_one_document(path, indent):
+    document = {"conversation": "talk", "version": 3, "turns": [{"prompt": "Hi", "completion": ANSWER, "system": "s"}]}
+    path.write_text(json.dumps(document, indent=indent))
+    talk = Conversation.load(path)
+    assert (talk.name, talk.system, talk[0].answer, talk[0].completion.server) == ("talk", "s", "a", "")
+
+
+def test_a_file_of_one_kind_is_not_read_as_the_other_and_says_which_it_is(path, session):
+    Conversation("talk").save(path)
+    with pytest.raises(InputError, match="is a conversation, not a history"):
+        session.load(path)
+    session.save(path, force=True)
+    with pytest.raises(InputError, match="is a history, not a conversation"):
+        Conversation.load(path)
