@@ -15,14 +15,14 @@ from together_nb.config.keys import hide
 from together_nb.config.settings import Settings
 from together_nb.errors import InputError
 from together_nb.run import continuation, driver, resolve
-from together_nb.run.answers import LAST, Answers, add_loaded, add_turn, conversation_for, last_answer
+from together_nb.run.answers import LAST, Answers, add_loaded, last_answer
 from together_nb.run.continuation import open_continuation
 from together_nb.run.driver import AT_ONCE
 from together_nb.run.ledger import Ledger
+from together_nb.run.turns import open_turn
 from together_nb.storage import answers_file, files
 from together_nb.storage.player import Replay
 from together_nb.storage.recorder import Recorder
-from together_nb.values.conversation import Turn, messages_with
 from together_nb.values.parameters import AUTO
 from together_nb.views.frontend import running_shell
 from together_nb.views.text import SilentView
@@ -30,7 +30,7 @@ from together_nb.wire.endpoint import Client
 from together_nb.wire.transport import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
     from typing import Unpack
@@ -1018,45 +1018,6 @@ class Session(Answers):
         """End a recording, if it is still on."""
         if self._recording is recording:
             self._use(None)
-
-
-def open_turn(
-    session: Session, prompt: str = "", *, chat: str | Conversation | None = None, cell: str = "", **options: Any
-) -> tuple[CompletionStream, Callable[[Completion], object] | None]:
-    """Return the stream of a request, and for a turn of a conversation the function that adds it.
-
-    Parameters
-    ----------
-    session
-        The session.
-    prompt
-        The prompt.
-    chat
-        The conversation, or its name; None is no conversation.
-    cell
-        Id of the requesting cell. Its earlier turn and all later ones are not sent, and are dropped once there is an
-        answer.
-    **options
-        Those of `resolve.open_stream`.
-
-    Raises
-    ------
-    InputError
-        Something in the request cannot be sent.
-    """
-    if chat is None:
-        return resolve.open_stream(session, prompt, **options), None
-    if options.pop("messages", None) is not None:
-        raise InputError(
-            "A conversation and messages were given.", "Leave the messages out: the conversation has them."
-        )
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError("The prompt is empty.", "Write what is said next.")
-    before = conversation_for(session, chat).before(cell)
-    system = options.pop("system", None)
-    standing = before.system if system is None else system
-    stream = resolve.open_stream(session, messages=messages_with(before, prompt), system=standing, **options)
-    return stream, lambda completion: add_turn(session, chat, Turn(prompt, completion, system, cell))
 
 
 def _absolute(path: str | Path, command: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from together_nb.batch.items import fields_of, is_conversation, items_of, names_of, shown
 from together_nb.errors import InputError
-from together_nb.values.template import fill
+from together_nb.run.template import fill
 
 City = namedtuple("City", "name country")  # noqa: PYI024  (a plain one is the point)
 PARIS = City("Paris", "France")

@@ -20,9 +20,9 @@ from together_nb.config.settings import LOCAL_MODEL
 from together_nb.local.server import LocalServer
 from together_nb.panel.call_as_code import NEXT_CELL, all_forms, as_cell, as_curl, as_python
 from together_nb.run import options
+from together_nb.run.template import fill
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 from together_nb.values.request import CompletionRequest
-from together_nb.values.template import fill
 from together_nb.wire.endpoint import Client, Endpoint
 from together_nb.wire.stream import CompletionStream
 

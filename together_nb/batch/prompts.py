@@ -16,7 +16,8 @@ from together_nb.config.keys import secret_test
 from together_nb.errors import InputError, MissingKeyError
 from together_nb.run.answers import LAST
 from together_nb.run.resolve import endpoint_for, open_request, open_stream
-from together_nb.values.template import Filler
+from together_nb.run.template import Filler
+from together_nb.run.turns import open_turn
 from together_nb.views.frontend import running_shell
 from together_nb.views.progress import progress_for
 
@@ -154,32 +155,27 @@ class _Batch:
             endpoint = endpoint_for(self._session, **self._asked)
             return open_request(self._session, request, endpoint, filled=filled, named=bool(self._asked["base_url"]))
         item = self.items.rows[number]
-        filler = Filler(self._names, names_of(item), limit=self._session.settings.fill_limit, is_secret=secret_test())
-        content, filled = self._content(item, filler)
-        conversation = not isinstance(content, str)
-        what: dict[str, Any] = {"messages": content} if conversation else {"prompt": content}
+        conversation = self._template is None and is_conversation(item)
         # The first one's choice holds for all: the list of models is needed once, and all requests are alike.
-        chosen = self._chosen | openers.get(conversation, {})
-        if self._template is not None and isinstance(chosen["system"], str):
-            chosen["system"], more = filler.fill(chosen["system"])
-            filled = tuple(dict.fromkeys((*filled, *more)))
-        stream = open_stream(self._session, **what, filled=filled, **self._asked, **chosen)
-        openers[conversation] = {"model": stream.request.model, "api": stream.request.api}
-        self._made[number] = (stream.request, filled)
-        return stream
-
-    def _content(self, item: Any, filler: Filler) -> tuple[Any, tuple[str, ...]]:
-        """Return the prompt or the messages of an item, and the names filled in."""
+        chosen = self._asked | self._chosen | openers.get(conversation, {})
         if self._template is not None:
-            return filler.fill(self._template)
-        if isinstance(item, str):
-            return str(item), ()
-        if is_conversation(item):
-            return [dict(turn) for turn in item], ()
-        raise InputError(
-            f"An item that is neither a text nor a list of messages was given without a template: {type(item).__name__}.",
-            'Give a template, into which it is filled: template="Where is {item}?".',
-        )
+            filler = Filler(
+                self._names, names_of(item), limit=self._session.settings.fill_limit, is_secret=secret_test()
+            )
+            stream, _ = open_turn(self._session, self._template, filler=filler, **chosen)
+        elif conversation:
+            stream = open_stream(self._session, messages=[dict(turn) for turn in item], **chosen)
+        elif isinstance(item, str):
+            stream = open_stream(self._session, str(item), **chosen)
+        else:
+            raise InputError(
+                "An item that is neither a text nor a list of messages was given without a template: "
+                f"{type(item).__name__}.",
+                'Give a template, into which it is filled: template="Where is {item}?".',
+            )
+        openers[conversation] = {"model": stream.request.model, "api": stream.request.api}
+        self._made[number] = (stream.request, stream.completion.filled)
+        return stream
 
 
 def _tell(interrupt: KeyboardInterrupt, results: BatchResults) -> None:

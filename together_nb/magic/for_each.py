@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from together_nb.base.interrupts import defer_interrupts
 from together_nb.batch.items import items_of, names_of
 from together_nb.errors import InputError, TogetherError
-from together_nb.magic.notebook import SHOWN_UNSENT, fill_in
+from together_nb.magic.notebook import SHOWN_UNSENT
 from together_nb.render.formats import JSON
-from together_nb.run import resolve
 from together_nb.run.answers import LAST
+from together_nb.run.turns import open_turn
 from together_nb.values.parameters import AUTO
 from together_nb.views.waits import show_waits
 
@@ -83,7 +83,8 @@ def _show_unsent(notebook: Notebook, given: Options, prompt: str, items: Any, ke
         print(_NO_ITEMS.format(given.items))  # noqa: T201
         return
     fillers = [notebook.filler(given, names_of(item)) for item in rows[:SHOWN_UNSENT]]
-    each = [fill_in(filler, prompt, given.system) for filler in fillers]
     with defer_interrupts(), show_waits(notebook.shell):
-        streams = [resolve.open_stream(notebook.session, **one, **keywords) for one in each]
+        streams = [
+            open_turn(notebook.session, prompt, filler=filler, system=given.system, **keywords)[0] for filler in fillers
+        ]
     notebook.show_requests(streams, fillers, more=len(rows))

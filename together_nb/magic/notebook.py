@@ -19,10 +19,10 @@ from together_nb.render.token_text import ALTERNATIVES
 from together_nb.run import driver
 from together_nb.run.answers import LAST
 from together_nb.run.background import BackgroundRun
-from together_nb.session import open_turn
+from together_nb.run.template import Filler
+from together_nb.run.turns import open_turn
 from together_nb.values.parameters import AUTO
 from together_nb.values.schema import ANY_JSON, schema_of
-from together_nb.values.template import Filler
 from together_nb.views import frontend
 from together_nb.views.waits import show_waits
 from together_nb.wire.dialects import dialect_for
@@ -62,9 +62,11 @@ class Notebook:
     def ask(self, given: Options, prompt: str) -> None:
         """Send one prompt, and draw the answer."""
         filler = self.filler(given)
-        keywords = {**self.keywords(given), **fill_in(filler, prompt, given.system)}
         with defer_interrupts(), show_waits(self.shell):
-            stream, turn = open_turn(self.session, chat=given.chat, cell=frontend.cell_id(self.shell), **keywords)
+            stream, turn = open_turn(
+                self.session, prompt, chat=given.chat, cell=frontend.cell_id(self.shell), filler=filler,
+                system=given.system, **self.keywords(given),
+            )  # fmt: skip
         if given.dry_run:
             self.show_requests([stream], [filler])
             return
@@ -112,7 +114,7 @@ class Notebook:
             display({"text/markdown": markdown, "text/plain": plain}, raw=True, metadata=metadata or {})
 
     def keywords(self, given: Options) -> dict[str, Any]:
-        """The line's options, without prompt and system prompt, as keywords of `session.open_turn`."""
+        """The line's options, without prompt and system prompt, as keywords of `turns.open_turn`."""
         sampling = dict(given.sampling)
         if format_for(given.show, chat=True).of_tokens and self.session.settings.sampling.logprobs is None:
             sampling.setdefault("logprobs", ALTERNATIVES)
@@ -199,15 +201,6 @@ class Notebook:
         markdown.append(f"<sub>{literal(words)}</sub>")
         plain.append(f"[{words}]")
         self.display("\n\n".join(markdown), "\n".join(plain))
-
-
-def fill_in(filler: Filler, prompt: str, system: str | None) -> dict[str, Any]:
-    """The filled-in prompts and the names filled in, as keywords of `session.open_turn`."""
-    prompt, names = filler.fill(prompt)
-    others: tuple[str, ...] = ()
-    if system is not None:
-        system, others = filler.fill(system)
-    return {"prompt": prompt, "system": system, "filled": tuple(dict.fromkeys((*names, *others)))}
 
 
 def _start(value: str) -> str:

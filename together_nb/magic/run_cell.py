@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.interrupts import defer_interrupts, interrupt_message
 from together_nb.magic import for_each
-from together_nb.magic.notebook import fill_in, format_name
-from together_nb.run import options, resolve
+from together_nb.magic.notebook import format_name
+from together_nb.run import options
 from together_nb.run.driver import run_side_by_side
+from together_nb.run.turns import open_turn
 from together_nb.views.waits import show_waits
 
 if TYPE_CHECKING:
@@ -47,13 +48,12 @@ def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
     from together_nb.views import side_by_side_view_for
 
     columns = variations.parse(given.compare)
-    filler, keywords = notebook.filler(given), notebook.keywords(given)
-    each = [
-        {**keywords, **one.values, **fill_in(filler, prompt, one.values.get("system", given.system))}
-        for one in columns.columns
-    ]
+    filler, keywords = notebook.filler(given), {"system": given.system, **notebook.keywords(given)}
     with defer_interrupts(), show_waits(notebook.shell):
-        streams = [resolve.open_stream(notebook.session, **one) for one in each]
+        streams = [
+            open_turn(notebook.session, prompt, filler=filler, **{**keywords, **one.values})[0]
+            for one in columns.columns
+        ]
     if given.dry_run:
         notebook.show_requests(streams, [filler] * len(streams))
         return

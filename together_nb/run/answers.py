@@ -19,7 +19,11 @@ LAST = "_together"  # the user's variable that holds the last answer
 
 
 class Keeper(Context, Protocol):
-    """A session that keeps answers."""
+    """A session that keeps answers, as `Answers` does."""
+
+    history: list[Completion]
+    conversations: dict[str, Conversation]
+    unanswered: Completion | None
 
     def keep(self, completion: Completion) -> object:
         """Keep an answer."""
@@ -117,7 +121,7 @@ class Answers:
             conversation.put_in_place(before, whole)
 
 
-def last_answer(answers: Answers) -> Completion:
+def last_answer(session: Keeper) -> Completion:
     """Return the answer to continue: the last one of the history.
 
     Raises
@@ -125,17 +129,17 @@ def last_answer(answers: Answers) -> Completion:
     InputError
         There is none, or the last request brought nothing.
     """
-    if answers.unanswered is not None:
+    if session.unanswered is not None:
         raise InputError(
             "Nothing came of the last request, so there is nothing to go on from.",
             "Run its cell again; continue_from(history[-1]) goes on from the answer before it.",
         )
-    if not answers.history:
+    if not session.history:
         raise InputError("There is no answer yet to go on from.", "Ask first, with %%together.")
-    return answers.history[-1]
+    return session.history[-1]
 
 
-def conversation_for(answers: Answers, chat: str | Conversation) -> Conversation:
+def conversation_for(session: Keeper, chat: str | Conversation) -> Conversation:
     """Return the conversation of that name, or a new one that is not yet among the session's.
 
     Raises
@@ -150,17 +154,17 @@ def conversation_for(answers: Answers, chat: str | Conversation) -> Conversation
             f"chat must be a conversation's name, not {type(chat).__name__}.", f"The first one is {DEFAULT_NAME!r}."
         )
     name = chat or DEFAULT_NAME
-    return answers.conversations.get(name) or Conversation(name)
+    return session.conversations.get(name) or Conversation(name)
 
 
-def add_turn(answers: Answers, chat: str | Conversation, turn: Turn) -> None:
+def add_turn(session: Keeper, chat: str | Conversation, turn: Turn) -> None:
     """Add a turn to a conversation, which begins with it if there is none of that name."""
     if isinstance(chat, str):
-        chat = answers.conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
+        chat = session.conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
     chat.keep(turn)
 
 
-def find_conversation(answers: Answers, name: str) -> Conversation:
+def find_conversation(session: Keeper, name: str) -> Conversation:
     """Return the conversation of that name.
 
     Raises
@@ -168,7 +172,7 @@ def find_conversation(answers: Answers, name: str) -> Conversation:
     InputError
         There is no conversation of that name.
     """
-    name, known = name or DEFAULT_NAME, answers.conversations
+    name, known = name or DEFAULT_NAME, session.conversations
     if name not in known:
         near = suggestion(name, known) or (
             f"There are: {', '.join(known)}." if known else "`%%together --chat` begins one."
@@ -177,10 +181,10 @@ def find_conversation(answers: Answers, name: str) -> Conversation:
     return known[name]
 
 
-def add_loaded(answers: Answers, history: list[Completion], talks: list[Conversation]) -> None:
+def add_loaded(session: Keeper, history: list[Completion], talks: list[Conversation]) -> None:
     """Add the answers and the conversations of a file; a conversation whose name is taken gets another."""
-    answers.history.extend(history)
-    known = answers.conversations
+    session.history.extend(history)
+    known = session.conversations
     tried: dict[str, int] = {}  # the last number by name, since a file may hold thousands of one name
     for talk in talks:
         name = free = talk.name

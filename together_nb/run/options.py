@@ -14,9 +14,9 @@ from together_nb.config.environment import KEY_VARIABLE
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.render.formats import FORMATS, format_for
+from together_nb.run.template import variable
 from together_nb.values.parameters import AUTO, PARAMETERS, Parameter
 from together_nb.values.request import checked_extra
-from together_nb.values.template import variable
 from together_nb.values.variations import TEXTS
 from together_nb.wire.dialects import DIALECTS, dialect_for
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from together_nb.errors import InputError
-from together_nb.values.template import Filler, fill, variable
+from together_nb.run.template import Filler, fill, variable
 
 
 class Person:
@@ -281,7 +281,7 @@ def test_a_long_prompt_takes_no_longer_than_its_length():
         "f'''(", "{'}", "('\"f",
     ]  # fmt: skip
     code = f"""
-from together_nb.values.template import fill
+from together_nb.run.template import fill
 for piece in {pieces!r}:
     fill("{{x}}\\n\\n" + piece * (100_000 // len(piece)) + "\\n\\n{{x}} ", dict(x=1))
 """

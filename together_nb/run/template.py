@@ -21,8 +21,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from together_nb.base.code_spans import code_in
 from together_nb.errors import InputError
+from together_nb.run.code_spans import code_in
 
 # Single braces only: {{name}} belongs to other templates.
 _FIELD = re.compile(
@@ -103,6 +103,14 @@ class Filler:
             end = field.end
             filled[field.name] = None
         return "".join((*out, text[end:])), tuple(filled)
+
+    def fill_both(self, prompt: str, system: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+        """Return a prompt and a system prompt with the names filled in, and the names that were."""
+        prompt, names = self.fill(prompt)
+        others: tuple[str, ...] = ()
+        if system is not None:
+            system, others = self.fill(system)
+        return prompt, system, tuple(dict.fromkeys((*names, *others)))
 
     def _value(self, field: _Field, of_item: bool) -> str | None:
         """Return the text for a name, or None if it stays as typed."""
