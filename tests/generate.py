@@ -96,7 +96,8 @@ def entry(parameter: Parameter) -> str:
     kind = kinds.get(parameter.type, parameter.type.__name__)
     only = f" For the {' and the '.join(parameter.dialects)} API alone." if parameter.dialects else ""
     expected = f"{parameter.expected[0].upper()}{parameter.expected[1:]}"
-    return f"{parameter.name} : {kind} or None\n    {parameter.help}\n    {expected}.{only}\n"
+    told = textwrap.fill(f"{parameter.help} {expected}.{only}", 104, initial_indent="    ", subsequent_indent="    ")
+    return f"{parameter.name} : {kind} or None\n{told}\n"
 
 
 SAMPLING = "".join(map(entry, PARAMETERS.values()))

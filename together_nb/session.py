@@ -184,50 +184,36 @@ class Session(Answers):
             Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
             max_tokens : int or None
-                The most tokens to generate.
-                A whole number of at least 1.
+                The most tokens to generate. A whole number of at least 1.
             temperature : float or None
-                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-                A number of at least 0.
+                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+                wilder. A number of at least 0.
             top_p : float or None
-                Choose among the likeliest tokens that together have this probability.
-                A number from 0 to 1.
+                Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
             top_k : int or None
-                Choose among this many likeliest tokens.
-                A whole number.
+                Choose among this many likeliest tokens. A whole number.
             min_p : float or None
-                Drop tokens less likely than this share of the likeliest one's probability.
-                A number from 0 to 1.
+                Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
             repetition_penalty : float or None
-                Over 1 makes tokens that already occurred less likely.
-                A number over 0.
+                Over 1 makes tokens that already occurred less likely. A number over 0.
             presence_penalty : float or None
-                Over 0 makes tokens that the answer already used less likely, however often.
-                A number.
+                Over 0 makes tokens that the answer already used less likely, however often. A number.
             frequency_penalty : float or None
-                Over 0 makes tokens less likely the more often the answer used them.
-                A number.
+                Over 0 makes tokens less likely the more often the answer used them. A number.
             stop : list of str or None
-                End the answer before this text; may be given several times.
-                A text or a list of texts.
+                End the answer before this text; may be given several times. A text or a list of texts.
             seed : int or None
-                The same seed and request give the same answer, as far as the server can.
-                A whole number.
+                The same seed and request give the same answer, as far as the server can. A whole number.
             logprobs : int or None
-                Return each token's log-probability and this many alternatives.
-                A whole number from 0 to 20.
+                Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
             n : int or None
-                How many answers to generate.
-                A whole number from 1 to 128.
+                How many answers to generate. A whole number from 1 to 128.
             echo : bool or None
-                Return the prompt too, in front of the answer.
-                True or False.
+                Return the prompt too, in front of the answer. True or False.
             logit_bias : dict of str to float or None
-                Add to the logit of single tokens: a JSON object of token id to bias.
-                A JSON object.
+                Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
             reasoning_effort : str or None
-                How long a reasoning model may think.
-                One of low, medium, high. For the chat API alone.
+                How long a reasoning model may think. One of low, medium, high. For the chat API alone.
 
         Returns
         -------
@@ -317,50 +303,36 @@ class Session(Answers):
             Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
             max_tokens : int or None
-                The most tokens to generate.
-                A whole number of at least 1.
+                The most tokens to generate. A whole number of at least 1.
             temperature : float or None
-                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-                A number of at least 0.
+                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+                wilder. A number of at least 0.
             top_p : float or None
-                Choose among the likeliest tokens that together have this probability.
-                A number from 0 to 1.
+                Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
             top_k : int or None
-                Choose among this many likeliest tokens.
-                A whole number.
+                Choose among this many likeliest tokens. A whole number.
             min_p : float or None
-                Drop tokens less likely than this share of the likeliest one's probability.
-                A number from 0 to 1.
+                Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
             repetition_penalty : float or None
-                Over 1 makes tokens that already occurred less likely.
-                A number over 0.
+                Over 1 makes tokens that already occurred less likely. A number over 0.
             presence_penalty : float or None
-                Over 0 makes tokens that the answer already used less likely, however often.
-                A number.
+                Over 0 makes tokens that the answer already used less likely, however often. A number.
             frequency_penalty : float or None
-                Over 0 makes tokens less likely the more often the answer used them.
-                A number.
+                Over 0 makes tokens less likely the more often the answer used them. A number.
             stop : list of str or None
-                End the answer before this text; may be given several times.
-                A text or a list of texts.
+                End the answer before this text; may be given several times. A text or a list of texts.
             seed : int or None
-                The same seed and request give the same answer, as far as the server can.
-                A whole number.
+                The same seed and request give the same answer, as far as the server can. A whole number.
             logprobs : int or None
-                Return each token's log-probability and this many alternatives.
-                A whole number from 0 to 20.
+                Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
             n : int or None
-                How many answers to generate.
-                A whole number from 1 to 128.
+                How many answers to generate. A whole number from 1 to 128.
             echo : bool or None
-                Return the prompt too, in front of the answer.
-                True or False.
+                Return the prompt too, in front of the answer. True or False.
             logit_bias : dict of str to float or None
-                Add to the logit of single tokens: a JSON object of token id to bias.
-                A JSON object.
+                Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
             reasoning_effort : str or None
-                How long a reasoning model may think.
-                One of low, medium, high. For the chat API alone.
+                How long a reasoning model may think. One of low, medium, high. For the chat API alone.
 
         Returns
         -------
@@ -460,50 +432,36 @@ class Session(Answers):
             Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
             max_tokens : int or None
-                The most tokens to generate.
-                A whole number of at least 1.
+                The most tokens to generate. A whole number of at least 1.
             temperature : float or None
-                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-                A number of at least 0.
+                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+                wilder. A number of at least 0.
             top_p : float or None
-                Choose among the likeliest tokens that together have this probability.
-                A number from 0 to 1.
+                Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
             top_k : int or None
-                Choose among this many likeliest tokens.
-                A whole number.
+                Choose among this many likeliest tokens. A whole number.
             min_p : float or None
-                Drop tokens less likely than this share of the likeliest one's probability.
-                A number from 0 to 1.
+                Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
             repetition_penalty : float or None
-                Over 1 makes tokens that already occurred less likely.
-                A number over 0.
+                Over 1 makes tokens that already occurred less likely. A number over 0.
             presence_penalty : float or None
-                Over 0 makes tokens that the answer already used less likely, however often.
-                A number.
+                Over 0 makes tokens that the answer already used less likely, however often. A number.
             frequency_penalty : float or None
-                Over 0 makes tokens less likely the more often the answer used them.
-                A number.
+                Over 0 makes tokens less likely the more often the answer used them. A number.
             stop : list of str or None
-                End the answer before this text; may be given several times.
-                A text or a list of texts.
+                End the answer before this text; may be given several times. A text or a list of texts.
             seed : int or None
-                The same seed and request give the same answer, as far as the server can.
-                A whole number.
+                The same seed and request give the same answer, as far as the server can. A whole number.
             logprobs : int or None
-                Return each token's log-probability and this many alternatives.
-                A whole number from 0 to 20.
+                Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
             n : int or None
-                How many answers to generate.
-                A whole number from 1 to 128.
+                How many answers to generate. A whole number from 1 to 128.
             echo : bool or None
-                Return the prompt too, in front of the answer.
-                True or False.
+                Return the prompt too, in front of the answer. True or False.
             logit_bias : dict of str to float or None
-                Add to the logit of single tokens: a JSON object of token id to bias.
-                A JSON object.
+                Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
             reasoning_effort : str or None
-                How long a reasoning model may think.
-                One of low, medium, high. For the chat API alone.
+                How long a reasoning model may think. One of low, medium, high. For the chat API alone.
 
         Returns
         -------
@@ -598,50 +556,36 @@ class Session(Answers):
             Sampling parameters. Those not given are taken from `settings`; None unsets one, which is then not sent.
 
             max_tokens : int or None
-                The most tokens to generate.
-                A whole number of at least 1.
+                The most tokens to generate. A whole number of at least 1.
             temperature : float or None
-                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-                A number of at least 0.
+                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+                wilder. A number of at least 0.
             top_p : float or None
-                Choose among the likeliest tokens that together have this probability.
-                A number from 0 to 1.
+                Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
             top_k : int or None
-                Choose among this many likeliest tokens.
-                A whole number.
+                Choose among this many likeliest tokens. A whole number.
             min_p : float or None
-                Drop tokens less likely than this share of the likeliest one's probability.
-                A number from 0 to 1.
+                Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
             repetition_penalty : float or None
-                Over 1 makes tokens that already occurred less likely.
-                A number over 0.
+                Over 1 makes tokens that already occurred less likely. A number over 0.
             presence_penalty : float or None
-                Over 0 makes tokens that the answer already used less likely, however often.
-                A number.
+                Over 0 makes tokens that the answer already used less likely, however often. A number.
             frequency_penalty : float or None
-                Over 0 makes tokens less likely the more often the answer used them.
-                A number.
+                Over 0 makes tokens less likely the more often the answer used them. A number.
             stop : list of str or None
-                End the answer before this text; may be given several times.
-                A text or a list of texts.
+                End the answer before this text; may be given several times. A text or a list of texts.
             seed : int or None
-                The same seed and request give the same answer, as far as the server can.
-                A whole number.
+                The same seed and request give the same answer, as far as the server can. A whole number.
             logprobs : int or None
-                Return each token's log-probability and this many alternatives.
-                A whole number from 0 to 20.
+                Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
             n : int or None
-                How many answers to generate.
-                A whole number from 1 to 128.
+                How many answers to generate. A whole number from 1 to 128.
             echo : bool or None
-                Return the prompt too, in front of the answer.
-                True or False.
+                Return the prompt too, in front of the answer. True or False.
             logit_bias : dict of str to float or None
-                Add to the logit of single tokens: a JSON object of token id to bias.
-                A JSON object.
+                Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
             reasoning_effort : str or None
-                How long a reasoning model may think.
-                One of low, medium, high. For the chat API alone.
+                How long a reasoning model may think. One of low, medium, high. For the chat API alone.
 
         Returns
         -------
@@ -703,50 +647,36 @@ class Session(Answers):
             Sampling parameters that differ from those of the first part; None unsets one.
 
             max_tokens : int or None
-                The most tokens to generate.
-                A whole number of at least 1.
+                The most tokens to generate. A whole number of at least 1.
             temperature : float or None
-                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-                A number of at least 0.
+                How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+                wilder. A number of at least 0.
             top_p : float or None
-                Choose among the likeliest tokens that together have this probability.
-                A number from 0 to 1.
+                Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
             top_k : int or None
-                Choose among this many likeliest tokens.
-                A whole number.
+                Choose among this many likeliest tokens. A whole number.
             min_p : float or None
-                Drop tokens less likely than this share of the likeliest one's probability.
-                A number from 0 to 1.
+                Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
             repetition_penalty : float or None
-                Over 1 makes tokens that already occurred less likely.
-                A number over 0.
+                Over 1 makes tokens that already occurred less likely. A number over 0.
             presence_penalty : float or None
-                Over 0 makes tokens that the answer already used less likely, however often.
-                A number.
+                Over 0 makes tokens that the answer already used less likely, however often. A number.
             frequency_penalty : float or None
-                Over 0 makes tokens less likely the more often the answer used them.
-                A number.
+                Over 0 makes tokens less likely the more often the answer used them. A number.
             stop : list of str or None
-                End the answer before this text; may be given several times.
-                A text or a list of texts.
+                End the answer before this text; may be given several times. A text or a list of texts.
             seed : int or None
-                The same seed and request give the same answer, as far as the server can.
-                A whole number.
+                The same seed and request give the same answer, as far as the server can. A whole number.
             logprobs : int or None
-                Return each token's log-probability and this many alternatives.
-                A whole number from 0 to 20.
+                Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
             n : int or None
-                How many answers to generate.
-                A whole number from 1 to 128.
+                How many answers to generate. A whole number from 1 to 128.
             echo : bool or None
-                Return the prompt too, in front of the answer.
-                True or False.
+                Return the prompt too, in front of the answer. True or False.
             logit_bias : dict of str to float or None
-                Add to the logit of single tokens: a JSON object of token id to bias.
-                A JSON object.
+                Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
             reasoning_effort : str or None
-                How long a reasoning model may think.
-                One of low, medium, high. For the chat API alone.
+                How long a reasoning model may think. One of low, medium, high. For the chat API alone.
 
         Returns
         -------

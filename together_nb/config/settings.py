@@ -103,50 +103,36 @@ class Settings(HasTraits):
     local_tokens_per_second : float
         Tokens a second that local/ngram writes; 0 is as fast as possible. At first 40.0.
     max_tokens : int or None
-        The most tokens to generate.
-        A whole number of at least 1.
+        The most tokens to generate. A whole number of at least 1.
     temperature : float or None
-        How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is wilder.
-        A number of at least 0.
+        How freely to choose: 0 always takes the likeliest token, 1 follows the model's odds, more is
+        wilder. A number of at least 0.
     top_p : float or None
-        Choose among the likeliest tokens that together have this probability.
-        A number from 0 to 1.
+        Choose among the likeliest tokens that together have this probability. A number from 0 to 1.
     top_k : int or None
-        Choose among this many likeliest tokens.
-        A whole number.
+        Choose among this many likeliest tokens. A whole number.
     min_p : float or None
-        Drop tokens less likely than this share of the likeliest one's probability.
-        A number from 0 to 1.
+        Drop tokens less likely than this share of the likeliest one's probability. A number from 0 to 1.
     repetition_penalty : float or None
-        Over 1 makes tokens that already occurred less likely.
-        A number over 0.
+        Over 1 makes tokens that already occurred less likely. A number over 0.
     presence_penalty : float or None
-        Over 0 makes tokens that the answer already used less likely, however often.
-        A number.
+        Over 0 makes tokens that the answer already used less likely, however often. A number.
     frequency_penalty : float or None
-        Over 0 makes tokens less likely the more often the answer used them.
-        A number.
+        Over 0 makes tokens less likely the more often the answer used them. A number.
     stop : list of str or None
-        End the answer before this text; may be given several times.
-        A text or a list of texts.
+        End the answer before this text; may be given several times. A text or a list of texts.
     seed : int or None
-        The same seed and request give the same answer, as far as the server can.
-        A whole number.
+        The same seed and request give the same answer, as far as the server can. A whole number.
     logprobs : int or None
-        Return each token's log-probability and this many alternatives.
-        A whole number from 0 to 20.
+        Return each token's log-probability and this many alternatives. A whole number from 0 to 20.
     n : int or None
-        How many answers to generate.
-        A whole number from 1 to 128.
+        How many answers to generate. A whole number from 1 to 128.
     echo : bool or None
-        Return the prompt too, in front of the answer.
-        True or False.
+        Return the prompt too, in front of the answer. True or False.
     logit_bias : dict of str to float or None
-        Add to the logit of single tokens: a JSON object of token id to bias.
-        A JSON object.
+        Add to the logit of single tokens: a JSON object of token id to bias. A JSON object.
     reasoning_effort : str or None
-        How long a reasoning model may think.
-        One of low, medium, high. For the chat API alone.
+        How long a reasoning model may think. One of low, medium, high. For the chat API alone.
     api_key : Key or None
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
         set it, None to forget every key that was set; ``%together login`` prompts for it. It is kept only in memory, never
