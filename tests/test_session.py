@@ -12,6 +12,7 @@ import pytest
 
 import together_nb.session
 from tests.magic.test_magics import ipython
+from tests.panel.test_panel import in_turn
 from tests.servers import ScriptedServer, answers, replies
 from together_nb import Completion, Panel, Session, errors
 from together_nb.config.settings import DEFAULT_MODEL
@@ -23,6 +24,7 @@ from together_nb.run.resolve import LOCAL_NOTE, described_defaults
 from together_nb.values.chunk import Usage
 from together_nb.views.text import SilentView
 from together_nb.wire.exchange import Exchange
+from together_nb.wire.retry import ignore_wait, listen_to_waits
 from together_nb.wire.transport import Network
 
 pytestmark = pytest.mark.timeout(60)
@@ -298,9 +300,11 @@ class Told(Exchange):
     """A reply from this process."""
 
     def open(self):
-        self.status = 200
+        self.status = 200 if self.call.payload else 404  # it has no list of models
 
     def pieces(self):
+        if not self.call.payload:
+            return
         prompt = self.call.payload["prompt"]
         for text in ("You said ", prompt, "."):
             yield f"data: {json.dumps({'choices': [{'text': text}]})}\n\n".encode()
@@ -390,6 +394,25 @@ def test_without_threads_ctrl_c_ends_a_pulled_answer_and_keeps_what_came(monkeyp
     assert (answer.text, answer.cancelled) == ("part", True)
 
 
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_ctrl_c_ends_a_batch(monkeypatch):
+    calls = []
+
+    def pieces(exchange):
+        calls.append(exchange)
+        yield b'data: {"choices": [{"text": "part"}]}\n\n'
+        signal.raise_signal(signal.SIGINT)
+        while not exchange.cancelled:
+            yield b": ping\n\n"
+
+    monkeypatch.setattr(Told, "pieces", pieces)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        together_nb.map_prompts(["a", "b", "c"], progress=False, api="completions")
+    assert len(calls) == 1
+    assert [one.text for one in together_nb.history] == ["part"]
+    assert raised.value.results[0].cancelled
+
+
 # Recordings as blocks
 
 
@@ -404,6 +427,60 @@ def test_a_block_ends_its_recording_even_if_it_fails_and_only_its_own(tmp_path, 
     assert other.on  # the block's own had ended before
     assert together_nb.stop() == f"The recording has ended: {tmp_path / 'c.jsonl'} holds 0 recorded exchanges."
     assert together_nb.stop() is None
+
+
+def test_a_block_within_a_block_leaves_the_outer_one_on(tmp_path, session, server):
+    session.settings.base_url, session.settings.model = server.base_url, "test/chat"
+    for name in "ab":
+        with together_nb.record(tmp_path / name):
+            together_nb.complete(name, api="chat")
+    sent = len(server.requests)
+    with together_nb.replay(tmp_path / "a", speed=0) as outer:
+        with together_nb.replay(tmp_path / "b", speed=0):
+            together_nb.complete("b", api="chat")
+        assert outer.on
+        together_nb.complete("a", api="chat")
+    assert len(server.requests) == sent
+    with pytest.raises(InputError, match="has ended"):
+        outer.__enter__()
+    together_nb.complete("a", api="chat")
+    assert len(server.requests) == sent + 1
+
+
+def test_an_answer_ends_on_the_transport_on_which_it_began(tmp_path, session):
+    script = in_turn(replies(429, {}, retry_after=0), answers(["recorded"]))
+    with ScriptedServer(script) as server:
+        session.settings.base_url, session.settings.model, session.settings.max_retries = (
+            server.base_url,
+            "test/chat",
+            1,
+        )
+        with together_nb.record(tmp_path / "a"), listen_to_waits(ignore_wait):
+            together_nb.complete("Hi", api="chat")
+        sent = len(server.requests)
+        replayed = together_nb.replay(tmp_path / "a", speed=0)
+        chunks = together_nb.stream("Hi", api="chat")
+        with listen_to_waits(lambda _: together_nb.stop()):
+            assert "".join(chunk.text for chunk in chunks) == "recorded"
+        assert not replayed.on
+        assert len(server.requests) == sent
+
+
+class Mine(InProcess):
+    """An engine that costs nothing and has a model of its own."""
+
+    live, model, note = False, "my/model", "mine"
+
+
+def test_a_recording_is_in_all_else_like_the_transport_that_it_wraps(tmp_path):
+    mine = Session(transport=Mine())
+    for on in (False, True):
+        if on:
+            mine.record(tmp_path / "a")
+        answer = mine.complete("hello", api="completions")
+        assert (answer.request.model, answer.note, answer.text) == ("my/model", "mine", "You said hello.")
+    assert mine.ledger.total().calls == 0
+    assert json.loads((tmp_path / "a").read_text().splitlines()[0])["model"] == "my/model"
 
 
 # Where an answer came from
@@ -424,6 +501,24 @@ def test_an_answer_is_continued_where_it_came_from_with_the_key_that_was_sent_th
         part = session.complete("Tell", base_url=there.base_url)
         assert session.continue_from(part, base_url=here.base_url).server == here.base_url  # named anew
     assert "key-there" not in json.dumps(part.to_dict())
+
+
+def test_each_answer_is_continued_with_its_own_key_or_the_one_given_now_and_only_at_its_server(session):
+    cut = answers(["Once"], finish="length")
+    with ScriptedServer(cut) as here, ScriptedServer(cut) as there:
+        session.settings.base_url, session.settings.model = here.base_url, "test/chat"
+        keys = ["key-a-0123456789abc", "key-b-0123456789abc", None]
+        parts = [session.complete("Tell", base_url=there.base_url, api_key=key) for key in keys]
+        session.models(base_url=there.base_url, api_key="key-list-0123456789")
+        for part in parts:
+            session.continue_from(part)
+        session.continue_from(parts[0], api_key="key-new-0123456789a")
+        sent = [request.headers.get("authorization") for request in there.requests[3:]]
+        assert sent == [*(key and f"Bearer {key}" for key in keys), "Bearer key-new-0123456789a"]
+        assert here.requests == []
+        session.client.call_keys.clear()  # as `%together logout` does
+        session.continue_from(parts[0])
+        assert "authorization" not in there.requests[-1].headers
 
 
 def test_the_embedded_engine_is_remembered_by_name(session):

@@ -183,7 +183,7 @@ _OF_THE_SESSION = (
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name == "recording":  # up to 0.14 `stop` was to be had as `recording.stop` only
+        if name == "recording":  # `recording.stop()` was how to end a recording
             return import_module(f"{__name__}.session").default
         if name in _OF_THE_SESSION:
             return getattr(import_module(f"{__name__}.session").default, name)

@@ -7,11 +7,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from together_nb.base.interrupts import interrupt_message
+from together_nb.base.wording import count
 from together_nb.batch import comparison
 from together_nb.batch import prompts as batch
 from together_nb.batch.prompts import MOST
 from together_nb.config import settings as config
-from together_nb.config.keys import hide
+from together_nb.config.addresses import DEFAULT_BASE_URL, server_root
+from together_nb.config.keys import Key, hide
 from together_nb.config.settings import Settings
 from together_nb.errors import InputError
 from together_nb.run import continuation, driver, resolve
@@ -107,16 +109,20 @@ class Session(Answers):
     ) -> None:
         super().__init__()
         api_key = hide(api_key)
-        self.settings = settings or Settings()
+        self.settings = Settings() if settings is None else settings
         for name, value in {"base_url": base_url, "model": model, "budget": budget}.items():
             if value is not None:
                 setattr(self.settings, name, value)
         if api_key is not None:
-            self.settings.api_key = api_key
+            key = Key(api_key, "Session(api_key=…)")
+            self.settings.set_key(key, server_root(self.settings.chosen_base_url or DEFAULT_BASE_URL))
         self.ledger = Ledger(lambda: self.settings.budget)
         self._transport = transport or Network()
         self.client = Client(self._transport)
         self._recording: Recorder | Replay | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self.settings.chosen_base_url or DEFAULT_BASE_URL}: {count(len(self.history), 'answer')}>"
 
     def __reduce__(self) -> Any:
         if self is default:  # so that its functions can be sent to another process, which has one of its own
@@ -375,7 +381,7 @@ class Session(Answers):
         def keep(completion: Completion) -> None:
             self.keep(completion, turn=turn, bind=self.bind)
 
-        return driver.run(stream, SilentView(), keep, shows_waits=False)
+        return driver.run(stream, SilentView(), keep)
 
     def compare(
         self,
@@ -705,9 +711,12 @@ class Session(Answers):
         stream = open_continuation(self, before, base_url=base_url, api_key=api_key, **sampling)
 
         def keep(after: Completion) -> Completion | None:
-            return self.keep(after, before=before, bind=self.bind)
+            whole = self.keep(after, before=before, bind=self.bind)
+            if whole is not None:
+                self.client.call_keys.add(whole, stream.endpoint.key)
+            return whole
 
-        return continuation.run(stream, before, SilentView(), keep, shows_waits=False)
+        return continuation.run(stream, before, SilentView(), keep)
 
     def models(
         self,
@@ -931,23 +940,34 @@ class Session(Answers):
         str or None
             What has ended, in words; None if nothing was on.
         """
-        before = self._recording
-        self._use(None)
-        return None if before is None else str(before)
+        ended = self._recording
+        if ended is None:
+            return None
+        self._end(ended)
+        return str(ended)
 
-    def _use(self, recording: Recorder | Replay | None) -> None:
-        """Have a recording carry the requests from now on, instead of the one before; None takes the transport."""
-        before, self._recording = self._recording, recording
-        self.client.transport = self._transport if recording is None else recording
-        if before is not None:
+    def _use(self, recording: Recorder | Replay) -> None:
+        """Have a recording carry the requests from now on. The one before ends, unless this is within its block."""
+        before = self._recording
+        if before is not None and before.entered:
+            recording.outer = before
+        elif before is not None:
+            recording.outer = before.outer
             before.on = False
-            if recording is not None:
-                recording.replaces = str(before)
+            recording.replaces = str(before)
+        self._carry(recording)
 
     def _end(self, recording: Recording) -> None:
-        """End a recording, if it is still on."""
-        if self._recording is recording:
-            self._use(None)
+        """End a recording, and go on with that of the block around it."""
+        recording.on = False
+        current: Any = self._recording
+        while current is not None and not current.on:
+            current = current.outer
+        self._carry(current)
+
+    def _carry(self, recording: Recorder | Replay | None) -> None:
+        self._recording = recording
+        self.client.transport = self._transport if recording is None else recording
 
 
 def _absolute(path: str | Path, command: str) -> Path:

@@ -12,11 +12,11 @@ from tests.servers import PATIENCE, ScriptedServer, answers, replies, silent_aft
 from together_nb.errors import APIStatusError, AuthenticationError, ConnectionLostError, InputError
 from together_nb.run import driver
 from together_nb.run.driver import run_side_by_side as run_columns
-from together_nb.views.text import SilentView
+from together_nb.views.text import SilentColumns, SilentView
 
 
-class Columns:
-    """A `SideBySide` that remembers its calls."""
+class Columns(SilentColumns):
+    """A `ColumnsView` that remembers its calls."""
 
     def __init__(self):
         self.log = []

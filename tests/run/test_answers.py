@@ -220,3 +220,26 @@ def test_a_session_beside_the_usual_one_binds_nothing(shell):
         assert "_together" not in shell.user_ns
         together_nb.complete("Tell", base_url=server.base_url, **OPTIONS)
     assert shell.user_ns["_together"] is together_nb.history[0]
+
+
+def test_what_is_loaded_or_came_beside_an_answer_that_failed_can_be_continued(session, tmp_path):
+    by_seed = {1: answers(["part"], finish="length"), 2: replies(500, {})}
+    with ScriptedServer(lambda exchange: by_seed[exchange.request.json()["seed"]](exchange)) as server:
+        session.settings.base_url = server.base_url
+        session.compare("Tell", seed=[1, 2], show="none", at_once=1, **OPTIONS)
+        assert session.unanswered is None
+        session.save(tmp_path / "a")
+        with pytest.raises(together_nb.TogetherError):
+            session.complete("Tell", seed=2, **OPTIONS)
+        assert session.unanswered is not None
+        session.load(tmp_path / "a")
+        assert session.continue_from(seed=1).text == "partpart"
+
+
+def test_a_conversation_of_ones_own_gets_the_whole_too(session):
+    mine = together_nb.Conversation("mine")
+    with ScriptedServer(answers(["part"], finish="length")) as server:
+        session.settings.base_url = server.base_url
+        session.complete("Tell", chat=mine, **OPTIONS)
+        whole = session.continue_from()
+    assert [turn.completion for turn in mine] == [whole]

@@ -265,8 +265,10 @@ def test_a_file_of_an_earlier_version_has_it_as_a_bare_word(path):
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_conversation_of_an_earlier_version_is_one_document(path, indent):
-    document = {"conversation": "talk", "version": 3, "turns": [{"prompt": "Hi", "completion": ANSWER, "system": "s"}]}
+@pytest.mark.parametrize("turns", [1, 100])
+def test_a_conversation_of_an_earlier_version_is_one_document(path, indent, turns):
+    turn = {"prompt": "Hi", "completion": ANSWER, "system": "s"}
+    document = {"conversation": "talk", "version": 3, "turns": [turn] * turns}
     path.write_text(json.dumps(document, indent=indent))
     talk = Conversation.load(path)
     assert (talk.name, talk.system, talk[0].answer, talk[0].completion.server) == ("talk", "s", "a", "")

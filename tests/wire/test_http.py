@@ -68,7 +68,7 @@ def test_a_piece_is_delivered_before_the_next_is_sent(kind, tls):
     assert pieces == PIECES
 
 
-# Ended; tests/run/test_stream.py ends it while the reply is awaited, tests/whole/test_interrupted.py while it connects
+# Ended; tests/wire/test_stream.py ends it while the reply is awaited, tests/whole/test_interrupted.py while it connects
 
 
 def test_cancel_ends_the_wait_for_a_proxy(monkeypatch):

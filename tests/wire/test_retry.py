@@ -147,6 +147,13 @@ def test_a_wait_is_logged_unless_somebody_listens_then_the_innermost_is_told(mon
     assert re.fullmatch(f"rate limited; trying again {OF_A_SECOND}", record.getMessage())
 
 
+def test_where_nothing_is_drawn_a_comparison_tells_its_waits_too(monkeypatch, caplog):
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
+    with ScriptedServer(limited("soon")) as server:
+        together_nb.compare("hello", seed=[1], show="none", base_url=server.base_url, **OPTIONS)
+    assert len(caplog.records) == 1
+
+
 # The list of models
 
 

@@ -53,7 +53,12 @@ def compare(
         ]
     with defer_interrupts():  # as long as there are widgets
         view = side_by_side_view_for(shell, "none" if shell is None else show, columns.titles, columns.across)
-        return run_side_by_side(streams, view, keep=session.keep, at_once=at_once, keep_all=session.bind)
+
+        def keep_all(completions: list[Completion]) -> None:
+            session.settle(completions)
+            session.bind(completions)
+
+        return run_side_by_side(streams, view, keep=session.keep, at_once=at_once, keep_all=keep_all)
 
 
 def _is_list(name: str, value: Any) -> bool:

@@ -18,6 +18,7 @@ from together_nb.run.answers import LAST
 from together_nb.run.resolve import endpoint_for, open_request, open_stream
 from together_nb.run.template import Filler
 from together_nb.run.turns import open_turn
+from together_nb.values.completion import Completion
 from together_nb.views.frontend import running_shell
 from together_nb.views.progress import progress_for
 
@@ -114,11 +115,12 @@ class _Batch:
         drive.done = drive.failed = len(refused)
         began = monotonic()
         try:
-            with defer_interrupts() as interrupts:
+            with defer_interrupts(drive.cancel) as interrupts:
                 try:
                     drive.run(interrupts)
                 finally:
                     results.seconds += monotonic() - began
+                    self._session.settle([one for one in results if isinstance(one, Completion)])
                     self._session.bind(results)
                     shown.finish(drive.done, drive.failed)
         except KeyboardInterrupt as interrupt:

@@ -96,8 +96,8 @@ def check_executor(session: Keeper, executor: Executor | None) -> None:
     """
     if not (session.client.transport.portable or executor is None or isinstance(executor, ThreadPoolExecutor)):
         raise InputError(
-            "An executor of other processes takes no part in a recording.",
-            "Leave executor out, or end it with `%together record off` or `%together replay off`.",
+            "An executor of other processes cannot send these requests: they are recorded, replayed or answered here.",
+            "Leave executor out, or end the recording with `%together record off` or `%together replay off`.",
         )
 
 
@@ -155,6 +155,7 @@ class Scheduler:
     ) -> None:
         self.done = self.failed = 0
         self._session = session
+        self._transport = session.client.transport  # to the end: a replay may be ended meanwhile
         self._tasks = tasks
         self._land = land
         self._ready = deque(tasks)
@@ -173,6 +174,8 @@ class Scheduler:
     def cancel(self) -> None:
         """Stop, from any thread: what is under way is stopped, and the rest does not begin."""
         self._cancelled = True
+        for flight in list(self._flights):
+            flight.scope.cancel()
 
     def run(self, interrupts: list[int]) -> None:
         """Run until all items have ended, or it is cancelled, or `interrupts` is not empty."""
@@ -195,7 +198,7 @@ class Scheduler:
     def _begin_what_may(self) -> None:
         while self._later and self._later[0][0] <= monotonic():
             self._ready.appendleft(heapq.heappop(self._later)[1])
-        while self._ready and self._pace.has_room(len(self._flights)):
+        while self._ready and not self._cancelled and self._pace.has_room(len(self._flights)):
             self._begin(self._ready.popleft())
 
     def _begin(self, number: int) -> None:
@@ -207,17 +210,18 @@ class Scheduler:
             self._end(number, error)
             return
         flight = _Flight(number, task, self._pace.begun())
+        self._flights.add(flight)  # before it is submitted, since without threads it runs there
         try:
             if self._within_reach:
                 flight.future = self._executor.submit(
-                    copy_context().run, answer_within, flight.scope, task, self._session
+                    copy_context().run, answer_within, flight.scope, task, self._session, self._transport
                 )
             else:
                 flight.future = self._executor.submit(answer, task.portable().again())
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
+            self._flights.discard(flight)
             self._end(number, _of_the_executor(error, task))
             return
-        self._flights.add(flight)
         flight.future.add_done_callback(lambda _: self._finished.put(flight))
 
     def _take(self, seconds: float) -> None:
@@ -240,8 +244,9 @@ class Scheduler:
             return
         outcome = future.result()
         completion = replace(outcome.completion, request=task.request)
-        if not self._within_reach:
-            self._session.ledger.note_elsewhere(completion)
+        self._session.client.call_keys.add(completion, self._session.client.call_keys.get(outcome.completion))
+        for call in outcome.calls:
+            self._session.ledger.note(*call[:3], whole=call[3])
         if outcome.error is not None:
             outcome.error.completion = completion
             self._went_wrong(flight, outcome.error, begun=outcome.begun)

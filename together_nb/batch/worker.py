@@ -15,12 +15,16 @@ from together_nb.run.resolve import embedded_endpoint
 from together_nb.wire.endpoint import Client, Endpoint
 from together_nb.wire.retry import ignore_wait, listen_to_waits
 from together_nb.wire.stream import CompletionStream
+from together_nb.wire.transport import Network
 
 if TYPE_CHECKING:
     from together_nb.base.cancellation import CancelScope
     from together_nb.run.resolve import Context
+    from together_nb.values.chunk import Usage
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
+    from together_nb.wire.attempts import Account
+    from together_nb.wire.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -84,24 +88,21 @@ class Task:
             return self
         return replace(self, request=replace(self.request, schema=replace(schema, model=None)))
 
-    def stream(self, session: Context | None) -> CompletionStream:
-        """Return the stream that answers it, without retries, since all of a batch wait together.
-
-        Another process has no session: whoever sent the task counts its answer.
-        """
+    def stream(self, client: Client, transport: Transport, account: Account) -> CompletionStream:
+        """Return the stream that answers it, without retries, since all of a batch wait together."""
         endpoint = Endpoint(
-            Client() if session is None else session.client,
+            client,
             self.root or "",
             None if self.key is None else self.key.unwrapped(),
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
             silence_timeout=self.silence_timeout,
             max_retries=0,
+            transport=transport,
         )
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
-        account = None if session is None or not endpoint.bills else session.ledger
-        return CompletionStream(self.request, endpoint, self.marks, account)
+        return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)
 
     def without_key(self, text: str) -> str:
         """Return `text` without the key and without long pieces of it."""
@@ -121,16 +122,45 @@ class Outcome:
         The error that ended it, or None.
     begun
         Whether part of an answer has arrived, so that the request is not retried.
+    calls
+        What another process, which has no ledger, counted: the arguments of `Ledger.note`.
     """
 
     completion: Completion
     error: TogetherError | None = None
     begun: bool = False
+    calls: tuple[tuple[str, Usage | None, tuple[float, float] | None, bool], ...] = ()
 
 
-def answer(task: Task, session: Context | None = None) -> Outcome:
-    """Answer a task, in any process; a `TogetherError` becomes part of the outcome."""
-    stream = task.stream(session)
+class _Tally:
+    """Counts the answers of another process."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Usage | None, tuple[float, float] | None, bool]] = []
+
+    def check(self, price: tuple[float, float] | None) -> None:
+        """Whoever sent the task has checked."""
+
+    def note(self, model: str, usage: Usage | None, price: tuple[float, float] | None, *, whole: bool) -> None:
+        """As `Ledger.note`."""
+        self.calls.append((model, usage, price, whole))
+
+
+def answer(task: Task) -> Outcome:
+    """Answer a task in another process, which has no session."""
+    tally = _Tally()
+    outcome = _read(task.stream(Client(), Network(), tally))
+    return replace(outcome, calls=tuple(tally.calls))
+
+
+def answer_within(scope: CancelScope, task: Task, session: Context, transport: Transport) -> Outcome:
+    """Answer a task for a session of this process, such that `scope` can stop it from another thread."""
+    with scope:
+        return _read(task.stream(session.client, transport, session.ledger))
+
+
+def _read(stream: CompletionStream) -> Outcome:
+    """Read a stream to its end; a `TogetherError` becomes part of the outcome."""
     stream.watched = False
     error: TogetherError | None = None
     with listen_to_waits(ignore_wait), stream:
@@ -140,9 +170,3 @@ def answer(task: Task, session: Context | None = None) -> Outcome:
         except TogetherError as failure:
             error = failure.with_traceback(None)
     return Outcome(stream.completion, error, stream.begun)
-
-
-def answer_within(scope: CancelScope, task: Task, session: Context) -> Outcome:
-    """Answer a task such that `scope` can stop it from another thread."""
-    with scope:
-        return answer(task, session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import weakref
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -95,6 +96,8 @@ class Key:
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
+ARGUMENT = "the argument api_key"
+"""The source of a key that was given for one request."""
 _known: list[Key] = []
 """Every key of this process, of any session. None is forgotten: a text may repeat one that is no longer in use."""
 
@@ -126,6 +129,28 @@ def without_keys(text: str) -> str:
     for key in known_keys():
         text = key.blanked(text)
     return text
+
+
+class CallKeys:
+    """The keys given for single requests, by their answers, so that these can be continued. No answer holds its key."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, tuple[weakref.ref[Any], Key]] = {}
+
+    def add(self, answer: Any, key: Key | None) -> None:
+        """Remember the key of an answer as long as the answer exists, if it was given for one request."""
+        if key is not None and key.source == ARGUMENT:
+            number = id(answer)
+            self._keys[number] = weakref.ref(answer, lambda _: self._keys.pop(number, None)), key
+
+    def get(self, answer: Any) -> Key | None:
+        """Return the key of an answer, or None."""
+        held, key = self._keys.get(id(answer), (lambda: None, None))
+        return key if held() is answer else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._keys.clear()
 
 
 class CarriedKey:

@@ -83,6 +83,7 @@ def login(notebook: Notebook, text: str) -> None:
 def logout(notebook: Notebook) -> None:
     """Forget the key."""
     notebook.session.settings.api_key = None
+    notebook.session.client.call_keys.clear()
     left = environment.environment.key
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 

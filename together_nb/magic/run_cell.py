@@ -59,6 +59,7 @@ def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
         return
 
     def keep_all(completions: list[Completion]) -> None:
+        notebook.session.settle(completions)
         notebook.bind(completions, given.out)
 
     with interrupt_message("stopped by you; what came is kept."), defer_interrupts():

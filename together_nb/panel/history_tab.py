@@ -11,6 +11,7 @@ from together_nb.panel.elements import Page
 from together_nb.views.parts import DrawnValue, box, escaped
 
 if TYPE_CHECKING:
+    from together_nb.session import Session
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
 
@@ -24,14 +25,14 @@ class HistoryTab(Page):
 
     Parameters
     ----------
-    history
-        All answers, oldest first.
+    session
+        The session, whose history is listed.
     """
 
     title = "History"
 
-    def __init__(self, history: list[Completion]) -> None:
-        self._history = history
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._shown = DrawnValue(HTML(_EMPTY))
         self.box = box("page", self._shown.widget)
 
@@ -42,7 +43,7 @@ class HistoryTab(Page):
 
     def catch_up(self) -> None:
         """Redraw the list."""
-        self._shown.set(_html(self._history))
+        self._shown.set(_html(self._session.history))
 
 
 def _html(history: list[Completion]) -> str:

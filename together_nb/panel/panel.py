@@ -62,8 +62,8 @@ class Panel:
     api : str
         ``chat``, ``completions``, ``inference``, or ``auto``, which depends on the model's type.
     shared : bool
-        True: the controls set `together_nb.settings`, shared with ``%config TogetherMagics``, the
-        cells and the other panels. False: they set a copy of the settings of this panel's own.
+        True: the controls set the session's settings, shared with the cells and ``%config TogetherMagics`` if it is
+        theirs, and with its other panels. False: they set a copy of the settings of this panel's own.
     session : Session or None
         The session that its answers belong to; None takes that of the cells.
     **defaults
@@ -166,7 +166,7 @@ class Panel:
         self._runs = Runs(self.session, self._status, self._answer, self._tokens, self._events, self)
         self.compare = CompareTab(self._opener, self.session.keep, self.kept)
         self._request = RequestTab(self.session, self._worker, self._open_stream)
-        self._history = HistoryTab(self.session.history)
+        self._history = HistoryTab(self.session)
         self._tabs: tuple[Page, ...] = (
             self._answer,
             self._tokens,
@@ -397,7 +397,7 @@ def _checked(defaults: dict[str, Any]) -> dict[str, Any]:
     sampling = {name: value for name, value in defaults.items() if name != MODEL}
     for name in sampling:
         if name not in PARAMETERS:
-            known = ("prompt", "system", "api", "shared", MODEL, *PARAMETERS)
+            known = ("prompt", "system", "api", "shared", "session", MODEL, *PARAMETERS)
             hint = suggestion(name, known) or f"There are: {', '.join(known)}."
             raise InputError(f"A panel has nothing called {name!r}.", hint)
     return defaults | SamplingParams(**sampling).to_dict()

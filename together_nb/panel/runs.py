@@ -11,6 +11,7 @@ from together_nb.panel.status_line import State
 from together_nb.run.background import BackgroundRun
 from together_nb.run.continuation import join_parts
 from together_nb.views import frontend
+from together_nb.views.text import SilentView
 from together_nb.wire.retry import with_listener
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Runs:
             self.to(state)
 
 
-class _TabsView:
+class _TabsView(SilentView):
     """Draws one run, as long as it is the current one.
 
     Attributes
@@ -206,6 +207,8 @@ class _TabsView:
     whole : Completion or None
         The same joined to `before`, if anything arrived.
     """
+
+    shows_waits = True
 
     def __init__(self, runs: Runs, before: Completion | None) -> None:
         self.before = before

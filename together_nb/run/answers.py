@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from together_nb.base.suggest import suggestion
@@ -11,7 +12,7 @@ from together_nb.run.resolve import Context
 from together_nb.values.conversation import DEFAULT_NAME, Conversation, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from together_nb.values.completion import Completion
 
@@ -24,6 +25,10 @@ class Keeper(Context, Protocol):
     history: list[Completion]
     conversations: dict[str, Conversation]
     unanswered: Completion | None
+    talks_beside: list[weakref.ref[Conversation]]
+
+    def settle(self, completions: Sequence[Completion]) -> None:
+        """End a call for several answers."""
 
     def keep(self, completion: Completion) -> object:
         """Keep an answer."""
@@ -49,6 +54,18 @@ class Answers:
         self.history: list[Completion] = []
         self.conversations: dict[str, Conversation] = {}
         self.unanswered: Completion | None = None
+        self.talks_beside: list[weakref.ref[Conversation]] = []  # conversations without a name here
+
+    def settle(self, completions: Sequence[Completion]) -> None:
+        """End a call for several answers: if any came, the last one kept can be continued.
+
+        Parameters
+        ----------
+        completions : sequence of Completion
+            What came of the call.
+        """
+        if not all(one.came_to_nothing for one in completions):
+            self.unanswered = None
 
     def keep(
         self,
@@ -58,7 +75,7 @@ class Answers:
         turn: Callable[[Completion], object] | None = None,
         bind: Callable[[Completion], object] | None = None,
     ) -> Completion | None:
-        """Keep what came of a request. Every way to ask ends here, so that all keep the same.
+        """Keep what came of a request. Every way to ask but `stream` ends here, so that all keep the same.
 
         ==========================  =========  ============  ======  ===================  ======================
         what came of it             history    conversation  names   ledger               ``%together continue``
@@ -117,7 +134,8 @@ class Answers:
             self.history.append(whole)
         else:
             self.history[place] = whole
-        for conversation in self.conversations.values():
+        beside = [talk for reference in self.talks_beside if (talk := reference()) is not None]
+        for conversation in [*self.conversations.values(), *beside]:
             conversation.put_in_place(before, whole)
 
 
@@ -130,9 +148,9 @@ def last_answer(session: Keeper) -> Completion:
         There is none, or the last request brought nothing.
     """
     if session.unanswered is not None:
+        before = " continue_from(history[-1]) goes on from the answer before it." if session.history else ""
         raise InputError(
-            "Nothing came of the last request, so there is nothing to go on from.",
-            "Run its cell again; continue_from(history[-1]) goes on from the answer before it.",
+            "Nothing came of the last request, so there is nothing to go on from.", f"Run its cell again.{before}"
         )
     if not session.history:
         raise InputError("There is no answer yet to go on from.", "Ask first, with %%together.")
@@ -161,6 +179,8 @@ def add_turn(session: Keeper, chat: str | Conversation, turn: Turn) -> None:
     """Add a turn to a conversation, which begins with it if there is none of that name."""
     if isinstance(chat, str):
         chat = session.conversations.setdefault(chat or DEFAULT_NAME, Conversation(chat or DEFAULT_NAME))
+    elif all(reference() is not chat for reference in session.talks_beside):
+        session.talks_beside = [one for one in session.talks_beside if one() is not None] + [weakref.ref(chat)]
     chat.keep(turn)
 
 
@@ -184,6 +204,7 @@ def find_conversation(session: Keeper, name: str) -> Conversation:
 def add_loaded(session: Keeper, history: list[Completion], talks: list[Conversation]) -> None:
     """Add the answers and the conversations of a file; a conversation whose name is taken gets another."""
     session.history.extend(history)
+    session.unanswered = None
     known = session.conversations
     tried: dict[str, int] = {}  # the last number by name, since a file may hold thousands of one name
     for talk in talks:

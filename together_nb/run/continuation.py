@@ -43,7 +43,7 @@ def open_continuation(
     before
         An answer that was cut off: at its limit, stopped, or by a lost connection.
     base_url, api_key
-        Another server, and the key for it.
+        Another server, and another key.
     chosen
         Other defaults than those of the session.
     **sampling
@@ -66,10 +66,10 @@ def open_continuation(
     # A parameter that is given now replaces one of that name in the first part's extra_body.
     extra = {name: value for name, value in (request.extra_body or {}).items() if name not in sampling} or None
     request = replace(request, sampling=request.sampling.updated(sampling), extra_body=extra)
-    if before.loaded or not before.server or base_url or api_key is not None:
+    if before.loaded or not before.server or base_url:
         endpoint = endpoint_for(session, base_url, api_key, chosen=chosen)
     else:
-        endpoint = endpoint_of(session, before.server, chosen)
+        endpoint = endpoint_of(session, before, api_key, chosen)
     named = bool(base_url) or not before.loaded
     return open_request(session, request, endpoint, filled=before.filled, chosen=chosen, named=named)
 
@@ -79,8 +79,6 @@ def run(
     before: Completion,
     view: View,
     keep: Callable[[Completion], Completion | None],
-    *,
-    shows_waits: bool = True,
 ) -> Completion:
     """Stream the rest of `before` into a view that shows both parts as one answer; return the whole.
 
@@ -94,15 +92,13 @@ def run(
         What draws it.
     keep
         Called with what came of the rest; returns the whole, or None if nothing came.
-    shows_waits
-        As for `driver.run`.
     """
     seen = _JoinedView(view, before)
 
     def keep_whole(after: Completion) -> None:
         seen.whole = keep(after) or join_parts(before, after)
 
-    driver.run(stream, seen, keep_whole, shows_waits=shows_waits)
+    driver.run(stream, seen, keep_whole)
     return seen.whole
 
 
@@ -110,6 +106,7 @@ class _JoinedView:
     """A view of both parts: it draws the first at once."""
 
     def __init__(self, view: View, before: Completion) -> None:
+        self.shows_waits = view.shows_waits
         self._view = view
         self._before = self.whole = before
 

@@ -28,7 +28,15 @@ after_fork(active.clear)  # those threads are the parent's
 
 
 class View(Protocol):
-    """Draws an answer. All calls come from one thread, in this order."""
+    """Draws an answer. All calls come from one thread, in this order.
+
+    Attributes
+    ----------
+    shows_waits : bool
+        Whether it shows the waits before retries, `stream.wait`; else whoever listens is told of them.
+    """
+
+    shows_waits: bool
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
@@ -41,7 +49,15 @@ class View(Protocol):
 
 
 class ColumnsView(Protocol):
-    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
+    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last.
+
+    Attributes
+    ----------
+    shows_waits : bool
+        As of a `View`.
+    """
+
+    shows_waits: bool
 
     def begin(self, streams: Sequence[CompletionStream]) -> None:
         """Show that the answers are awaited, all of them still queued."""
@@ -53,9 +69,7 @@ class ColumnsView(Protocol):
         """Leave what the notebook saves; all columns are finished."""
 
 
-def run(
-    stream: CompletionStream, view: View, keep: Callable[[Completion], object], *, shows_waits: bool = True
-) -> Completion:
+def run(stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> Completion:
     """Stream into a view until the end, an error or Ctrl-C; what has arrived is always drawn and kept.
 
     Parameters
@@ -67,8 +81,6 @@ def run(
         What draws it.
     keep
         Called with the completion, whole or partial, before this returns or raises.
-    shows_waits
-        Whether the view shows the waits before retries; else whoever listens is told of them.
 
     Raises
     ------
@@ -77,13 +89,14 @@ def run(
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    return run_side_by_side([stream], _One(view), keep=keep, shows_waits=shows_waits)[0]
+    return run_side_by_side([stream], _One(view), keep=keep)[0]
 
 
 class _One:
     """One view as the only column."""
 
     def __init__(self, view: View) -> None:
+        self.shows_waits = view.shows_waits
         self._view = view
 
     def begin(self, streams: Sequence[CompletionStream]) -> None:
@@ -104,7 +117,6 @@ def run_side_by_side(
     keep: Callable[[Completion], object],
     at_once: int = AT_ONCE,
     keep_all: Callable[[list[Completion]], object] | None = None,
-    shows_waits: bool = True,
 ) -> list[Completion]:
     """Stream into columns, a few at once, until all have ended or Ctrl-C; a failure leaves the others running.
 
@@ -120,8 +132,6 @@ def run_side_by_side(
         How many are read at once; the others wait for their turn.
     keep_all
         Called with all of them, in the order of `streams`, before this returns or raises.
-    shows_waits
-        As for `run`.
 
     Returns
     -------
@@ -140,7 +150,7 @@ def run_side_by_side(
         interrupt_message("stopped by you; what came is kept."),
         CancelScope() as scope,
         defer_interrupts(scope.cancel) as interrupts,
-        listen_to_waits(ignore_wait) if shows_waits else nullcontext(),
+        listen_to_waits(ignore_wait) if view.shows_waits else nullcontext(),
     ):
         for stream in streams:
             cancel_with_scope(stream)  # they may have been opened outside

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from together_nb.values.chunk import Usage
-    from together_nb.values.completion import Completion
 
 
 @dataclass(frozen=True)
@@ -169,17 +168,6 @@ class Ledger:
         """
         with self._lock:
             self._rows[model] = self._rows.get(model, Spent(model)).plus(usage, price, whole=whole)
-
-    def note_elsewhere(self, completion: Completion) -> None:
-        """Record a call that another process made.
-
-        Parameters
-        ----------
-        completion : Completion
-            Its completion.
-        """
-        if not completion.came_to_nothing:
-            self.note(completion.request.model, completion.usage, completion.price, whole=not completion.cut_short)
 
     @property
     def rows(self) -> list[Spent]:

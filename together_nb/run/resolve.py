@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.suggest import suggestion
 from together_nb.config import environment
-from together_nb.config.addresses import DEFAULT_BASE_URL, server_of, server_root
+from together_nb.config.addresses import DEFAULT_BASE_URL, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
-from together_nb.config.keys import Key, remember
+from together_nb.config.keys import ARGUMENT, Key, remember
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
 from together_nb.errors import (
     APIConnectionError,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from together_nb.config.settings import Settings
     from together_nb.run.ledger import Ledger
+    from together_nb.values.completion import Completion
     from together_nb.values.model_list import Model
     from together_nb.wire.endpoint import Client
 
@@ -119,22 +120,22 @@ def open_request(
     """Do as `open_stream` does, for an existing request to a server; `named` if the call itself names it."""
     chosen = chosen or session.settings
     if offline:
-        return _unsent(session, request, endpoint, chosen, filled)
+        return _unsent(request, endpoint, chosen, filled)
     request, endpoint = resolve(session, request, endpoint, chosen=chosen, named=named)
     price = _price(session, request.model, endpoint)
     account = session.ledger if endpoint.bills else None
     if account is not None:
         account.check(price)
-    notes = (_note(session, request.model, price, endpoint), session.client.transport.note)
+    notes = (_note(session, request.model, price, endpoint), endpoint.transport.note)
     marks = {"price": price, "note": " · ".join(filter(None, notes)), "filled": filled}
     return CompletionStream(request, endpoint, marks, account)
 
 
 def _unsent(
-    session: Context, request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
+    request: CompletionRequest, endpoint: Endpoint, chosen: Settings, filled: tuple[str, ...]
 ) -> CompletionStream:
     """Return a stream for inspection, not for reading: what only a server knows is left open."""
-    model = _model(session, request, endpoint, chosen)
+    model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
     own_engine = model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False)
     if own_engine and endpoint.is_loopback and endpoint.known_models is None:
@@ -190,7 +191,7 @@ def resolve(
     InputError
         No model was given, and the server has none or several.
     """
-    model = _model(session, request, endpoint, chosen) or _only_model(endpoint)
+    model = _model(request, endpoint, chosen) or _only_model(endpoint)
     meant = named and not endpoint.is_together  # the call itself names the server: then that is meant
     if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
@@ -198,9 +199,9 @@ def resolve(
     return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
 
 
-def _model(session: Context, request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
+def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
     """Return the requested model, or the default of Together's service; "" if the server has to be asked."""
-    model = request.model or chosen.model or session.client.transport.model or chosen.chosen_model or ""
+    model = request.model or chosen.model or endpoint.transport.model or chosen.chosen_model or ""
     if model or not endpoint.is_together:
         return model
     return LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
@@ -243,7 +244,7 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
     chosen = chosen or session.settings
     endpoint = Endpoint(session.client, server_root(chosen.chosen_base_url or DEFAULT_BASE_URL))
     endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
-    model = _model(session, CompletionRequest(""), endpoint, chosen)
+    model = _model(CompletionRequest(""), endpoint, chosen)
     if model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False):
         endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
     return model, endpoint
@@ -277,8 +278,7 @@ def endpoint_for(
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     withheld = ""
     if api_key is not None:
-        key: Key | None = remember(Key(api_key, "the argument api_key"))
-        session.client.call_keys[server_of(root)] = key  # type: ignore[assignment]
+        key: Key | None = remember(Key(api_key, ARGUMENT))
     else:
         try:
             key, withheld = chosen.key_for(root), chosen.other_key(root)
@@ -296,13 +296,16 @@ def endpoint_for(
     )
 
 
-def endpoint_of(session: Context, server: str, chosen: Settings | None = None) -> Endpoint:
-    """Return the server that an answer came from, with the key that was sent to it."""
-    if server == EMBEDDED:
-        endpoint = endpoint_for(session, f"{_UNSTARTED}/v1", chosen=chosen)
+def endpoint_of(
+    session: Context, answer: Completion, api_key: str | None = None, chosen: Settings | None = None
+) -> Endpoint:
+    """Return the server that an answer came from, with the key that was sent to it or another one."""
+    if answer.server == EMBEDDED:
+        endpoint = endpoint_for(session, _UNSTARTED, chosen=chosen)
         return embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
-    endpoint = endpoint_for(session, server, chosen=chosen)
-    return replace(endpoint, key=endpoint.key or session.client.call_keys.get(server_of(endpoint.root)))
+    endpoint = endpoint_for(session, answer.server, api_key, chosen=chosen)
+    key = session.client.call_keys.get(answer)
+    return endpoint if api_key is not None or key is None else replace(endpoint, key=key)
 
 
 def _seconds(timeout: float | None, default: float) -> float:

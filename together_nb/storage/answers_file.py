@@ -70,7 +70,7 @@ def _save_conversation(conversation: Conversation, path: str | Path, *, force: b
 def _load_conversation(_: type[Conversation], path: str | Path) -> Conversation:
     file = files.checked_path(path, _EXAMPLE[_CONVERSATION])
     try:
-        head = next(iter(files.JsonLines(file, files.LARGEST_FILE)), (0, None))[1]
+        head = files.first_value(file)
         if not isinstance(head, dict) or _KIND not in head:  # up to version 3 it was one JSON document
             return read_conversation(files.document(file))
     except (UnfitError, files.BrokenError) as error:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from together_nb.errors import APIConnectionError, APITimeoutError
+from together_nb.errors import APIConnectionError, APITimeoutError, InputError
 from together_nb.values.from_json import (
     UnfitError,
     dataclass_reader,
@@ -55,6 +55,10 @@ class Recording:
         Identifies it in this process.
     replaces : str
         What ended as it began, in words; "" if nothing.
+    entered : bool
+        Whether it is that of a ``with`` block.
+    outer : Recording or None
+        That of the block in which it began, which goes on after it.
     """
 
     portable = False
@@ -64,10 +68,15 @@ class Recording:
         self.path = path
         self.on = True
         self.replaces = ""
+        self.entered = False
+        self.outer: Recording | None = None
         self.name = f"{RECORDING} {next(self._numbers)} "
         self._end = end
 
     def __enter__(self) -> Self:
+        if not self.on:
+            raise InputError("This recording or replay has ended.", "Begin another one.")
+        self.entered = True
         return self
 
     def __exit__(self, *_: object) -> None:

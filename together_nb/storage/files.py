@@ -298,8 +298,6 @@ class JsonLines:
     ----------
     path
         The file.
-    longest
-        The most bytes of a line.
 
     Raises
     ------
@@ -314,9 +312,8 @@ class JsonLines:
         Whether the last line is one of them: its writer was stopped.
     """
 
-    def __init__(self, path: Path, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._longest = longest
         self.broken: list[int] = []
         self.cut = False
 
@@ -339,7 +336,7 @@ class JsonLines:
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         with _opened(self.path) as file:
             number = values = 0
-            while line := file.readline(self._longest + 1):
+            while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 if not line.strip():
                     continue
@@ -347,7 +344,7 @@ class JsonLines:
                 if values > MOST_IN_ALL:
                     raise InputError(f"{self.path} holds too many values: {MOST_IN_ALL:,} are read at most.", _SPLIT)
                 try:
-                    value = parsed(line, f"Line {number} of {self.path}", self._longest)
+                    value = parsed(line, f"Line {number} of {self.path}")
                 except BrokenError:
                     self.broken.append(number)
                     if len(self.broken) > MOST_BROKEN:
@@ -356,6 +353,18 @@ class JsonLines:
                     continue
                 self.cut = False
                 yield number, value
+
+
+def first_value(path: Path) -> Any:
+    """Return the JSON of the first line that is not blank, or None if there is none or it is not JSON."""
+    with _opened(path) as file:
+        while line := file.readline(LARGEST_FILE + 1):
+            if line.strip():
+                try:
+                    return parsed(line, str(path), LARGEST_FILE)
+                except BrokenError:
+                    return None
+    return None
 
 
 def document(path: Path) -> Any:

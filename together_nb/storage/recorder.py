@@ -62,9 +62,6 @@ class Recorder(Recording):
         Another recording has replaced the file, so nothing more may be written.
     """
 
-    live = True
-    model = note = source = ""
-
     def __init__(
         self, path: Path, model: str, carrier: Transport, end: Callable[[Recording], object], *, force: bool = False
     ) -> None:
@@ -78,6 +75,26 @@ class Recorder(Recording):
         head = {KIND: RECORDING, "version": VERSION, "recorded": timestamp(), "model": model}
         self._file = files.write(path, [head], force=force)
         reset_after_fork(self)
+
+    @property
+    def live(self) -> bool:
+        """As `Transport.live`; like the rest, that of what carries the requests."""
+        return self._carrier.live
+
+    @property
+    def model(self) -> str:
+        """As `Transport.model`."""
+        return self._carrier.model
+
+    @property
+    def note(self) -> str:
+        """As `Transport.note`."""
+        return self._carrier.note
+
+    @property
+    def source(self) -> str:
+        """As `Transport.source`."""
+        return self._carrier.source
 
     def exchange(self, call: Call) -> Exchange:
         """As `Transport.exchange`."""

@@ -19,7 +19,15 @@ _LEAST = 5  # unlikely tokens that a terminal lists
 
 
 class SilentView:
-    """Draws nothing, since the answer is in the variable; the base of all views."""
+    """Draws nothing, since the answer is in the variable; the base of all views.
+
+    Attributes
+    ----------
+    shows_waits : bool
+        Whether it shows the waits before retries; else whoever listens is told of them.
+    """
+
+    shows_waits = False
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
@@ -43,6 +51,8 @@ class SilentColumns:
     show
         Name of a format.
     """
+
+    shows_waits = False
 
     def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
         self._titles = list(titles)
@@ -69,6 +79,8 @@ class OnceView(SilentView):
         Name of the format.
     """
 
+    shows_waits = True  # nobody watches
+
     def __init__(self, show: str) -> None:
         self._show = show
 
@@ -90,6 +102,8 @@ class TerminalView(SilentView):
     of_tokens
         Whether to write at the end how likely each answer was, and its least likely tokens.
     """
+
+    shows_waits = True
 
     def __init__(self, *, of_tokens: bool = False) -> None:
         self._of_tokens = of_tokens

@@ -125,13 +125,15 @@ class Attempts:
     @property
     def completion(self) -> Completion:
         """The completion so far."""
-        return self.accumulator.completion(
+        completion = self.accumulator.completion(
             Timings(self.first_token, self.seconds),
             cancelled=self.cancelled,
             error=self._cut,
             created=self._created,
             **self._marks,
         )
+        self.endpoint.client.call_keys.add(completion, self.endpoint.key)
+        return completion
 
     def run(self) -> Generator[Chunk, None, None]:
         """Send the request and yield the answer, chunk by chunk."""
@@ -170,7 +172,8 @@ class Attempts:
         """Send the request and yield the answer; return the wait before a retry, or None for no retry."""
         exchange = self.exchange
         try:
-            exchange.open()
+            if not exchange.cancelled:
+                exchange.open()
             self.endpoint.note_visit()
             check_status(exchange, self.endpoint)
             yield from self._received(exchange)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from together_nb.base.interrupts import call_interruptibly
 from together_nb.config.addresses import TOGETHER_HOSTS, is_loopback, server_of, without_userinfo
-from together_nb.config.keys import without_keys
+from together_nb.config.keys import CallKeys, without_keys
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers
 from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
 from together_nb.values.model_list import ModelList
@@ -44,14 +44,14 @@ class Client:
     unpriced
         The servers whose list was requested for its prices; an answer does not need it, so that is done once.
     call_keys
-        The keys given for a single request, by server, so that its answer can be continued.
+        The keys given for single requests.
     """
 
     transport: Transport = field(default_factory=Network)
     model_lists: dict[tuple[str, str | None], ModelList] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
     unpriced: set[tuple[str, str | None]] = field(default_factory=set)
-    call_keys: dict[str, Key] = field(default_factory=dict)
+    call_keys: CallKeys = field(default_factory=CallKeys)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class Endpoint:
         Maximum number of retries before the first token.
     embedded
         Whether it is the embedded engine.
+    transport
+        What carries its requests; None takes the client's of this moment, so that an answer ends on the transport on
+        which it began.
     """
 
     client: Client
@@ -85,6 +88,11 @@ class Endpoint:
     max_retries: int = MAX_RETRIES
     withheld: str = ""
     embedded: bool = False
+    transport: Transport = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.transport is None:
+            object.__setattr__(self, "transport", self.client.transport)
 
     @property
     def server(self) -> str:
@@ -104,19 +112,19 @@ class Endpoint:
     @property
     def lacks_key(self) -> bool:
         """Whether a request to it would be refused for want of a key."""
-        return self.is_together and self.key is None and self.client.transport.live
+        return self.is_together and self.key is None and self.transport.live
 
     @property
     def bills(self) -> bool:
         """Whether its answers count, and may cost something."""
-        return self.client.transport.live
+        return self.transport.live
 
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
 
         Without `ask`, only what is already known counts. A recording has it wherever it was made.
         """
-        if not self.client.transport.live:
+        if not self.transport.live:
             return not self.is_together
         if not self.is_loopback:
             return False
@@ -142,11 +150,11 @@ class Endpoint:
     def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
         """Return a request to this server, not yet sent."""
         call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout)
-        return self.client.transport.exchange(call)
+        return self.transport.exchange(call)
 
     def note_visit(self) -> None:
         """Note that the server has been contacted."""
-        if self.client.transport.live:
+        if self.transport.live:
             self.client.visited.add(server_of(self.root))
 
     @property
@@ -220,4 +228,4 @@ class Endpoint:
     def _list_key(self) -> tuple[str, str | None]:
         """The cache key of its list of models; each recording or replay has lists of its own."""
         # Each account sees its own models; the key's last letters tell accounts apart well enough.
-        return self.client.transport.name + self.root, None if self.key is None else self.key.ending
+        return self.transport.name + self.root, None if self.key is None else self.key.ending

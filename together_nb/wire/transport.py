@@ -29,10 +29,21 @@ class Transport(Protocol):
         Where answers come from, in words; "" for the server.
     """
 
-    live: bool
-    portable: bool
-    name: str
-    model: str
+    @property
+    def live(self) -> bool:
+        """Whether requests reach a server."""
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process may send the requests instead."""
+
+    @property
+    def name(self) -> str:
+        """Separates the cached lists of models."""
+
+    @property
+    def model(self) -> str:
+        """Default model of a request."""
 
     @property
     def note(self) -> str:
