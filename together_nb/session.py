@@ -27,7 +27,6 @@ from together_nb.storage.player import Replay
 from together_nb.storage.recorder import Recorder
 from together_nb.values.parameters import AUTO
 from together_nb.views.frontend import running_shell
-from together_nb.views.text import SilentView
 from together_nb.wire.endpoint import Client
 from together_nb.wire.transport import Network
 
@@ -381,7 +380,7 @@ class Session(Answers):
         def keep(completion: Completion) -> None:
             self.keep(completion, turn=turn, bind=self.bind)
 
-        return driver.run(stream, SilentView(), keep)
+        return driver.run(stream, None, keep)
 
     def compare(
         self,
@@ -716,7 +715,7 @@ class Session(Answers):
                 self.client.call_keys.add(whole, stream.endpoint.key)
             return whole
 
-        return continuation.run(stream, before, SilentView(), keep)
+        return continuation.run(stream, before, None, keep)
 
     def models(
         self,

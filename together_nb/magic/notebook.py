@@ -86,7 +86,9 @@ class Notebook:
             if interrupts:
                 stream.cancel()
 
-    def view(self, given: Options, stream: CompletionStream, stop: Callable[[], Any] | None = None) -> driver.View:
+    def view(
+        self, given: Options, stream: CompletionStream, stop: Callable[[], Any] | None = None
+    ) -> driver.View | None:
         """Return the view of the answer."""
         return views.view_for(self.shell, format_name(given), chat=stream.dialect.chat, stop=stop)
 
@@ -156,7 +158,8 @@ class Notebook:
         if given.out is not None:
             self.shell.push({given.out: run})
         if returns:
-            view.start(stream)  # in this thread, so that this cell displays it
+            if view is not None:
+                view.start(stream)  # in this thread, so that this cell displays it
             self._runs[frontend.cell(self.shell)] = run.start()
         else:
             run.run()

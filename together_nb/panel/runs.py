@@ -208,8 +208,6 @@ class _TabsView(SilentView):
         The same joined to `before`, if anything arrived.
     """
 
-    shows_waits = True
-
     def __init__(self, runs: Runs, before: Completion | None) -> None:
         self.before = before
         self.completion: Completion | None = None

@@ -31,8 +31,8 @@ class BackgroundRun(Future[Completion]):
     ----------
     open_stream : callable
         Returns the `CompletionStream`; called in the thread.
-    view : View
-        What draws it, in the thread.
+    view : View or None
+        What draws it, in the thread, if anything.
     keep : callable
         Called with the `Completion` before the view's end.
 
@@ -49,7 +49,7 @@ class BackgroundRun(Future[Completion]):
     def __init__(
         self,
         open_stream: Callable[[], CompletionStream],
-        view: View,
+        view: View | None,
         keep: Callable[[Completion], object],
     ) -> None:
         super().__init__()

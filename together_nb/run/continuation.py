@@ -77,7 +77,7 @@ def open_continuation(
 def run(
     stream: CompletionStream,
     before: Completion,
-    view: View,
+    view: View | None,
     keep: Callable[[Completion], Completion | None],
 ) -> Completion:
     """Stream the rest of `before` into a view that shows both parts as one answer; return the whole.
@@ -89,24 +89,26 @@ def run(
     before
         The first part.
     view
-        What draws it.
+        What draws it, if anything.
     keep
         Called with what came of the rest; returns the whole, or None if nothing came.
     """
-    seen = _JoinedView(view, before)
+    joined = None if view is None else _JoinedView(view, before)
+    wholes: list[Completion] = []
 
     def keep_whole(after: Completion) -> None:
-        seen.whole = keep(after) or join_parts(before, after)
+        wholes.append(keep(after) or join_parts(before, after))
+        if joined is not None:
+            joined.whole = wholes[0]
 
-    driver.run(stream, seen, keep_whole)
-    return seen.whole
+    driver.run(stream, joined, keep_whole)
+    return wholes[0]
 
 
 class _JoinedView:
     """A view of both parts: it draws the first at once."""
 
     def __init__(self, view: View, before: Completion) -> None:
-        self.shows_waits = view.shows_waits
         self._view = view
         self._before = self.whole = before
 

@@ -30,13 +30,8 @@ after_fork(active.clear)  # those threads are the parent's
 class View(Protocol):
     """Draws an answer. All calls come from one thread, in this order.
 
-    Attributes
-    ----------
-    shows_waits : bool
-        Whether it shows the waits before retries, `stream.wait`; else whoever listens is told of them.
+    It also shows the waits before retries, `stream.wait`; without a view, whoever listens is told of them.
     """
-
-    shows_waits: bool
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
@@ -49,15 +44,7 @@ class View(Protocol):
 
 
 class ColumnsView(Protocol):
-    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last.
-
-    Attributes
-    ----------
-    shows_waits : bool
-        As of a `View`.
-    """
-
-    shows_waits: bool
+    """Draws answers side by side. All calls come from one thread, `begin` first and `end` last."""
 
     def begin(self, streams: Sequence[CompletionStream]) -> None:
         """Show that the answers are awaited, all of them still queued."""
@@ -69,7 +56,7 @@ class ColumnsView(Protocol):
         """Leave what the notebook saves; all columns are finished."""
 
 
-def run(stream: CompletionStream, view: View, keep: Callable[[Completion], object]) -> Completion:
+def run(stream: CompletionStream, view: View | None, keep: Callable[[Completion], object]) -> Completion:
     """Stream into a view until the end, an error or Ctrl-C; what has arrived is always drawn and kept.
 
     Parameters
@@ -78,7 +65,7 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], objec
         The stream. It is read in its own thread, so that the view is drawn while nothing arrives
         and Ctrl-C takes effect at once.
     view
-        What draws it.
+        What draws it, if anything.
     keep
         Called with the completion, whole or partial, before this returns or raises.
 
@@ -89,14 +76,13 @@ def run(stream: CompletionStream, view: View, keep: Callable[[Completion], objec
     KeyboardInterrupt
         Ctrl-C or the notebook's ■.
     """
-    return run_side_by_side([stream], _One(view), keep=keep)[0]
+    return run_side_by_side([stream], None if view is None else _One(view), keep=keep)[0]
 
 
 class _One:
     """One view as the only column."""
 
     def __init__(self, view: View) -> None:
-        self.shows_waits = view.shows_waits
         self._view = view
 
     def begin(self, streams: Sequence[CompletionStream]) -> None:
@@ -112,7 +98,7 @@ class _One:
 
 def run_side_by_side(
     streams: Sequence[CompletionStream],
-    view: ColumnsView,
+    view: ColumnsView | None,
     *,
     keep: Callable[[Completion], object],
     at_once: int = AT_ONCE,
@@ -125,7 +111,7 @@ def run_side_by_side(
     streams
         The streams, not yet read.
     view
-        What draws them.
+        What draws them, if anything.
     keep
         Called with each completion when it has ended, whole or partial, before the rest of it is drawn.
     at_once
@@ -150,19 +136,22 @@ def run_side_by_side(
         interrupt_message("stopped by you; what came is kept."),
         CancelScope() as scope,
         defer_interrupts(scope.cancel) as interrupts,
-        listen_to_waits(ignore_wait) if view.shows_waits else nullcontext(),
+        nullcontext() if view is None else listen_to_waits(ignore_wait),
     ):
         for stream in streams:
             cancel_with_scope(stream)  # they may have been opened outside
-        columns = [_Column(stream, view.column(number), keep, bell) for number, stream in enumerate(streams)]
+        views = [None if view is None else view.column(number) for number in range(len(streams))]
+        columns = [_Column(*one, keep, bell) for one in zip(streams, views, strict=True)]
         with ExitStack() as ends:
             if keep_all is not None:
                 ends.callback(lambda: keep_all([column.completion for column in columns]))
-            ends.callback(view.end)
+            if view is not None:
+                ends.callback(view.end)
             for column in reversed(columns):
                 ends.callback(column.end)
             try:
-                view.begin(streams)
+                if view is not None:
+                    view.begin(streams)
                 _stream(columns, at_once, bell, interrupts)
             finally:
                 scope.cancel()  # the streams that have ended are not affected
@@ -200,17 +189,20 @@ def _stream(columns: list[_Column], at_once: int, bell: Bell, interrupts: list[i
 class _Column:
     """One of the streams, with its reader and its view."""
 
-    def __init__(self, stream: CompletionStream, view: View, keep: Callable[[Completion], object], bell: Bell) -> None:
+    def __init__(
+        self, stream: CompletionStream, view: View | None, keep: Callable[[Completion], object], bell: Bell
+    ) -> None:
         self.stream = stream
-        self.reader = Reader(stream, bell)
+        self.reader = Reader(stream, bell, hand_over=view is not None)
         self.completion = stream.completion
         self._view = view
         self._keep = keep
         self._ended = False
 
     def begin(self, interrupts: list[int]) -> None:
-        active.add(self.reader)
-        self._view.start(self.stream)
+        if self._view is not None:
+            active.add(self.reader)
+            self._view.start(self.stream)
         if not interrupts:
             self.reader.start()
 
@@ -219,7 +211,7 @@ class _Column:
         ended = self.reader.ended or self.stream.cancelled  # read first, so that the last chunks are drawn too
         if ended:
             self.end()
-        else:
+        elif self._view is not None:
             self._view.write(self.reader.take())
         return not ended
 
@@ -238,8 +230,12 @@ class _Column:
         try:
             self._keep(self.completion)  # first, so that a view that fails loses nothing
         finally:
-            try:
-                self._view.write(self.reader.take())
-            finally:
-                active.discard(self.reader)
-                self._view.finish(self.completion, error)
+            if self._view is not None:
+                self._show_end(self._view, error)
+
+    def _show_end(self, view: View, error: BaseException | None) -> None:
+        try:
+            view.write(self.reader.take())
+        finally:
+            active.discard(self.reader)
+            view.finish(self.completion, error)

@@ -60,6 +60,8 @@ class Reader:
         The stream.
     bell
         Rung when a chunk arrives, and at the end.
+    hand_over
+        Whether somebody takes the chunks; else they are only read.
 
     Attributes
     ----------
@@ -69,10 +71,13 @@ class Reader:
         Whether it reads in the calling thread.
     """
 
-    def __init__(self, stream: CompletionStream, bell: Bell) -> None:
+    def __init__(self, stream: CompletionStream, bell: Bell, *, hand_over: bool = True) -> None:
         self.error: BaseException | None = None
         self.pulled = False
         self._stream = stream
+        self._hand_over = hand_over
+        if not hand_over:
+            stream.watched = False
         self._bell = bell
         self._thread: threading.Thread | None = None
         self._inbox: deque[Chunk] = deque()
@@ -94,13 +99,13 @@ class Reader:
     def pull(self, seconds: float) -> None:
         """Read for `seconds`, and at least one event, in the calling thread."""
         until = monotonic() + seconds
-        self._read(lambda: bool(self._inbox) and monotonic() >= until)
+        self._read(lambda: (bool(self._inbox) or not self._hand_over) and monotonic() >= until)
 
     def _read(self, pause: Callable[[], bool] | None = None) -> None:
         inbox, arrived = self._inbox, self._bell.arrived
         try:
             for chunk in self._stream:
-                if chunk.text or chunk.reasoning:
+                if self._hand_over and (chunk.text or chunk.reasoning):
                     inbox.append(chunk)
                     self._unmerged += 1
                     if self._unmerged >= _UNMERGED:

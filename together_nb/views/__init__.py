@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> SilentView:
-    """Return the view that fits the front end behind `shell`.
+def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | None = None) -> SilentView | None:
+    """Return the view that fits the front end behind `shell`; None draws nothing.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     """
     shown = format_for(show, chat=chat)
     if shown.name == "none":
-        return SilentView()
+        return None
     if not has_kernel(shell):
         return TerminalView(of_tokens=shown.of_tokens)
     if not someone_watches(shell):
@@ -46,8 +46,8 @@ def view_for(shell: Any, show: str, *, chat: bool, stop: Callable[[], Any] | Non
     return LiveView(shown) if stop is None else BackgroundView(shown, stop)
 
 
-def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> SilentColumns:
-    """Return the side-by-side view that fits the front end behind `shell`.
+def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: int) -> SilentColumns | None:
+    """Return the side-by-side view that fits the front end behind `shell`; None draws nothing.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def side_by_side_view_for(shell: Any, show: str, titles: Sequence[str], across: 
         There is no such format.
     """
     if format_for(show, chat=True).name == "none":
-        return SilentColumns(titles, across, show)
+        return None
     from together_nb.views import side_by_side
 
     kind: type[SilentColumns] = side_by_side.TerminalColumns

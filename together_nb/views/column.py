@@ -62,8 +62,6 @@ class Column(SilentView):
         Whether it has been removed from the page.
     """
 
-    shows_waits = True
-
     def __init__(self, title: str, state: str, *, show: str = AUTO, beside: tuple[Widget, ...] = ()) -> None:
         self.completion: Completion | None = None
         self.closed = False

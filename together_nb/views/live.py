@@ -47,8 +47,6 @@ class LiveView(SilentView):
         The format.
     """
 
-    shows_waits = True
-
     _way_out = " · ■ stops"  # added to a wait; the cell has no button of its own
 
     def __init__(self, shown: Format) -> None:

@@ -48,8 +48,6 @@ _CSS = """
 class OnceColumns(SilentColumns):
     """One display at the end, for notebooks that run unattended."""
 
-    shows_waits = True
-
     def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
         super().__init__(titles, across, show)
         self._ended: dict[int, tuple[Completion, BaseException | None]] = {}
@@ -130,8 +128,6 @@ class LiveColumns(OnceColumns):
 
 class TerminalColumns(SilentColumns):
     """Writes each answer below its title, as it ends."""
-
-    shows_waits = True
 
     def column(self, number: int) -> SilentView:
         """The view of one answer."""

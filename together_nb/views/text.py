@@ -19,15 +19,7 @@ _LEAST = 5  # unlikely tokens that a terminal lists
 
 
 class SilentView:
-    """Draws nothing, since the answer is in the variable; the base of all views.
-
-    Attributes
-    ----------
-    shows_waits : bool
-        Whether it shows the waits before retries; else whoever listens is told of them.
-    """
-
-    shows_waits = False
+    """The base of all views: it draws nothing."""
 
     def start(self, stream: CompletionStream) -> None:
         """Show that an answer is awaited."""
@@ -40,7 +32,7 @@ class SilentView:
 
 
 class SilentColumns:
-    """Draws nothing of several answers; the base of all views of columns.
+    """The base of all views of columns: it draws nothing.
 
     Parameters
     ----------
@@ -51,8 +43,6 @@ class SilentColumns:
     show
         Name of a format.
     """
-
-    shows_waits = False
 
     def __init__(self, titles: Sequence[str], across: int, show: str) -> None:
         self._titles = list(titles)
@@ -79,8 +69,6 @@ class OnceView(SilentView):
         Name of the format.
     """
 
-    shows_waits = True  # nobody watches
-
     def __init__(self, show: str) -> None:
         self._show = show
 
@@ -102,8 +90,6 @@ class TerminalView(SilentView):
     of_tokens
         Whether to write at the end how likely each answer was, and its least likely tokens.
     """
-
-    shows_waits = True
 
     def __init__(self, *, of_tokens: bool = False) -> None:
         self._of_tokens = of_tokens
