@@ -510,11 +510,12 @@ def test_each_answer_is_continued_with_its_own_key_or_the_one_given_now_and_only
         keys = ["key-a-0123456789abc", "key-b-0123456789abc", None]
         parts = [session.complete("Tell", base_url=there.base_url, api_key=key) for key in keys]
         session.models(base_url=there.base_url, api_key="key-list-0123456789")
-        for part in parts:
-            session.continue_from(part)
+        wholes = [session.continue_from(part) for part in parts]
         session.continue_from(parts[0], api_key="key-new-0123456789a")
+        session.continue_from(wholes[0])
         sent = [request.headers.get("authorization") for request in there.requests[3:]]
-        assert sent == [*(key and f"Bearer {key}" for key in keys), "Bearer key-new-0123456789a"]
+        of_each = [key and f"Bearer {key}" for key in keys]
+        assert sent == [*of_each, "Bearer key-new-0123456789a", of_each[0]]
         assert here.requests == []
         session.client.call_keys.clear()  # as `%together logout` does
         session.continue_from(parts[0])

@@ -79,6 +79,8 @@ class Session(Answers):
         Requests, tokens and cost by model.
     unanswered : Completion or None
         The last request if nothing came of it.
+    transport : Transport
+        What carries the requests now: the network, or a recording that is made or played back.
 
     Raises
     ------
@@ -119,6 +121,11 @@ class Session(Answers):
         self._transport = transport or Network()
         self.client = Client(self._transport)
         self._recording: Recorder | Replay | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the requests now: the network, or a recording that is made or played back."""
+        return self.client.transport
 
     def __repr__(self) -> str:
         return f"<Session {self.settings.chosen_base_url or DEFAULT_BASE_URL}: {count(len(self.history), 'answer')}>"
@@ -710,10 +717,7 @@ class Session(Answers):
         stream = open_continuation(self, before, base_url=base_url, api_key=api_key, **sampling)
 
         def keep(after: Completion) -> Completion | None:
-            whole = self.keep(after, before=before, bind=self.bind)
-            if whole is not None:
-                self.client.call_keys.add(whole, stream.endpoint.key)
-            return whole
+            return self.keep(after, before=before, bind=self.bind)
 
         return continuation.run(stream, before, None, keep)
 

@@ -98,6 +98,7 @@ def run(
 
     def keep_whole(after: Completion) -> None:
         wholes.append(keep(after) or join_parts(before, after))
+        stream.endpoint.client.call_keys.add(wholes[0], stream.endpoint.key)
         if joined is not None:
             joined.whole = wholes[0]
 
