@@ -139,9 +139,10 @@ def held() -> float:
 
 def history_tab() -> float:
     """CPU milliseconds in which the panel's History tab is drawn, of several one after another."""
+    from together_nb import session
     from together_nb.panel.history_tab import HistoryTab
 
-    tabs = [HistoryTab() for _ in range(20)]  # one draws nothing when there is nothing new
+    tabs = [HistoryTab(session.default) for _ in range(20)]  # one draws nothing when there is nothing new
     took, _ = _cpu(lambda: [tab.catch_up() for tab in tabs])
     return took / len(tabs)
 
