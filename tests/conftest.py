@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,7 @@ import together_nb.session
 from together_nb.config import environment, keys
 from together_nb.config import settings as config
 from together_nb.session import Session
+from together_nb.wire.accumulator import Accumulator
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,6 +44,20 @@ def session(monkeypatch):
     one.settings.local_tokens_per_second = 0
     monkeypatch.setattr(together_nb.session, "default", one)
     return one
+
+
+@pytest.fixture
+def part_read(monkeypatch):
+    """An event, set when the client has read a chunk whose text is "part"."""
+    event, usual = threading.Event(), Accumulator.add
+
+    def add(accumulator, chunk):
+        usual(accumulator, chunk)
+        if chunk.text == "part":
+            event.set()
+
+    monkeypatch.setattr(Accumulator, "add", add)
+    return event
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from together_nb.errors import (
 )
 from together_nb.run.background import BackgroundRun
 from together_nb.values.completion import Completion
-from together_nb.wire.accumulator import Accumulator
 
 KEY = "tgp_" + "k9" * 16
 REFUSAL = replies(400, {"error": {"message": "no | such"}})
@@ -413,22 +412,15 @@ def test_a_scope_ends_it_and_what_came_is_kept(capsys):
     assert capsys.readouterr() == ("", "")  # no progress was wanted
 
 
-def test_ctrl_c_keeps_what_is_done(monkeypatch):
+def test_ctrl_c_keeps_what_is_done(part_read):
     """The third request interrupts, as Ctrl-C does, once the client has read its part; others have not begun."""
-    read, usual = threading.Event(), Accumulator.add
-
-    def add(accumulator, chunk):
-        usual(accumulator, chunk)
-        if chunk.text == "part":
-            read.set()
 
     def interrupting(exchange):
         exchange.chunked().text_events(["part"])
-        exchange.pause(read)
+        exchange.pause(part_read)
         signal.raise_signal(signal.SIGINT)
         exchange.await_close()
 
-    monkeypatch.setattr(Accumulator, "add", add)
     with ScriptedServer(by_prompt(**{"2": [interrupting]})) as server:
         with pytest.raises(KeyboardInterrupt) as raised:
             batch(server, map(str, range(6)), max_workers=1)

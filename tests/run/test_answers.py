@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from contextlib import suppress
 
 import pytest
@@ -14,7 +13,6 @@ from tests.magic.test_magics import ipython
 from tests.panel import test_panel as ui
 from tests.servers import ScriptedServer, answers, replies
 from together_nb.errors import InputError
-from together_nb.wire.accumulator import Accumulator
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,20 +26,6 @@ PRICED = [{"id": "test/chat", "type": "chat", "pricing": {"input": 1.0, "output"
 def shell():
     with ipython() as one:
         yield one
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """An event, set when the client has read a part."""
-    event, usual = threading.Event(), Accumulator.add
-
-    def add(accumulator, chunk):
-        usual(accumulator, chunk)
-        if chunk.text == "part":
-            event.set()
-
-    monkeypatch.setattr(Accumulator, "add", add)
-    return event
 
 
 class Door:
@@ -143,11 +127,11 @@ OUTCOMES = {
 
 
 @pytest.fixture
-def door(request, shell, read):
+def door(request, shell, part_read):
     with ScriptedServer(answers([BEFORE], finish="length"), models=PRICED) as server:
         together_nb.settings.base_url = server.base_url
         together_nb.complete("First", **OPTIONS)
-        server.door = request.param(shell, server, read)
+        server.door = request.param(shell, server, part_read)
         yield server.door
 
 

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from together_nb.base.cancellation import CancelScope
+from together_nb.base.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,10 +89,8 @@ def call_interruptibly(ask: Callable[[], Result]) -> Result:
             except BaseException as error:  # noqa: BLE001  (raised again in the thread that waits)
                 future.set_exception(error)
 
-        thread = threading.Thread(target=work, name="together_nb request", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # there are no threads here
+        thread = start_thread("request", work)
+        if thread is None:
             return ask()
         while thread.is_alive() and not interrupts:
             thread.join(TICK_SECONDS)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS
+from together_nb.base.threads import start_thread
 from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.worker import answer, answer_within
 from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
@@ -62,10 +63,8 @@ class Threads(Executor):
 
         future.set_running_or_notify_cancel()
         if not self._idle.acquire(blocking=False):
-            thread = threading.Thread(target=self._work, name="together_nb batch", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # there are no threads here
+            thread = start_thread("batch", self._work)
+            if thread is None:
                 call()
                 self._idle.acquire()  # nobody is idle for it
                 return future

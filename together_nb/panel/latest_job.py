@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from together_nb.base.cancellation import CancelScope
+from together_nb.base.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ class LatestJob:
     Parameters
     ----------
     name
-        Name of the thread.
+        Name of the thread, after "together_nb".
     threaded
         False runs each job at once, in the calling thread.
     """
@@ -43,11 +44,8 @@ class LatestJob:
             self._job = job
             self._scope.cancel()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # there are no threads here
-                    self._thread, self._threaded = None, False
+                self._thread = start_thread(self._name, self._run)
+                self._threaded = self._thread is not None
         if not self._threaded:
             job()
 
@@ -69,4 +67,4 @@ class LatestJob:
                 with scope:
                     job()
             except Exception:  # noqa: BLE001  (the next job is done all the same)
-                _log.exception("%s failed", self._name)
+                _log.exception("together_nb %s failed", self._name)

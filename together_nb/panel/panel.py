@@ -144,8 +144,8 @@ class Panel:
         self._below: Any = None
         self._closed = False
         threaded = frontend.draws_from_threads()
-        self._worker = LatestJob("together_nb request", threaded=threaded)
-        self._lister = LatestJob("together_nb models", threaded=threaded)
+        self._worker = LatestJob("request", threaded=threaded)
+        self._lister = LatestJob("models", threaded=threaded)
 
         self.prompt = _text("prompt", prompt, "Write a prompt: a text to go on from, or a question")
         self.prompt.add_class("tnb-prompt")

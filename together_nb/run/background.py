@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.cancellation import CancelScope
 from together_nb.base.escape import visible
+from together_nb.base.threads import start_thread
 from together_nb.base.wording import count
 from together_nb.run import driver
 from together_nb.values.completion import Completion
@@ -69,13 +70,9 @@ class BackgroundRun(Future[Completion]):
         BackgroundRun
             This one.
         """
-        thread = threading.Thread(target=self.run, name="together_nb run", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # there are no threads here
+        self._thread = start_thread("run", self.run)
+        if self._thread is None:
             self.run()
-        else:
-            self._thread = thread
         return self
 
     def run(self) -> None:

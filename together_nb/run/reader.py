@@ -9,6 +9,8 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from together_nb.base.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -88,13 +90,8 @@ class Reader:
     def start(self) -> None:
         """Begin to read."""
         context = copy_context()  # so that its creator's `CancelScope` holds in the thread too
-        thread = threading.Thread(target=context.run, args=(self._read,), name="together_nb stream", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # there are no threads here
-            self.pulled = True
-        else:
-            self._thread = thread
+        self._thread = start_thread("stream", context.run, self._read)
+        self.pulled = self._thread is None
 
     def pull(self, seconds: float) -> None:
         """Read for `seconds`, and at least one event, in the calling thread."""

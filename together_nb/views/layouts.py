@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import HTML, Button, Layout
 
 from together_nb.base.fork import after_fork
+from together_nb.base.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,12 +92,7 @@ def close_in_time(widgets: Sequence[Widget]) -> None:
         _closing.extend(widgets)
     if idle:
         context = copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(_close_one_by_one,), name="together_nb closing", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:  # there are no threads here
+        if start_thread("closing", context.run, _close_one_by_one) is None:
             _close_one_by_one(0)
 
 
