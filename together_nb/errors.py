@@ -12,7 +12,7 @@
     │   └── APITimeoutError            the server took longer than the time-out allows
     ├── APIStatusError                 the server answered with an error status
     │   ├── AuthenticationError        401
-    │   ├── ContextLengthError         403, 413: the prompt and max_tokens are too long for the model
+    │   ├── ContextLengthError         mostly 400, 403, 413: the prompt and max_tokens are too long for the model
     │   ├── NotFoundError              404: no such model, or no such address
     │   └── RateLimitError             429
     ├── APIResponseError               a reply that is not a stream of events (HTML, JSON, …)
@@ -243,6 +243,8 @@ class APIStatusError(TogetherError):
 
     Attributes
     ----------
+    fields : frozenset of str
+        Fields of the request that the server's refusal (400 or 422) names.
     passing : str
         Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None
@@ -252,6 +254,7 @@ class APIStatusError(TogetherError):
     def __init__(self, message: str, hint: str = "", *, status: int, completion: Partial | None = None) -> None:
         super().__init__(message, hint, completion=completion)
         self.status = status
+        self.fields: frozenset[str] = frozenset()
 
 
 class AuthenticationError(APIStatusError):
@@ -259,7 +262,7 @@ class AuthenticationError(APIStatusError):
 
 
 class ContextLengthError(APIStatusError):
-    """403 or 413: the prompt and max_tokens are too long for the model."""
+    """The prompt and max_tokens are too long for the model: 403, 413, or what the server says with another status."""
 
 
 class NotFoundError(APIStatusError):

@@ -175,6 +175,7 @@ class _Batch:
                 f"{type(item).__name__}.",
                 'Give a template, into which it is filled: template="Where is {item}?".',
             )
+        stream.tell_notes()
         openers[conversation] = {"model": stream.request.model, "api": stream.request.api}
         self._made[number] = (stream.request, stream.completion.filled)
         return stream

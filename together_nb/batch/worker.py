@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from together_nb.config.keys import CarriedKey, without_keys
 from together_nb.errors import TogetherError
 from together_nb.run.resolve import embedded_endpoint
+from together_nb.values.families import UNKNOWN
 from together_nb.wire.endpoint import Client, Endpoint
 from together_nb.wire.retry import ignore_wait, listen_to_waits
 from together_nb.wire.stream import CompletionStream
@@ -46,6 +47,10 @@ class Task:
         Tokens a second of the embedded engine; None is as fast as possible.
     marks
         Fields of the completion that are known in advance.
+    family
+        The server's family; None if it was not recognised.
+    refused
+        The fields that the server has refused.
     ticket
         Distinguishes this attempt from others. Dask returns a cached result if a function is called with
         the same arguments again, but an answer requested twice must be sampled twice.
@@ -59,12 +64,14 @@ class Task:
     silence_timeout: float
     pace: float | None
     marks: dict[str, Any]
+    family: str | None = None
+    refused: frozenset[str] = frozenset()
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def of(cls, stream: CompletionStream, pace: float | None) -> Task:
         """Return the task of a stream that will not be read."""
-        completion, endpoint = stream.completion, stream.endpoint
+        endpoint, recognition = stream.endpoint, stream.endpoint.recognition
         own_engine = endpoint.embedded
         return cls(
             stream.request,
@@ -74,7 +81,9 @@ class Task:
             endpoint.timeout,
             endpoint.silence_timeout,
             pace,
-            {"price": completion.price, "note": completion.note, "filled": completion.filled},
+            stream.marks,
+            None if recognition is UNKNOWN else recognition.family.name,
+            endpoint.refused,
         )
 
     def again(self) -> Task:
@@ -98,8 +107,10 @@ class Task:
             timeout=self.timeout,
             silence_timeout=self.silence_timeout,
             max_retries=0,
+            family_name=self.family,
             transport=transport,
         )
+        endpoint.note_refused(self.refused)
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)

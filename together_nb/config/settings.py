@@ -100,6 +100,8 @@ class Settings(HasTraits):
         US dollars that the session may spend before requests are refused. At first unset.
     fill_limit : int
         The most characters that variables may add to a prompt. At first 100000.
+    server_family : str or None
+        Family of the server, such as vllm or llama.cpp; unset: recognised by its replies. At first unset.
     local_tokens_per_second : float
         Tokens a second that local/ngram writes; 0 is as fast as possible. At first 40.0.
     max_tokens : int or None
@@ -182,6 +184,9 @@ class Settings(HasTraits):
         None, allow_none=True, min=0, help="US dollars that the session may spend before requests are refused"
     )
     fill_limit = _WholeTrait(100_000, min=1, help="The most characters that variables may add to a prompt")
+    server_family = Unicode(
+        None, allow_none=True, help="Family of the server, such as vllm or llama.cpp; unset: recognised by its replies"
+    )
     local_tokens_per_second = _NumberTrait(
         40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
     )
@@ -215,6 +220,12 @@ class Settings(HasTraits):
         if value:
             server_root(value)
         return value or None
+
+    @validate("server_family")
+    def _a_family(self, proposal: dict[str, Any]) -> str | None:
+        from together_nb.values.families import family_name  # loading the extension need not wait for it
+
+        return family_name(proposal["value"])
 
     @property
     def api_key(self) -> Key | None:

@@ -29,6 +29,7 @@ def status(notebook: Notebook) -> None:
     ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
     lines = {
         "server": server,
+        "family": str(resolve.defaults(notebook.session)[1].recognition),
         "model": model,
         "key": other or f"none; `%together login` takes one, or set {KEY_VARIABLE}"
         if key is None

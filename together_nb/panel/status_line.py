@@ -78,7 +78,8 @@ class StatusLine:
         parts = [(count(chunks + (before.chunks if before else 0), "chunk"), "so far")]
         if first is not None and chunks > 1 and seconds > first:
             parts.append((f"{(chunks - 1) / (seconds - first):.0f}", "chunks/s"))
-        self._draw([*parts, (_seconds(first), "to the first token"), (f"{seconds:.1f} s", "in all")])
+        figures = [*parts, (_seconds(first), "to the first token"), (f"{seconds:.1f} s", "in all")]
+        self._draw([*figures, *((words, "") for words in stream.notes)])
 
     def ended(self, completion: Completion) -> None:
         """Show the figures of a finished answer, with the server's count if it sent one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from ipywidgets import Button
 from together_nb.panel.elements import Page, hide
 from together_nb.render.token_html import new_group, tokens_html
 from together_nb.render.token_text import ALTERNATIVES, summary_of
+from together_nb.values.likelihood import whole_characters
 from together_nb.views.html_rows import HtmlRows
 from together_nb.views.parts import DrawnValue, box, escaped, note, row
 
@@ -39,6 +41,8 @@ class TokensTab(Page):
         self._tokens: list[Token] = []
         self._drawn = 0
         self._known, self._sum = 0, 0.0  # log-probabilities drawn: count and sum
+        self._held: list[Token] = []
+        self._count = 0  # of what is drawn
         self._group = ""
         self._drawn_at = 0.0
         # Never redrawn, or the arrow keys would lose their token while others arrive.
@@ -61,6 +65,7 @@ class TokensTab(Page):
         """Start a new text."""
         self._tokens, self._drawn = [], 0
         self._known, self._sum = 0, 0.0
+        self._held, self._count = [], 0
         self._group = new_group()
         self._pieces.clear()
         self._draw()
@@ -79,11 +84,16 @@ class TokensTab(Page):
 
     def _draw(self) -> None:
         new, self._drawn = self._tokens[self._drawn :], len(self._tokens)
-        self._pieces.add([tokens_html([token], self._group) for token in new[-_PER * _PIECES :]])
         known = [token.logprob for token in new if token.logprob is not None]
         self._known, self._sum = self._known + len(known), self._sum + sum(known)
+        whole = whole_characters(self._held + new)
+        # The first tokens of a character come before its text.
+        self._held = list(takewhile(lambda token: not token.text, reversed(whole)))[::-1]
+        whole = whole[: len(whole) - len(self._held)]
+        self._count += len(whole)
+        self._pieces.add([tokens_html([token], self._group) for token in whole[-_PER * _PIECES :]])
         shown = self._pieces.count
-        left_out = f" · the last {shown:,} are shown" if self._drawn > shown else ""
+        left_out = f" · the last {shown:,} are shown" if self._count > shown else ""
         self._head.set(f"{escaped(summary_of(self._known, self._sum))}{left_out}<br>{_LEGEND}" if self._tokens else "")
         self._draw_empty()
 

@@ -29,7 +29,12 @@ def footer(completion: Completion, *, way_on: bool = False) -> str:
     parts.append(f"{completion.timings.total:.1f} s")
     if completion.tokens_per_second is not None:
         parts.append(f"{completion.tokens_per_second:.0f} tokens/s")
-    goes_on = way_on and completion.truncated and len(completion.choices) == 1 and bool(completion.text)
+    goes_on = (
+        way_on
+        and (completion.truncated or completion.abrupt)
+        and len(completion.choices) == 1
+        and bool(completion.text)
+    )
     parts += [completion.cost_told, f"{completion.ending}: %together continue" if goes_on else completion.ending]
     if completion.filled:
         parts.append("filled in: " + ", ".join(completion.filled))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from together_nb.base.escape import entity, visible
 from together_nb.render.token_text import percent, quoted, reason_for_none, signed, summary, token_and_alternatives
-from together_nb.values.likelihood import aligned, index_in_top, least_likely
+from together_nb.values.likelihood import aligned, index_in_top, least_likely, whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +108,7 @@ def text_html(text: str, tokens: Sequence[Token], group: str) -> list[str]:
     """
     return [
         _label(piece, token, group, _told(token)) if token else f"<span>{literal_html(piece)}</span>"
-        for piece, token in aligned(text, tokens)
+        for piece, token in aligned(text, whole_characters(tokens))
     ]
 
 
@@ -167,7 +167,7 @@ def _answer_html(completion: Completion, choice: Choice, most: int, *, titled: b
         if len(choice.tokens) > most:
             parts.append(f"<p>The first {most:,} of {len(choice.tokens):,} tokens are shaded.</p>")
         parts.append('<p class="tnb-hint"></p>')
-        parts.append(_table(choice.tokens))
+        parts.append(_table(whole_characters(choice.tokens)))
     return "".join(parts)
 
 

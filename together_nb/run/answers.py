@@ -84,6 +84,7 @@ class Answers:
         cut at a limit              added      a turn        bound   counted              continues it
         stopped, with text          added      a turn        bound   counted as partial   continues it
         failed, with text           added      a turn        bound   counted as partial   continues it
+        ended without a reason      added      a turn        bound   counted              continues it
         stopped or failed, empty    --         --            --      if an answer began   refuses: nothing came
         refused by the budget       --         --            --      --                   as before
         dry run                     --         --            --      --                   as before

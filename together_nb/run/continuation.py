@@ -126,8 +126,8 @@ class _JoinedView:
 
 
 def can_continue(completion: Completion) -> bool:
-    """Whether the answer was cut off (at its limit, stopped, lost), and has a text to continue."""
-    cut = completion.truncated or completion.cancelled or bool(completion.error)
+    """Whether the answer was cut off (at its limit, stopped, lost, for no reason), and has a text to continue."""
+    cut = completion.truncated or completion.cancelled or bool(completion.error) or completion.abrupt
     return cut and len(completion.choices) == 1 and bool(_answered(completion))
 
 

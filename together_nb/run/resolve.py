@@ -12,14 +12,8 @@ from together_nb.config.addresses import DEFAULT_BASE_URL, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
 from together_nb.config.keys import ARGUMENT, Key, remember
 from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
-from together_nb.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    AuthenticationError,
-    InputError,
-    MissingKeyError,
-    TogetherError,
-)
+from together_nb.errors import InputError, MissingKeyError
+from together_nb.values.families import UNKNOWN, family_differs
 from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest, checked_extra
@@ -174,7 +168,7 @@ def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, flo
     if model == LOCAL_MODEL and endpoint.is_loopback:
         return _FREE
     wanted = endpoint.is_together or session.settings.budget is not None
-    listed = endpoint.models_for_prices() if wanted else endpoint.known_models
+    listed = endpoint.helpful_models() if wanted else endpoint.known_models
     row = None if listed is None else listed.get(model)
     return None if row is None else row.price
 
@@ -196,7 +190,10 @@ def resolve(
     if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
-    return replace(request, model=model, api=_api(request, model, endpoint)), endpoint
+    request = replace(request, model=model, api=_api(request, model, endpoint))
+    if endpoint.recognition is UNKNOWN and family_differs(request.set_names, request.messages, request.api):
+        endpoint.helpful_models()  # its list, or the headers of that reply, may tell
+    return request, endpoint
 
 
 def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:
@@ -242,7 +239,8 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
     A recording that is played back has a model of its own.
     """
     chosen = chosen or session.settings
-    endpoint = Endpoint(session.client, server_root(chosen.chosen_base_url or DEFAULT_BASE_URL))
+    root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
+    endpoint = Endpoint(session.client, root, family_name=chosen.server_family)
     endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
     model = _model(CompletionRequest(""), endpoint, chosen)
     if model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False):
@@ -293,6 +291,7 @@ def endpoint_for(
         timeout=_seconds(timeout, chosen.timeout),
         silence_timeout=_seconds(timeout, chosen.silence_timeout),
         max_retries=chosen.max_retries,
+        family_name=chosen.server_family,
     )
 
 
@@ -344,15 +343,9 @@ def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
     explicit = _explicit_api(request)
     if explicit is not None:
         return explicit
-    try:
-        row = endpoint.models(retries=endpoint.max_retries).get(model)
-    except TogetherError as error:
-        if isinstance(error, APITimeoutError):
-            error.hint = "It was asked for its list of models; `--api chat` does without."
-        if isinstance(error, (APIConnectionError, AuthenticationError)):
-            raise
-        row = None  # without a list, use chat, as most servers do
-    return "chat" if row is None else row.api
+    listed = endpoint.helpful_models()
+    row = None if listed is None else listed.get(model)
+    return "chat" if row is None else row.api  # without a list, use chat, as most servers do
 
 
 def _explicit_api(request: CompletionRequest) -> str | None:

@@ -124,7 +124,7 @@ class Replay(Recording):
         NotRecordedError
             The request is not in the recording.
         """
-        payload, loopback = without_keys(call.payload, call.key), call.is_local
+        payload, loopback = without_keys(call.recorded, call.key), call.is_local
         request = request_key(call.method, call.path, payload)
         found = self._by_request.get(request, [])
         if payload is None:  # the same request lists the embedded engine's models and a service's

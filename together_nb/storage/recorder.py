@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from together_nb.wire.exchange import Call
     from together_nb.wire.transport import Transport
 
-_KEPT_HEADERS = ("Content-Type", "Retry-After", "Date")
+_KEPT_HEADERS = ("Content-Type", "Retry-After", "Date", "Server", "X-Litellm-Version")
 _KEPT_BEGINNINGS = ("X-Ratelimit-", "X-Tokenlimit-")
 
 
@@ -279,7 +279,7 @@ class RecordedExchange(Exchange):
             name: value for name, value in headers.items() if name in _KEPT_HEADERS or name.startswith(_KEPT_BEGINNINGS)
         }
         call, pieces = self.call, list(_decoded(self._pieces))
-        return Entry(call.method, call.path, call.payload, call.is_local, self.status, kept, self._opened, pieces, end)
+        return Entry(call.method, call.path, call.recorded, call.is_local, self.status, kept, self._opened, pieces, end)
 
 
 def _decoded(pieces: list[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:

@@ -19,6 +19,8 @@ class Token:
         Its number in the model's vocabulary; None if not given.
     top : tuple of tuple of (str, float)
         The likeliest tokens at this position and their log-probabilities (natural), likeliest first.
+    bytes : tuple of int
+        Its bytes in UTF-8, if it is only part of a character, and its text therefore ""; else empty.
 
     Examples
     --------
@@ -32,6 +34,7 @@ class Token:
     logprob: float | None
     id: int | None = None
     top: tuple[tuple[str, float], ...] = ()
+    bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ class Chunk:
     reasoning : str
         New text of the model's thinking; not part of the answer.
     tokens : tuple of Token
-        The tokens of `text`, if log-probabilities were requested.
+        The tokens that arrived, if log-probabilities were requested; more than one, or one of no text, where a
+        character takes several.
     finish_reason : str or None
         Why this choice ended (``stop``, ``eos``, ``length``, …), on its last chunk; else None.
     usage : Usage or None

@@ -72,6 +72,8 @@ class Completion:
         When the request was sent, in UTC as ISO 8601 (``2026-11-26T10:20:30Z``); "" if it was not.
     server : str
         Address of the server that it came from; ``embedded`` is the engine on this machine, "" is unknown.
+    abrupt : bool
+        Whether the server ended it without a reason; it may be whole, and may be continued.
     loaded : bool
         Whether it was read from a file or a dict, so that its server may be one that nobody here chose.
 
@@ -140,6 +142,7 @@ class Completion:
     filled: tuple[str, ...] = ()
     created: str = ""
     server: str = ""
+    abrupt: bool = False
     loaded: bool = field(default=False, compare=False, repr=False)
 
     @property
@@ -248,6 +251,8 @@ class Completion:
             return self.error
         if self.truncated:
             return "cut at max_tokens" if self.request.sampling.max_tokens is not None else "cut at the model's limit"
+        if self.abrupt:
+            return "the server gave no reason for the end"
         if self.finish_reason in _FINISHED_WELL:
             return ""
         return f"ended by {self.finish_reason}"
@@ -369,7 +374,7 @@ def parse_answer(completion: Completion) -> Parsed:
     """Parse the text of an answer by its schema; without one, the result is empty."""
     schema = completion.request.schema
     parsed = Parsed() if schema is None else schema.parse(completion.text)
-    if parsed.reason and (completion.cut_short or completion.truncated):
+    if parsed.reason and (completion.cut_short or completion.truncated or completion.abrupt):
         return parsed._replace(reason=f"{parsed.reason} The answer was cut.")
     return parsed
 

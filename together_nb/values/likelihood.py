@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from together_nb.values.chunk import Token
 
-    from together_nb.values.chunk import Token
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _LARGEST = 700.0  # e to some more than this overflows a float
 
@@ -34,6 +34,37 @@ def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
     """The `most` tokens of the lowest probability, lowest first."""
     known = [token for token in tokens if token.logprob is not None]
     return sorted(known, key=lambda token: token.logprob or 0.0)[:most]
+
+
+def whole_characters(tokens: Iterable[Token]) -> list[Token]:
+    """Put the tokens of one character together, for display: their texts become one, their log-probabilities add up.
+
+    A character of several tokens arrives as tokens without text, and then one with its text (vLLM, llama.cpp), or as
+    bytes (OpenAI).
+    """
+    whole: list[Token] = []
+    parts: list[Token] = []
+    for token in tokens:
+        parts.append(token)
+        text = token.text or _decoded(parts)
+        if text:
+            whole.append(_joined(parts, text))
+            parts = []
+    return whole + parts
+
+
+def _decoded(parts: Iterable[Token]) -> str:
+    try:
+        return b"".join(bytes(part.bytes) for part in parts).decode()
+    except (UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _joined(parts: list[Token], text: str) -> Token:
+    if len(parts) == 1:
+        return parts[0]
+    known = [part.logprob for part in parts if part.logprob is not None]
+    return Token(text, sum(known) if len(known) == len(parts) else None)
 
 
 def index_in_top(token: Token) -> int | None:

@@ -10,6 +10,11 @@ from together_nb.base.escape import without_surrogates
 from together_nb.base.suggest import suggestion
 
 _CONTINUES_TEXT = frozenset({"language", "code"})
+# Together and OpenRouter; vLLM; llama.cpp, within `meta`; LM Studio's loaded one and Mistral; Groq; LiteLLM.
+_CONTEXT_NAMES = (
+    "context_length", "max_model_len", "n_ctx", "loaded_context_length", "max_context_length", "context_window",
+    "max_input_tokens",
+)  # fmt: skip
 _TYPES_WITH_TEXT = _CONTINUES_TEXT | {"chat", ""}
 
 
@@ -73,16 +78,21 @@ class ModelList:
     ----------
     models
         The rows, in the server's order.
+    owners
+        The values of ``owned_by``, which tell a server's family.
     """
 
     models: tuple[Model, ...] = ()
+    owners: frozenset[str] = frozenset()
 
     @classmethod
     def from_json(cls, body: Any) -> ModelList:
         """Rows from the reply: a bare array (Together) or ``{"data": […]}`` (OpenAI's form)."""
         rows = body.get("data") if isinstance(body, dict) else body
         rows = rows if isinstance(rows, list) else []
-        return cls(tuple(_model(row) for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)))
+        rows = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+        owners = frozenset(row["owned_by"] for row in rows if isinstance(row.get("owned_by"), str))
+        return cls(tuple(map(_model, rows)), owners)
 
     def get(self, model: str) -> Model | None:
         """Return the row of that id, or None."""
@@ -102,15 +112,24 @@ class ModelList:
 
 
 def _model(row: dict[str, Any]) -> Model:
-    context = row.get("context_length")
     return Model(
         without_surrogates(row["id"]),
         _text(row.get("type")),
         _text(row.get("display_name")),
         _text(row.get("organization")),
-        context if isinstance(context, int) and context > 0 else None,
+        _context_length(row),
         _price(row.get("pricing")),
     )
+
+
+def _context_length(row: dict[str, Any]) -> int | None:
+    """Return the tokens of prompt and answer together, from where servers put them."""
+    for place in (row, row.get("meta"), row.get("top_provider")):
+        for name in _CONTEXT_NAMES if isinstance(place, dict) else ():
+            tokens = place.get(name)  # type: ignore[union-attr]
+            if type(tokens) is int and tokens > 0:
+                return tokens
+    return None
 
 
 def _text(value: Any) -> str:

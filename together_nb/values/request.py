@@ -37,6 +37,11 @@ class CompletionRequest:
     extra_body : dict or None
         Further fields to send, by name.
 
+    Attributes
+    ----------
+    set_names : tuple of str
+        Names of the sampling parameters that are set, and ``schema`` if there is one.
+
     Examples
     --------
     >>> from together_nb import complete
@@ -52,6 +57,11 @@ class CompletionRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     schema: Schema | None = None
     extra_body: dict[str, Any] | None = None
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """Names of the sampling parameters that are set, and ``schema`` if there is one."""
+        return (*self.sampling.to_dict(), *(() if self.schema is None else ("schema",)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serializable dict without what is unset.

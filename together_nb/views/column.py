@@ -82,7 +82,7 @@ class Column(SilentView):
             if not self.closed:
                 self._growing = GrowingAnswers(format_for(self._show, chat=stream.dialect.chat), stream)
                 self._end.children = (self._growing.box,)
-                self._foot.set(WAITING)
+                self._foot.set(_waiting(stream))
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw new chunks; update the line below twice a second."""
@@ -95,7 +95,7 @@ class Column(SilentView):
             if stream.wait is not None:
                 self._foot.set(escaped(str(stream.wait)))
             elif not stream.chunks:
-                self._foot.set(WAITING)
+                self._foot.set(_waiting(stream))
             elif not self._told or stream.seconds - self._told >= _STATUS_SECONDS:
                 self._told = stream.seconds
                 self._foot.set(f"{count(stream.chunks, 'chunk')} · {stream.seconds:.1f} s")
@@ -132,3 +132,7 @@ class Column(SilentView):
         with self._lock:
             if not self.closed:
                 self._foot.set(markup)
+
+
+def _waiting(stream: CompletionStream) -> str:
+    return escaped(" · ".join((WAITING, *stream.notes)))

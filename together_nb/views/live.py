@@ -115,7 +115,7 @@ class LiveView(SilentView):
             state = f"{stream.wait}{self._way_out}"
         else:
             state = count(stream.chunks, "chunk") if stream.chunks else "waiting for the first token"
-        line = f"{stream.request.model} · {state} · {stream.seconds:.1f} s"
+        line = " · ".join((stream.request.model, state, f"{stream.seconds:.1f} s", *stream.notes))
         return f'<span style="opacity:.7;font-size:smaller">{html.escape(visible(line))}</span>'
 
 

@@ -14,7 +14,7 @@ from together_nb.views.parts import styled
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-    from together_nb.values.chunk import Chunk
+    from together_nb.values.chunk import Chunk, Token
 
 _PER = 25  # tokens per widget: a repaint resends at most this many
 _PIECES = 400  # widgets; a longer text shows only its end while it streams
@@ -44,6 +44,7 @@ class GrowingTokens:
 
     def __init__(self) -> None:
         self._group = new_group()
+        self._held: list[Token] = []  # the first tokens of a character, which come before its text
         self._pieces = HtmlRows("tokens", _PER, _PIECES)
         self._style = HTML(f"<style>{SHADE_CSS}{CELL_CSS}{_LIVE_CSS}</style>", style=html_style(), **styled("style"))
         self._box = VBox(
@@ -53,7 +54,12 @@ class GrowingTokens:
 
     def add(self, chunks: list[Chunk]) -> None:
         """Append the text of `chunks`; text that has no token is not shaded."""
-        pieces = [piece for chunk in chunks for piece in text_html(chunk.text, chunk.tokens, self._group)]
+        pieces: list[str] = []
+        for chunk in chunks:
+            self._held += chunk.tokens
+            if chunk.text:
+                pieces += text_html(chunk.text, self._held, self._group)
+                self._held = []
         if pieces:
             self._pieces.add(pieces)
 

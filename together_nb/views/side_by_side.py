@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import display
 from ipywidgets import HTML, Box, VBox
 
+from together_nb.base.escape import visible
 from together_nb.views import side_by_side_table
 from together_nb.views.column import Column, column_css
 from together_nb.views.layouts import close_all, html_style, plain_layout
@@ -144,8 +145,10 @@ class _Section(SilentView):
         self._wait: Wait | None = None
 
     def start(self, stream: CompletionStream) -> None:
-        """Keep the stream, to report its waits."""
+        """Report the notes on the request, and keep the stream, to report its waits."""
         self._stream = stream
+        for words in stream.notes:
+            write(f"{self._title}: ({visible(words)})\n")
 
     def write(self, chunks: list[Chunk]) -> None:  # noqa: ARG002  (it is written whole, at its end)
         """Report a new wait."""

@@ -98,8 +98,10 @@ class TerminalView(SilentView):
         self._wait: Wait | None = None
 
     def start(self, stream: CompletionStream) -> None:
-        """Keep the stream, to report its waits."""
+        """Report the notes on the request, and keep the stream, to report its waits."""
         self._stream = stream
+        for words in stream.notes:
+            write(f"({visible(words)})\n")
 
     def write(self, chunks: list[Chunk]) -> None:
         """Write new chunks, or report a new wait."""
@@ -130,9 +132,9 @@ class TerminalView(SilentView):
 def token_lines(completion: Completion, choice: Choice) -> list[str]:
     """Lines on how likely an answer was, and on its least likely tokens."""
     from together_nb.render.token_text import reason_for_none, summary, token_line
-    from together_nb.values.likelihood import least_likely
+    from together_nb.values.likelihood import least_likely, whole_characters
 
-    least = [f"  {token_line(token)}" for token in least_likely(choice.tokens, _LEAST)]
+    least = [f"  {token_line(token)}" for token in least_likely(whole_characters(choice.tokens), _LEAST)]
     return [line for line in (reason_for_none(completion, choice), summary(choice.tokens), *least) if line]
 
 

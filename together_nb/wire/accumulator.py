@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from together_nb.values.chunk import Choice, Chunk, Timings, Token, Usage
@@ -29,17 +30,18 @@ class Accumulator:
     ----------
     chunks : int
         Pieces of text or thinking.
-    usage : Usage or None
-        The server's last count.
     finished : bool
         Whether each requested answer has a finish reason.
+    sums_usage : bool
+        Whether the server counts each answer by itself, so that the counts are added. Set it before the first chunk.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
+        self.sums_usage = False
         self._choices: dict[int, _Parts] = {0: _Parts()}
         self._finished = 0  # choices with a finish reason
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
         self._model = ""
         self._id = ""
         self.chunks = 0
@@ -59,11 +61,35 @@ class Accumulator:
         if chunk.text or chunk.reasoning:
             self.chunks += 1
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            self._count(chunk.usage)
         if chunk.model:
             self._model = chunk.model
         if chunk.id:
             self._id = chunk.id
+
+    def _count(self, usage: Usage) -> None:
+        before = self._usage
+        if before is None or not before.completion_tokens:
+            self._usage = usage
+        elif self.sums_usage:
+            # The prompt is counted with each answer, and is one.
+            total = before.completion_tokens + usage.completion_tokens
+            self._usage = replace(before, completion_tokens=total, total_tokens=before.prompt_tokens + total)
+        elif usage.completion_tokens:  # a later count without tokens tells nothing
+            self._usage = usage
+
+    @property
+    def usage(self) -> Usage | None:
+        """The server's last count; None without one, or where it counted no token of a text (LiteLLM's zeros)."""
+        usage = self._usage
+        return None if usage is not None and self.chunks and not usage.completion_tokens else usage
+
+    @property
+    def reasonless(self) -> bool:
+        """Whether an answer has no finish reason, though it may have a text."""
+        parts = self._choices.values()
+        some = [one for one in parts if one.text or one.reasoning or one.finish_reason is not None]
+        return not some or any(one.finish_reason is None for one in some)
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """Return the completion so far.

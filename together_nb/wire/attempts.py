@@ -22,10 +22,11 @@ from together_nb.errors import (
     TogetherError,
 )
 from together_nb.values.chunk import Timings
+from together_nb.values.families import continues_turn, recognise_refusal, recognise_reply
 from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
 from together_nb.wire.hints import improve_hint
-from together_nb.wire.retry import Retries
+from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
 from together_nb.wire.status_errors import check_status, described, page_title
 
@@ -75,14 +76,18 @@ class Attempts:
         self.request = request
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
-        self.payload = self.dialect.payload(request)
+        self.asked = self.dialect.payload(request)
+        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, request.api))
         self.wiretap: Wiretap | None = None
         self.watched = True
         self.begun = False  # whether part of an answer has arrived, read or not
         self.wait: Wait | None = None
         self.accumulator = Accumulator(request)
-        self._marks = {"server": endpoint.server, **(marks or {})}
+        self.marks = {"server": endpoint.server, **(marks or {})}
         self._account = account
+        self._refused: frozenset[str] = frozenset()  # of this request
+        self._refusal: APIStatusError | None = None  # the one that named them
+        self._abrupt = False
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._stopped = False
         self.exchange = self._new_exchange()
@@ -125,23 +130,43 @@ class Attempts:
     @property
     def completion(self) -> Completion:
         """The completion so far."""
+        note = " · ".join(filter(None, (self.marks.get("note"), *self.notes, self._turn_note)))
         completion = self.accumulator.completion(
             Timings(self.first_token, self.seconds),
             cancelled=self.cancelled,
             error=self._cut,
             created=self._created,
-            **self._marks,
+            abrupt=self._abrupt and not self.cancelled,
+            **{**self.marks, "note": note},
         )
         self.endpoint.client.call_keys.add(completion, self.endpoint.key)
         return completion
 
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body of the request, as the family of the server spells it."""
+        return self._spelled(self.endpoint.refused | self._refused)
+
+    def _spelled(self, refused: frozenset[str]) -> dict[str, Any]:
+        return self.endpoint.recognition.family.spell(self.asked, self.dialect.name, refused)
+
+    @property
+    def _turn_note(self) -> str:
+        """What the footer says if the server began a new turn where an answer was to be continued."""
+        if not continues_turn(self.asked.get("messages")) or self.endpoint.recognition.family.continues_by(
+            self.payload
+        ):
+            return ""
+        return "a new turn was begun: this server is not known to continue one"
+
     def run(self) -> Generator[Chunk, None, None]:
         """Send the request and yield the answer, chunk by chunk."""
+        self.tell_notes()
         self._started = perf_counter()
         retries = Retries(self.endpoint.max_retries)
         try:
             if self._account is not None:  # again: many streams may have been created before the first was paid for
-                self._account.check(self._marks.get("price"))
+                self._account.check(self.marks.get("price"))
             self._created = timestamp()
             with interrupt_message("stopped by you; what came is kept."):
                 while (wait := (yield from self._attempt(retries))) is not None:
@@ -161,33 +186,47 @@ class Attempts:
                 self.wiretap.end(self.seconds)
             self._note_spent()
 
+    def tell_notes(self) -> None:
+        """Log what the server ignores, unless a view shows it; once in a session."""
+        told = self.endpoint.client.told
+        for note in self.notes:
+            if (self.endpoint.root, note) not in told and tell(f"{self.endpoint.root}: {note}"):
+                told.add((self.endpoint.root, note))
+
     def _note_spent(self) -> None:
         """Record the cost if the server has begun to answer: it does not bill what it refuses."""
         if self._account is not None and (self.begun or self.exchange.status == _OK):
-            price = self._marks.get("price")
+            price = self.marks.get("price")
             whole = not self._cut and not self.cancelled
             self._account.note(self.request.model, self.accumulator.usage, price, whole=whole)
 
     def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
-        """Send the request and yield the answer; return the wait before a retry, or None for no retry."""
+        """Send the request and yield the answer; return the wait before another attempt, or None for none."""
         exchange = self.exchange
         try:
             if not exchange.cancelled:
                 exchange.open()
             self.endpoint.note_visit()
+            self.endpoint.recognise(recognise_reply(exchange.headers))
             check_status(exchange, self.endpoint)
+            self.endpoint.note_refused(self._refused)
+            self.accumulator.sums_usage = self.endpoint.recognition.family.usage_per_choice
             yield from self._received(exchange)
         except TogetherError as error:
             self.endpoint.without_key_in(error)
             if self.cancelled:
                 return None
+            if self._respelled(error):
+                return NO_WAIT
+            if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
+                error = self._refusal  # another spelling did not help: the first refusal says why
             wait = None if self.begun else retries.after(error)
             if wait is None:
                 self._ended = perf_counter()
                 self._cut = _ending(error)
                 with self._looking_up:
                     improve_hint(error, self.request, self.endpoint)
-                raise
+                raise error from None
             return wait
         except (KeyboardInterrupt, GeneratorExit):
             exchange.cancel()  # before closing, so that it counts as stopped
@@ -196,16 +235,30 @@ class Attempts:
             exchange.close()
         return None
 
+    def _respelled(self, error: TogetherError) -> bool:
+        """Whether the error refuses fields that the family added, so that the request is sent again without them."""
+        if not isinstance(error, APIStatusError) or not error.fields:
+            return False
+        sent = self.payload
+        self.endpoint.recognise(recognise_refusal(error.message))
+        added = {name for name, value in sent.items() if name not in self.asked or self.asked[name] is not value}
+        refused = self._refused | (error.fields & added)
+        if self._spelled(self.endpoint.refused | refused) == sent:
+            return False
+        self._refused, self._refusal = refused, error
+        return True
+
     def _again_after(self, wait: Wait) -> None:
         """Wait, then start over with a new exchange; if stopped, cancel both."""
-        with self._lock:
-            self.wait = wait
-            if self._stopped:
-                wait.cancel()
-        try:
-            wait.sit_out()
-        finally:
-            self.wait = None
+        if wait is not NO_WAIT:
+            with self._lock:
+                self.wait = wait
+                if self._stopped:
+                    wait.cancel()
+            try:
+                wait.sit_out()
+            finally:
+                self.wait = None
         exchange = self._new_exchange()
         with self._lock:
             self.exchange = exchange
@@ -216,7 +269,7 @@ class Attempts:
             self.wiretap.end(self.seconds)
 
     def _new_exchange(self) -> Exchange:
-        return self.endpoint.exchange("POST", self.dialect.path, self.payload)
+        return self.endpoint.exchange("POST", self.dialect.path, self.payload, self.asked)
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
@@ -254,6 +307,7 @@ class Attempts:
             self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
                 exchange.finish()
+            self._check_end()
             return
         if payloads.within_an_event:
             self.begun = arrived = True
@@ -268,6 +322,12 @@ class Attempts:
                 "Check that the base URL is that of an API that streams.",
             )
         raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
+
+    def _check_end(self) -> None:
+        """Mark an answer whose end has no reason; without any text it has failed."""
+        self._abrupt = not self.cancelled and self.accumulator.reasonless
+        if self._abrupt and not self.accumulator.chunks:
+            raise StreamError("The server ended the answer without a word.", "Run it again.")
 
     def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
         kept = "What came is kept." if self.begun else ""

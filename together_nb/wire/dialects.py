@@ -106,8 +106,7 @@ class Dialect:
         """
         if payload.get("error"):
             raise _stream_error(payload["error"])
-        counted = payload.get("usage")
-        usage = _usage(counted) if counted else None
+        usage = _usage(payload)
         model = _clean(payload.get("model"))[:_LONGEST_NAME]
         identifier = _clean(payload.get("id"))[:_LONGEST_NAME]
         choices = payload.get("choices")
@@ -125,7 +124,7 @@ class Dialect:
                 text,
                 _index(choice.get("index"), position),
                 _clean(thought),
-                () if logprobs is None or not text else _tokens_or_none(choice, logprobs, text),
+                () if logprobs is None or (thought and not text) else _tokens_or_none(choice, logprobs, text),
                 None if reason is None else _clean(reason)[:_LONGEST_NAME],
                 usage,
                 model,
@@ -187,7 +186,14 @@ def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
     return _delta(choice) if text is None else (text, None)
 
 
-def _usage(counted: Any) -> Usage | None:
+def _usage(payload: dict[str, Any]) -> Usage | None:
+    """Return the count of tokens from where servers put it: at the top, in Groq's field, or in the first choice."""
+    counted = payload.get("usage")
+    if not counted and isinstance(payload.get("x_groq"), dict):
+        counted = payload["x_groq"].get("usage")
+    choices = payload.get("choices")
+    if not counted and isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        counted = choices[0].get("usage")  # Moonshot
     if not isinstance(counted, dict):
         return None
     prompt, completion = _count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens"))
@@ -230,16 +236,15 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
     """Return the tokens of a choice, from any shape of log-probabilities."""
     alone = _number(logprobs)
     if alone is not None:
+        if not text:  # a number alone tells of no token without its text
+            return ()
         delta = choice.get("delta") or {}
         return (Token(text, alone, _identifier(delta.get("token_id")), _top(choice.get("top_logprobs"))),)
     if not isinstance(logprobs, dict):
         return ()
     content = logprobs.get("content")
-    if content:  # OpenAI's chat
-        return tuple(
-            Token(_clean(row.get("token", "")), _number(row.get("logprob")), None, _top(row.get("top_logprobs")))
-            for row in content
-        )
+    if content:  # OpenAI's chat, and llama.cpp's completions
+        return tuple(map(_token, content))
     texts = logprobs.get("tokens") or []
     return tuple(
         Token(
@@ -250,6 +255,18 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
         )
         for number, token in enumerate(texts)
     )
+
+
+def _token(row: dict[str, Any]) -> Token:
+    """Return the token of a row in OpenAI's shape."""
+    text, raw = _clean(row.get("token", "")), row.get("bytes")
+    part: tuple[int, ...] = ()
+    if isinstance(raw, list) and raw and all(type(one) is int and 0 <= one < 256 for one in raw):  # noqa: PLR2004
+        try:
+            bytes(raw).decode()
+        except UnicodeDecodeError:  # it begins or ends within a character
+            text, part = "", tuple(raw)
+    return Token(text, _number(row.get("logprob")), _identifier(row.get("id")), _top(row.get("top_logprobs")), part)
 
 
 def _at(rows: Any, number: int) -> Any:

@@ -11,7 +11,14 @@ from together_nb.base.interrupts import call_interruptibly
 from together_nb.config.addresses import TOGETHER_HOSTS, is_loopback, server_of, without_userinfo
 from together_nb.config.keys import CallKeys, without_keys
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers
-from together_nb.errors import APIResponseError, APITimeoutError, NotFoundError, TogetherError
+from together_nb.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APITimeoutError,
+    NotFoundError,
+    TogetherError,
+)
+from together_nb.values.families import FAMILIES, UNKNOWN, Recognition, recognise_host, recognise_reply
 from together_nb.values.model_list import ModelList
 from together_nb.wire.exchange import Call
 from together_nb.wire.retry import call_with_retries
@@ -27,6 +34,7 @@ EMBEDDED = "embedded"
 """Stands for the address of the embedded engine, whose port differs between kernels."""
 _LIST_LIMIT = 50_000_000
 _CATALOG_TIMEOUT = 15.0  # seconds: unlike an answer, a list needs no thinking
+_HELPFUL_TIMEOUT = 5.0  # seconds: for a list without which the answer can be requested too
 
 
 @dataclass(eq=False)
@@ -41,8 +49,14 @@ class Client:
         The lists of models, by server and account.
     visited
         The servers contacted.
-    unpriced
-        The servers whose list was requested for its prices; an answer does not need it, so that is done once.
+    listed
+        The servers whose list was requested where it only helps, whatever came: that is done once.
+    families
+        The families of the servers that were recognised.
+    refused
+        The fields that servers have refused, among those that a family adds.
+    told
+        The notes on a server that have been logged.
     call_keys
         The keys given for single requests.
     """
@@ -50,7 +64,10 @@ class Client:
     transport: Transport = field(default_factory=Network)
     model_lists: dict[tuple[str, str | None], ModelList] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
-    unpriced: set[tuple[str, str | None]] = field(default_factory=set)
+    listed: set[tuple[str, str | None]] = field(default_factory=set)
+    families: dict[str, Recognition] = field(default_factory=dict)
+    refused: dict[str, frozenset[str]] = field(default_factory=dict)
+    told: set[tuple[str, str]] = field(default_factory=set)
     call_keys: CallKeys = field(default_factory=CallKeys)
 
 
@@ -74,6 +91,8 @@ class Endpoint:
         Maximum number of retries before the first token.
     embedded
         Whether it is the embedded engine.
+    family_name
+        Its family as set by the user; None recognises it.
     transport
         What carries its requests; None takes the client's of this moment, so that an answer ends on the transport on
         which it began.
@@ -88,6 +107,7 @@ class Endpoint:
     max_retries: int = MAX_RETRIES
     withheld: str = ""
     embedded: bool = False
+    family_name: str | None = None
     transport: Transport = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -119,6 +139,31 @@ class Endpoint:
         """Whether its answers count, and may cost something."""
         return self.transport.live
 
+    @property
+    def recognition(self) -> Recognition:
+        """Its family, as far as it is known, and why."""
+        if self.embedded:
+            return Recognition(FAMILIES["local"], "in this process")
+        if self.family_name is not None:
+            return Recognition(FAMILIES[self.family_name], "as set by server_family")
+        known = self.client.families.get(self._place)
+        return known or recognise_host(urlsplit(self.root).hostname or "") or UNKNOWN
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The fields that it has refused, among those that its family adds."""
+        return self.client.refused.get(self._place, frozenset())
+
+    def recognise(self, found: Recognition | None) -> None:
+        """Keep what a reply told of its family; the first to tell holds."""
+        if found is not None:
+            self.client.families.setdefault(self._place, found)
+
+    def note_refused(self, fields: frozenset[str]) -> None:
+        """Note fields without which it accepted a request that it had refused."""
+        if fields:
+            self.client.refused[self._place] = self.refused | fields
+
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
 
@@ -128,12 +173,7 @@ class Endpoint:
             return not self.is_together
         if not self.is_loopback:
             return False
-        listed = self.known_models
-        if listed is None and ask:
-            try:
-                listed = self.models()
-            except TogetherError:
-                return False
+        listed = self.helpful_models() if ask else self.known_models
         return listed is not None and listed.get(model) is not None
 
     def without_key(self, text: str) -> str:
@@ -147,9 +187,9 @@ class Endpoint:
         error.hint = self.without_key(error.hint)
         error.passing = self.without_key(error.passing)
 
-    def exchange(self, method: str, path: str, payload: Any = None) -> Exchange:
-        """Return a request to this server, not yet sent."""
-        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout)
+    def exchange(self, method: str, path: str, payload: Any = None, asked: Any = None) -> Exchange:
+        """Return a request to this server, not yet sent; `asked` is what the user set of `payload`."""
+        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout, asked)
         return self.transport.exchange(call)
 
     def note_visit(self) -> None:
@@ -187,23 +227,30 @@ class Endpoint:
             return kept
         return call_interruptibly(lambda: call_with_retries(retries, self._fetch))
 
-    def models_for_prices(self) -> ModelList | None:
-        """Return its models if they can be had; they are requested once only, since an answer does not need them."""
-        if self.known_models is None and self._list_key not in self.client.unpriced:
-            self.client.unpriced.add(self._list_key)
+    def helpful_models(self) -> ModelList | None:
+        """Return its models if they can be had: for an answer that can be requested without them.
+
+        They are requested once, with one short try, and whatever comes is remembered. If the server cannot be
+        reached, nothing comes.
+        """
+        if self.known_models is None and self._list_key not in self.client.listed:
             try:
-                return self.models()
-            except TogetherError:
-                return None
+                call_interruptibly(lambda: self._fetch(_HELPFUL_TIMEOUT))
+            except TogetherError as error:
+                if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
+                    return None
+            self.client.listed.add(self._list_key)
         return self.known_models
 
-    def _fetch(self) -> ModelList:
-        impatient = replace(self, timeout=min(self.timeout, _CATALOG_TIMEOUT))
+    def _fetch(self, timeout: float = _CATALOG_TIMEOUT) -> ModelList:
+        connect_timeout = min(self.connect_timeout, timeout)
+        impatient = replace(self, timeout=min(self.timeout, timeout), connect_timeout=connect_timeout)
         exchange = impatient.exchange("GET", "/v1/models")
         lists = self.client.model_lists
         try:
             exchange.open()
             self.note_visit()
+            self.recognise(recognise_reply(exchange.headers))
             check_status(exchange, self)
             body = exchange.whole(_LIST_LIMIT)
         except TogetherError as error:
@@ -222,10 +269,16 @@ class Endpoint:
                 f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
             ) from None
         lists[self._list_key] = found
+        self.recognise(recognise_reply({}, found.owners))
         return found
+
+    @property
+    def _place(self) -> str:
+        """The server itself, whatever the account; each recording or replay has servers of its own."""
+        return self.transport.name + self.root
 
     @property
     def _list_key(self) -> tuple[str, str | None]:
         """The cache key of its list of models; each recording or replay has lists of its own."""
         # Each account sees its own models; the key's last letters tell accounts apart well enough.
-        return self.transport.name + self.root, None if self.key is None else self.key.ending
+        return self._place, None if self.key is None else self.key.ending

@@ -38,6 +38,9 @@ class Call:
         Sent with the request, or None.
     connect_timeout, timeout
         Seconds: for the connection, and for the answer to begin.
+    asked
+        What of the payload the user set, in the words of the dialect: a recording holds this, so that it answers
+        whatever the family of the server. None is all of the payload.
     """
 
     method: str
@@ -47,6 +50,12 @@ class Call:
     key: Key | None = None
     connect_timeout: float = 10.0
     timeout: float = 300.0
+    asked: Any = None
+
+    @property
+    def recorded(self) -> Any:
+        """The payload that a recording holds."""
+        return self.payload if self.asked is None else self.asked
 
     @property
     def url(self) -> str:

@@ -78,6 +78,7 @@ class HTTPExchange(Exchange):
         self._response: requests.Response | None = None
         self._connection: HTTPConnection | None = None
         self._drained = False
+        self._reused = False  # whether the connection has carried another exchange
         self._process: int | None = None  # the sender
         super().__init__(call)  # last: a cancelled scope cancels it at once
 
@@ -107,21 +108,24 @@ class HTTPExchange(Exchange):
         self._process = os.getpid()
         _this_thread.exchange = self
         try:
-            self._response = _session().request(
-                self.call.method,
-                self.url,
-                data=self._body,
-                headers=headers,
-                auth=_Bearer(self.call.key),
-                timeout=self._timeouts,
-                stream=True,
-                # A redirect could carry the key and the prompt to another host.
-                allow_redirects=False,
-                proxies={"no_proxy": host} if is_loopback(host) else None,
-            )
-        except _OF_THE_LIBRARIES as error:
-            self.close()
-            raise self._explained(error) from None
+            while self._response is None:
+                try:
+                    self._response = _session().request(
+                        self.call.method,
+                        self.url,
+                        data=self._body,
+                        headers=headers,
+                        auth=_Bearer(self.call.key),
+                        timeout=self._timeouts,
+                        stream=True,
+                        # A redirect could carry the key and the prompt to another host.
+                        allow_redirects=False,
+                        proxies={"no_proxy": host} if is_loopback(host) else None,
+                    )
+                except _OF_THE_LIBRARIES as error:
+                    self.close()
+                    if not self._was_closed_meanwhile(error):
+                        raise self._explained(error) from None
         except BaseException:
             self.close()
             raise
@@ -193,6 +197,7 @@ class HTTPExchange(Exchange):
         with self._lock:
             self._forget()
             self._connection = connection
+            self._reused = connection.sock is not None
             # Not `connected` itself: TLS detaches it when wrapping it, before the handshake.
             self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
             if self.cancelled:
@@ -202,6 +207,14 @@ class HTTPExchange(Exchange):
         """Forget the connection: another exchange may now use it, which `cancel` and `close` must not end."""
         with self._lock:
             self._forget()
+
+    def _was_closed_meanwhile(self, error: Exception) -> bool:
+        """Whether the server closed a kept connection as the request was sent, so that another one is to be used.
+
+        Servers do so after some seconds or requests (llama.cpp: 5 and 100).
+        """
+        closed = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
+        return closed and self._reused and not self.cancelled
 
     @property
     def _is_of_another_process(self) -> bool:

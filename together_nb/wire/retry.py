@@ -105,6 +105,10 @@ class Wait:
         return False
 
 
+NO_WAIT = Wait("", 0.0)
+"""For another attempt at once, of which nobody is notified."""
+
+
 class Retries:
     """The retries of one request.
 
@@ -156,6 +160,14 @@ def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:
 def _log(wait: Wait) -> None:
     # By default, logging writes warnings to stderr, where a notebook shows them.
     logging.getLogger("together_nb").warning(str(wait))
+
+
+def tell(words: str) -> bool:
+    """Log `words`, unless somebody listens to waits, as a view does, which shows them; return whether it did."""
+    if _listener.get() is not _log:
+        return False
+    logging.getLogger("together_nb").warning(words)
+    return True
 
 
 _listener: ContextVar[Callable[[Wait], object]] = ContextVar("together_nb who is told of waits", default=_log)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
 from together_nb.wire.dialects import LONGEST_WORDS, error_message
@@ -61,7 +61,8 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if exchange.status == _OK or exchange.cancelled:
         return
     status, headers = exchange.status, exchange.headers
-    words = endpoint.without_key(_server_words(exchange.read(_BODY_LIMIT)))
+    body = exchange.read(_BODY_LIMIT)
+    words = endpoint.without_key(_server_words(body))
     exchange.close()
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
@@ -77,8 +78,12 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         hint = _key_hint(endpoint)
     elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
+    elif _TOO_LONG.search(body) is not None:
+        (title, hint), kind = _STATUS[403], ContextLengthError
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
-    if may_pass(status):
+    if status in _REFUSED:
+        error.fields = _named(exchange.call.payload, body)
+    if may_pass(status) and kind is not ContextLengthError:
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
         error.retry_after = retry_after(headers)
         if error.retry_after is not None and error.retry_after > HONOURED_SECONDS:
@@ -86,6 +91,12 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if kind is RateLimitError:
         error.hint = f"{error.hint} {_limits(headers)}".strip()
     raise error
+
+
+def _named(payload: Any, body: bytes) -> frozenset[str]:
+    """Return the fields of a request that the reply to it names."""
+    words = set(re.findall(rb"\w+", body))
+    return frozenset(name for name in payload or () if name.encode(errors="replace") in words)
 
 
 def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
@@ -124,6 +135,12 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
     5: ("The server failed", "Wait a little and run it again."),
 }
 _OK = 200
+_REFUSED = (400, 422)
+# llama.cpp (400, and 500 in mid-answer), OpenAI and LiteLLM, vLLM. All were seen on the servers themselves.
+_TOO_LONG = re.compile(
+    rb"exceed_context_size_error|Context size has been exceeded|context_length_exceeded|ContextWindowExceeded"
+    rb"|maximum context length"
+)
 _BODY_LIMIT = 65536
 _TITLE = "“"  # begins a web page's title
 _FIGURE = 20  # characters of a header that holds a number

@@ -45,6 +45,10 @@ class CompletionStream:
         The request.
     payload : dict
         The body of the HTTP request, as JSON.
+    notes : tuple of str
+        What to tell the user before it is sent: parameters that the server ignores, or calls by another name.
+    marks : dict
+        The fields of its completion that were known in advance.
     cancelled : bool
         Whether it was stopped by `cancel`.
     wait : Wait or None
@@ -96,7 +100,6 @@ class CompletionStream:
         self.request = request
         self.endpoint = endpoint
         self.dialect: Dialect = self._reader.dialect
-        self.payload: dict[str, Any] = self._reader.payload
         self.unknown: tuple[str, ...] = ()  # what an offline stream leaves open
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -115,6 +118,25 @@ class CompletionStream:
         # A generator that runs in another thread cannot be closed here; `cancel` ends it there.
         with contextlib.suppress(ValueError):
             self._chunks.close()
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body of the HTTP request, as JSON."""
+        return self._reader.payload
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user before it is sent: parameters that the server ignores, or calls by another name."""
+        return self._reader.notes
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The fields of its completion that were known in advance."""
+        return self._reader.marks
+
+    def tell_notes(self) -> None:
+        """Log the notes, once in a session, unless a view shows them. Sending the request does so too."""
+        self._reader.tell_notes()
 
     def cancel(self) -> None:
         """Stop, from any thread: end the iteration, close the connection, keep what has arrived."""

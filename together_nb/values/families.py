@@ -1,0 +1,274 @@
+"""Families of servers: how each is recognised, and how it spells what a request asks for.
+
+All speak OpenAI's dialects, and differ in a few fields. A family is one row of `FAMILIES`. The rows say what was seen on
+the server itself (2026-11), but for OpenAI and Ollama, whose rows are from their documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from together_nb.base.suggest import suggestion
+from together_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+AUTO_FAMILY = "auto"
+_USAGE = "stream_options"
+_PAIR = frozenset({"logprobs", "top_logprobs"})
+_CONTINUE = MappingProxyType({"continue_final_message": True, "add_generation_prompt": False})
+_NOT_OPENAI = frozenset({"top_k", "min_p", "repetition_penalty", "chat.echo"})
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of server.
+
+    Parameters
+    ----------
+    name
+        What the user types for it.
+    title
+        Its name in a sentence.
+    hosts
+        Hosts that are of it.
+    headers
+        Headers of its replies, in title case, and how their values begin.
+    owners
+        Values of ``owned_by`` in its list of models.
+    refusals
+        Words that only its refusals contain.
+    names
+        Its names of parameters that have another one here.
+    sends_usage
+        Whether it counts tokens in a stream when ``stream_options`` asks for it; others always do, or never.
+    usage_per_choice
+        Whether each of several answers has a count of its own.
+    integer_logprobs
+        Whether its chat takes the number of alternatives in ``logprobs``, as Together's does.
+    least_logprobs
+        The fewest alternatives with which it returns log-probabilities.
+    continues
+        Fields with which it continues an assistant's last turn; none needed if empty, and None if it cannot.
+    ignores, refuses
+        Parameters, or ``schema``, without effect, and those it answers with an error. ``chat.echo`` is `echo` in a chat
+        alone.
+    """
+
+    name: str
+    title: str
+    hosts: frozenset[str] = frozenset()
+    headers: tuple[tuple[str, str], ...] = ()
+    owners: frozenset[str] = frozenset()
+    refusals: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sends_usage: bool = True
+    usage_per_choice: bool = False
+    integer_logprobs: bool = False
+    least_logprobs: int = 0
+    continues: Mapping[str, Any] | None = None
+    ignores: frozenset[str] = frozenset()
+    refuses: frozenset[str] = frozenset()
+
+    def spell(self, payload: Mapping[str, Any], api: str, refused: Collection[str] = ()) -> dict[str, Any]:
+        """Return the body to send.
+
+        Parameters
+        ----------
+        payload
+            The body with what the user set, in the words of the dialect.
+        api
+            The dialect's name. That of the tutorial is Together's alone, and is sent as it is.
+        refused
+            Fields that this server has refused, which are not added.
+        """
+        body = dict(payload)
+        if api == "inference":
+            return body
+        for name, theirs in self.names.items():
+            if name in body and theirs not in body and theirs not in refused:
+                body = {theirs if key == name else key: value for key, value in body.items()}
+        wanted = body.get("logprobs")
+        if type(wanted) is int:
+            least = max(wanted, self.least_logprobs)
+            if api != "chat":
+                body["logprobs"] = least
+            elif self.integer_logprobs == bool(_PAIR.intersection(refused)):
+                body["logprobs"] = True
+                body.setdefault("top_logprobs", least)
+        if self.sends_usage and _USAGE not in refused:
+            body.setdefault(_USAGE, {"include_usage": True})
+        if continues_turn(payload.get("messages")) and self.continues and not self.continues.keys() & set(refused):
+            body = {**self.continues, **body}
+        return body
+
+    def continues_by(self, body: Mapping[str, Any]) -> bool:
+        """Whether a body that ends in an assistant's turn has that turn continued."""
+        return self.continues is not None and self.continues.keys() <= body.keys()
+
+    def notes(self, names: Iterable[str], api: str) -> list[str]:
+        """Return what to tell the user before a request with these parameters is sent."""
+        told = []
+        for name in names:
+            both = {name, f"{api}.{name}"}
+            if name in self.names:
+                told.append(f"{self.title} has no `{name}`; sent as `{self.names[name]}`")
+            elif both & self.refuses:
+                told.append(f"this server refuses `{name}`")
+            elif both & self.ignores:
+                told.append(f"this server ignores `{name}`")
+        return told
+
+
+OTHER = Family("openai-like", "this server")
+"""The family of a server that was not recognised."""
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "together", "Together",
+            hosts=frozenset({"api.together.xyz", "api.together.ai"}),
+            sends_usage=False, integer_logprobs=True, continues={},
+        ),
+        Family(
+            "local", "the engine of together_nb",
+            headers=(("Server", "together_nb"),),
+            sends_usage=False, integer_logprobs=True, continues={},
+        ),
+        Family(
+            "llama.cpp", "llama.cpp",
+            headers=(("Server", "llama.cpp"),), owners=frozenset({"llamacpp"}),
+            names=MappingProxyType({"repetition_penalty": "repeat_penalty"}),
+            usage_per_choice=True, least_logprobs=1, continues={}, ignores=frozenset({"echo"}),
+        ),
+        Family(
+            "vllm", "vLLM",
+            owners=frozenset({"vllm"}),
+            continues=_CONTINUE, ignores=frozenset({"chat.echo"}),
+        ),
+        Family(
+            "litellm", "LiteLLM",
+            headers=(("X-Litellm-Version", ""),),
+            continues=_CONTINUE, ignores=frozenset({"chat.echo"}),  # it passes them on to the server behind it
+        ),
+        Family(
+            "llama-cpp-python", "llama-cpp-python",
+            owners=frozenset({"me"}),
+            names=MappingProxyType({"repetition_penalty": "repeat_penalty"}),
+            sends_usage=False, ignores=frozenset({"echo", "n", "reasoning_effort"}), refuses=frozenset({"schema"}),
+        ),
+        Family(
+            "transformers", "transformers serve",
+            refusals=("Unexpected fields in the request",),
+            sends_usage=False,
+            ignores=frozenset({"logprobs", "n", "presence_penalty", "reasoning_effort", "completions.echo", "schema"}),
+            refuses=_NOT_OPENAI,
+        ),
+        Family(
+            "openai", "OpenAI",
+            hosts=frozenset({"api.openai.com"}), refusals=("Unrecognized request argument",),
+            refuses=_NOT_OPENAI,
+        ),
+        Family(
+            "ollama", "Ollama",
+            owners=frozenset({"library"}),
+            ignores=frozenset({"top_k", "min_p", "repetition_penalty", "logit_bias", "n", "echo"}),
+        ),
+        OTHER,
+    )
+}  # fmt: skip
+"""Every family by its name."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """A server's family, and how it was recognised.
+
+    Parameters
+    ----------
+    family
+        The family.
+    reason
+        What it was recognised by, in words.
+    """
+
+    family: Family
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.family.name}, {self.reason}"
+
+
+UNKNOWN = Recognition(OTHER, "as no reply has told more")
+
+
+def recognise_host(host: str) -> Recognition | None:
+    """Return the family that a host is of, or None."""
+    found = next((family for family in FAMILIES.values() if host in family.hosts), None)
+    return None if found is None else Recognition(found, "by its address")
+
+
+def recognise_reply(headers: Mapping[str, str], owners: Collection[str] = ()) -> Recognition | None:
+    """Return the family that a reply is of, or None.
+
+    Parameters
+    ----------
+    headers
+        The reply's headers, names in title case.
+    owners
+        The values of ``owned_by``, if it is a list of models.
+    """
+    for family in FAMILIES.values():
+        for name, start in family.headers:
+            if name in headers and headers[name].lower().startswith(start):
+                return Recognition(family, f"by the header `{name}`")
+    for family in FAMILIES.values():
+        if owners and set(owners) <= family.owners:
+            return Recognition(family, "by its list of models")
+    return None
+
+
+def recognise_refusal(words: str) -> Recognition | None:
+    """Return the family that an error message is of, or None."""
+    found = (one for one in FAMILIES.values() if any(refusal in words for refusal in one.refusals))
+    family = next(found, None)
+    return None if family is None else Recognition(family, "by what it refused")
+
+
+def family_differs(names: Iterable[str], messages: Sequence[Any] | None, api: str) -> bool:
+    """Whether families differ in how they take a request with these parameters and messages."""
+    if api == "inference":
+        return False
+    return continues_turn(messages) or any({name, f"{api}.{name}"} & _DIFFERING for name in names)
+
+
+_DIFFERING = frozenset({"chat.logprobs", "completions.logprobs"}).union(
+    *({*family.names} | family.ignores | family.refuses for family in FAMILIES.values())
+)
+
+
+def continues_turn(messages: Sequence[Any] | None) -> bool:
+    """Whether a chat ends in an assistant's turn, which is to be continued."""
+    return messages is not None and len(messages) > 0 and messages[-1].get("role") == "assistant"
+
+
+def family_name(value: str | None) -> str | None:
+    """Return the family's name for a setting; None is automatic.
+
+    Raises
+    ------
+    InputError
+        There is no such family.
+    """
+    name = (value or AUTO_FAMILY).strip().lower()
+    if name == AUTO_FAMILY:
+        return None
+    if name not in FAMILIES:
+        known = (AUTO_FAMILY, *FAMILIES)
+        hint = suggestion(name, known) or f"Use one of: {', '.join(known)}."
+        raise InputError(f"There is no family of servers called {value!r}.", hint)
+    return name
