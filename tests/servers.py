@@ -38,6 +38,7 @@ MODELS = [
     {"id": "test/chat", "type": "chat", "display_name": "Test Chat", "pricing": {"input": 1.0, "output": 2.0}},
     {"id": "test/base", "type": "language", "display_name": "Test Base", "pricing": {"input": 0.5, "output": 0.5}},
 ]
+USAGE = {"stream_options": {"include_usage": True}}  # what is sent to every server that is not Together's
 PATIENCE = 20.0  # seconds; only a hang takes that long
 
 

@@ -13,7 +13,7 @@ import pytest
 import together_nb.session
 from tests.magic.test_magics import ipython
 from tests.panel.test_panel import in_turn
-from tests.servers import ScriptedServer, answers, replies
+from tests.servers import MODELS, ScriptedServer, answers, replies
 from together_nb import Completion, Panel, Session, errors
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import BudgetError, InputError, MissingKeyError
@@ -91,14 +91,37 @@ def test_a_server_without_a_list_is_asked_for_a_chat(server, listing):
     assert server.requests[0].path == CHAT
 
 
-def test_a_list_that_refuses_the_key_and_a_server_that_is_not_there_are_errors_at_once(server):
-    server.models = replies(401, {"error": "no"})
-    with pytest.raises(errors.AuthenticationError):
-        together_nb.stream("Tell", base_url=server.base_url, model="any", api_key=KEY)
-    assert server.requests == []
-    server.stop()
+LISTS = [
+    replies(401, {"error": "no"}),
+    None,
+    replies(429, {}),
+    replies(500, b""),
+    replies(503, {}, retry_after="1"),
+    replies(200, b"<html>"),
+    replies(200, b"["),
+    lambda exchange: exchange.cut(),
+]
+
+
+@pytest.mark.parametrize("listing", LISTS)
+def test_a_list_that_only_helps_is_requested_once_in_a_session_whatever_comes(server, session, listing):
+    server.models = listing
+    session.settings.max_retries = 4
+    for options in ({}, {"logprobs": 1}, {"messages": [{"role": "assistant", "content": "Once"}]}):
+        prompt = "" if "messages" in options else "Tell"
+        assert ask(server, prompt, model="any", **options).text == "Once upon"
+    assert (server.lists, [one.path for one in server.requests]) == (1, [CHAT] * 3)
+    server.models = MODELS
+    assert together_nb.models(base_url=server.base_url, fresh=True)  # who asks for the list itself is given it
+    assert ask(server, model="test/base").api == "completions"
+
+
+def test_a_server_that_is_not_there_may_be_there_later(session):
+    with ScriptedServer(answers(["Once"])) as server:
+        pass
     with pytest.raises(errors.APIConnectionError, match="Nothing answers at"):
-        together_nb.stream("Tell", base_url=server.base_url, model="any")
+        ask(server, model="test/base")
+    assert session.client.listed == set()
 
 
 def test_without_a_key_together_is_not_asked(outside):

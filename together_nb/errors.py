@@ -222,6 +222,8 @@ class NotRunError(TogetherError):
 class APIConnectionError(TogetherError):
     """The server could not be reached, or closed the connection before it answered."""
 
+    reached = True  # False if it is known that no server was
+
 
 class APITimeoutError(APIConnectionError):
     """The server took longer than the time-out allows."""

@@ -21,7 +21,6 @@ from together_nb import Session
 from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.scheduler import Threads
 from together_nb.errors import (
-    APIConnectionError,
     APIStatusError,
     AuthenticationError,
     BudgetError,
@@ -170,13 +169,6 @@ def test_the_server_is_asked_once_what_the_model_is_also_where_that_fails(models
         results = batch(server, map(str, range(9)), model="test/base", api="auto")
         assert server.lists == 1
     assert {one.api for one in results} == {api}
-
-
-def test_a_server_that_cannot_be_asked_what_the_model_is_is_an_error_at_once():
-    with ScriptedServer(echo) as server:
-        pass
-    with pytest.raises(APIConnectionError):
-        batch(server, ["a", "b"], api="auto")
 
 
 def test_without_items_there_is_nothing_to_do_and_without_pandas_no_frame(monkeypatch):

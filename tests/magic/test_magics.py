@@ -13,7 +13,7 @@ from traitlets.config import Config
 import together_nb
 from tests.declared import bad, good
 from tests.run.test_options import typed
-from tests.servers import ScriptedServer, answers, replies
+from tests.servers import USAGE, ScriptedServer, answers, replies
 from together_nb.magic.completer import words
 from together_nb.magic.next_cell import cell_of
 from together_nb.values.parameters import PARAMETERS
@@ -64,7 +64,7 @@ def test_a_cell_streams_its_answer_and_binds_it_and_show_none_writes_nothing(she
     assert shell.user_ns["told"].text == "The answer."
     assert shell.user_ns["_together"] is shell.user_ns["told"] is together_nb.history[-1]
     message = {"role": "user", "content": "What is it?"}
-    assert sent(server) == {"model": "test/chat", "messages": [message], "stream": True}
+    assert sent(server) == {"model": "test/chat", "messages": [message], "stream": True, **USAGE}
     shell.run_cell("%%together --show none -o other\nhello").raise_error()
     assert (capsys.readouterr().out, shell.user_ns["other"].text) == ("", "The answer.")
 
@@ -102,7 +102,8 @@ def test_a_parameter_is_sent_as_config_says_unless_the_line_says_otherwise(shell
     assert getattr(together_nb.settings, name) == first
     for line, value in (("", first), (typed(parameter, last), last), (f"{parameter.option} unset", None)):
         shell.run_cell(f"%%together --show none {api} {line}\nhello").raise_error()
-        assert sent(server).get(name) == value
+        body = sent(server)
+        assert body.get("top_logprobs" if name == "logprobs" else name) == value
     setattr(together_nb.settings, name, last)
     assert shell.run_cell(f"%config TogetherMagics.{name}").result == last
 
@@ -232,7 +233,7 @@ def test_dry_run_shows_the_request_and_sends_nothing(shell, server, capsys):
     assert out.startswith(f"POST {server.base_url}/v1/chat/completions\n")
     message = {"role": "user", "content": "hello"}
     shown = json.loads(out[out.index("{") : out.rindex("}") + 1])
-    assert shown == {"model": "test/chat", "messages": [message], "stop": ["\n"], "stream": True}
+    assert shown == {"model": "test/chat", "messages": [message], "stop": ["\n"], "stream": True, **USAGE}
 
 
 # Commands, Tab and help

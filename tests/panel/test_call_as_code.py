@@ -15,7 +15,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 import together_nb
 from tests.declared import good
 from tests.magic.test_magics import ipython
-from tests.servers import DIALECTS, ScriptedServer, answers
+from tests.servers import DIALECTS, USAGE, ScriptedServer, answers
 from together_nb.config.settings import LOCAL_MODEL
 from together_nb.local.server import LocalServer
 from together_nb.panel.call_as_code import NEXT_CELL, all_forms, as_cell, as_curl, as_python
@@ -166,7 +166,7 @@ def test_what_stands_in_the_settings_and_not_in_the_call_is_unset(shell, server)
     assert texts["cell"].splitlines()[0].endswith(" --temperature unset --top-k 3 --stop unset --echo unset")
     assert "    temperature=None,\n    top_k=3,\n    stop=None,\n    echo=None,\n" in texts["python"]
     assert_the_same_everywhere(shell, server, stream)
-    assert set(server.requests[0].json()) == {"model", "messages", "top_k", "stream"}
+    assert set(server.requests[0].json()) == {"model", "messages", "top_k", "stream", *USAGE}
 
 
 def test_a_cell_reads_as_one_would_type_it(server):
@@ -213,7 +213,10 @@ def test_curl_is_set_in_lines_and_takes_the_key_from_its_environment(server):
         "  -d '{\n"
         '  "model": "test/chat",\n'
         '  "prompt": "it\'"\'"\'s 你好",\n'
-        '  "stream": true\n'
+        '  "stream": true,\n'
+        '  "stream_options": {\n'
+        '    "include_usage": true\n'
+        "  }\n"
         "}'"
     )
     assert paste_into_bash(as_curl(stream), TOGETHER_API_KEY=KEY).endswith("data: [DONE]\n\n")

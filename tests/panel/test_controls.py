@@ -107,7 +107,7 @@ def test_what_is_typed_is_set_and_sent_and_unset_is_not(panel, server, parameter
         field(panel, name).value = typed(parameter, value)
         assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (value, False)
         ui.ask(panel)
-        assert sent(server)[name] == value
+        assert sent(server)["top_logprobs" if name == "logprobs" else name] == value
         ui.click(panel, f"Unset {name}")
         assert (getattr(together_nb.settings, name), is_unset(panel, name)) == (None, True)
         field(panel, name).value = typed(parameter, value)

@@ -21,7 +21,7 @@ from traitlets.log import get_logger
 
 import together_nb
 from tests.magic.test_magics import ipython
-from tests.servers import MODELS, PATIENCE, ScriptedServer, answers, replies, silent, silent_after
+from tests.servers import MODELS, PATIENCE, USAGE, ScriptedServer, answers, replies, silent, silent_after
 from together_nb import Panel
 from together_nb.panel import panel as panel_module
 from together_nb.panel.elements import within
@@ -234,6 +234,7 @@ def test_generate_streams_the_answer_with_its_figures_and_keeps_it():
         "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Tell me"}],
         "top_k": 3,
         "stream": True,
+        **USAGE,
     }
 
 

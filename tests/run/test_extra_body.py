@@ -6,7 +6,7 @@ import pytest
 
 import together_nb
 from tests.magic.test_magics import ipython
-from tests.servers import ScriptedServer, answers
+from tests.servers import USAGE, ScriptedServer, answers
 from together_nb import Completion
 from together_nb.errors import InputError
 from together_nb.panel.call_as_code import as_cell, as_python
@@ -103,7 +103,7 @@ def test_what_json_cannot_carry_is_refused(server, extra):
 
 def test_an_empty_one_is_none(server):
     together_nb.complete("Hi", api="chat", extra_body={})
-    assert set(server.requests[0].json()) == {"model", "messages", "stream"}
+    assert set(server.requests[0].json()) == {"model", "messages", "stream", *USAGE}
 
 
 def test_a_cell_sends_it_and_dry_run_shows_it(server, capsys):

@@ -460,8 +460,12 @@ def begins(part, whole):
 
 
 def whole(end, answer):
-    """All that was sent is there, and is there once."""
-    assert end.error is None
+    """All that was sent is there, and is there once; without a word and without a reason it has failed."""
+    wordless = not any(one.text or one.reasoning or one.finish is not None for one in answer.pieces())
+    assert type(end.error) is (StreamError if wordless else type(None))
+    lasts = {one.index: one.finish for one in answer.pieces() if one.text or one.reasoning}
+    lasts |= {one.index: one.finish for one in answer.pieces() if one.finish is not None}
+    assert end.completion.abrupt == (wordless or None in lasts.values())
     assert end.said == answer.said()
     assert end.completion.usage == answer.usage
     assert end.completion.chunks == sum(bool(piece.text or piece.reasoning) for piece in answer.pieces())
@@ -480,7 +484,7 @@ def cut_short(end, answer):
     elif end.completion.chunks:
         assert type(end.error) is ConnectionLostError
     else:
-        assert isinstance(end.error, (APIConnectionError, APIResponseError, ConnectionLostError))
+        assert isinstance(end.error, (APIConnectionError, APIResponseError, StreamError))
 
 
 # The claims
@@ -606,4 +610,4 @@ def test_over_a_socket_a_head_of_any_kind_is_our_error_or_none(head, end):
 @pytest.mark.parametrize("before", [BOM, b"\n\n\n"], ids=["BOM", "blank lines"])
 def test_a_terminator_of_which_nothing_but_the_bracket_has_come_is_waited_for(before):
     end = received(TELL_ME, [before + b"[", b"DONE]\n"])
-    assert (end.error, end.completion.chunks) == (None, 0)
+    assert (str(end.error).split("\n")[0], end.completion.chunks) == ("The server ended the answer without a word.", 0)

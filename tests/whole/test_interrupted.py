@@ -127,7 +127,8 @@ class Desk:
         """Start a cell that asks a server, or an address."""
         address = getattr(server, "base_url", server)
         self.kernel.run(
-            f"together_nb.settings.base_url = {address!r}; together_nb.session.default.client.model_lists.clear()"
+            f"together_nb.settings.base_url = {address!r}; client = together_nb.session.default.client\n"
+            "client.model_lists.clear(); client.listed.clear()"
         ).wait()
         return self.kernel.run(cell, **options)
 
@@ -266,9 +267,15 @@ def test_while_tls_is_negotiated(desk, cell, words):
     desk.assert_stopped(run, words=words)
 
 
-@pytest.mark.parametrize(("cell", "words"), [(LIST, UNSENT), ("%together models", "stopped by you.")])
 @pytest.mark.parametrize(
-    "script", [silent(), silent_after(["part"]), BUSY], ids=["silent", "begun", "to be tried again"]
+    ("script", "cell", "words"),
+    [
+        (silent(), LIST, UNSENT),
+        (silent_after(["part"]), LIST, UNSENT),
+        (silent(), "%together models", "stopped by you."),
+        (silent_after(["part"]), "%together models", "stopped by you."),
+        (BUSY, "%together models", "stopped by you."),
+    ],
 )
 def test_while_the_list_of_models_is_awaited(desk, cell, words, script):
     with ScriptedServer(silent(), models=script) as server:

@@ -33,7 +33,7 @@ MOST = 200  # bytes for each character, where 400 come between two repaints; 24 
 def stream_of_a_chat():
     """As much of a stream as views look at."""
     request = CompletionRequest("x", "test/model", "chat")
-    return SimpleNamespace(request=request, wait=None, seconds=0.0, chunks=1, dialect=DIALECTS["chat"])
+    return SimpleNamespace(request=request, wait=None, notes=(), seconds=0.0, chunks=1, dialect=DIALECTS["chat"])
 
 
 def pieces_of(text, field="text", piece=PIECE, tokens=lambda part: ()):

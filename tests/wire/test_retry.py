@@ -44,11 +44,6 @@ def limited(seconds="60"):
     return in_turn(replies(429, {"error": "slower"}, retry_after=seconds), answers(["Once", " upon"]))
 
 
-def failing_list(*first):
-    """A list of models whose first requests get `first`."""
-    return in_turn(*first, replies(200, MODELS))
-
-
 @pytest.fixture
 def waits():
     """What is said of each wait, none of which is sat out."""
@@ -157,16 +152,19 @@ def test_where_nothing_is_drawn_a_comparison_tells_its_waits_too(monkeypatch, ca
 # The list of models
 
 
-def test_the_list_of_models_is_wanted_again_and_the_dialect_not_guessed_meanwhile(waits):
+ONE_MODEL = MODELS[1:]
+
+
+def test_a_list_that_names_the_only_model_is_wanted_again_and_the_dialect_not_guessed_meanwhile(waits):
     def half(exchange):
         exchange.headers(200, content_length=1000, content_type="application/json")
         exchange.send(b'[{"id": "half')
         exchange.cut()
 
-    listing = failing_list(replies(503, b""), replies(429, b""), half)
+    listing = in_turn(replies(503, b""), replies(429, b""), half, replies(200, ONE_MODEL))
     with ScriptedServer(answers(["Once"]), models=listing) as server:
-        together_nb.complete("hello", base_url=server.base_url, model="test/base")
-        assert [row.id for row in together_nb.models(base_url=server.base_url)] == ["test/chat", "test/base"]
+        together_nb.complete("hello", base_url=server.base_url)
+        assert [row.id for row in together_nb.models(base_url=server.base_url)] == ["test/base"]
         assert server.lists == 4
     assert [request.path for request in server.requests] == ["/v1/completions"]
     assert waits[:2] == ["the server is overloaded; trying again in 1 s", "rate limited; trying again in 1 s"]
@@ -226,19 +224,19 @@ def test_cancel_ends_the_look_up_of_a_hint(monkeypatch):
 
 
 def busy_list():
-    return failing_list(replies(429, b"", retry_after="1"))
+    return in_turn(replies(429, b"", retry_after="1"), replies(200, ONE_MODEL))
 
 
 def test_a_terminal_is_told_in_a_line(capsys):
     with ScriptedServer(limited("1"), models=busy_list()) as server, ipython() as shell:
         together_nb.settings.base_url = server.base_url
-        shell.run_cell("%%together -m test/chat\nhello").raise_error()
+        shell.run_cell("%%together\nhello").raise_error()
     *waits, text = capsys.readouterr().out.splitlines()[:3]
     assert text == "Once upon"
     assert all(re.fullmatch(rf"\(rate limited; trying again {OF_A_SECOND} · Ctrl-C stops\)", wait) for wait in waits)
 
 
-IN_THE_KERNEL = "import together_nb; together_nb.settings.model = 'test/chat'"
+IN_THE_KERNEL = "import together_nb"
 
 
 def run_in(kernel, server, cell, **options):
@@ -269,7 +267,7 @@ def test_a_command_that_waits_says_so_and_keeps_what_else_is_shown(kernel):
     with ScriptedServer(silent(), models=busy_list()) as server:
         run = run_in(kernel, server, "print('before')\n%together models").wait()
     assert re.fullmatch(rf"before\n\(rate limited; trying again {OF_A_SECOND} · ■ stops\)\n", run.stdout)
-    assert "test/chat" in run.display["data"]["text/plain"]
+    assert "test/base" in run.display["data"]["text/plain"]
     assert run.of("clear_output") == []
 
 
@@ -282,7 +280,7 @@ def test_where_nobody_watches_a_wait_is_sat_out_in_silence(kernel):
 
 def test_a_cell_in_the_background_says_that_it_waits_and_can_be_stopped(kernel):
     with ScriptedServer(limited()) as server:
-        run_in(kernel, server, "%%together --api chat -b -o run\nhello").wait()
+        run_in(kernel, server, "%%together -m test/chat --api chat -b -o run\nhello").wait()
         while not re.search(f"trying again {OF_A_MINUTE}", status(message := kernel.client.get_iopub_msg(PATIENCE))):
             pass
         assert "■" not in str(message["content"])
@@ -299,7 +297,8 @@ def test_the_panel_says_that_it_waits_and_stop_ends_it(api, requests):
     busy = replies(429, b"", retry_after="60")
     together_nb.settings.max_retries = 1
     # The box with the model wants a list too.
-    with ScriptedServer(limited(), models=failing_list(busy, busy)) as server, opened(server, api=api) as panel:
+    listing, model = in_turn(busy, busy, replies(200, ONE_MODEL)), "test/chat" if requests else None
+    with ScriptedServer(limited(), models=listing) as server, opened(server, api=api, model=model) as panel:
         click(panel, "Generate")
         until(lambda: state(panel) is State.RETRYING)
         assert re.fullmatch(f"rate limited; trying again {OF_A_MINUTE}", figures(panel))

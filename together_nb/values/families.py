@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 AUTO_FAMILY = "auto"
+_OPENAI = ("chat", "completions")  # the dialects that families share
 _USAGE = "stream_options"
 _PAIR = frozenset({"logprobs", "top_logprobs"})
 _CONTINUE = MappingProxyType({"continue_final_message": True, "add_generation_prompt": False})
@@ -81,12 +82,12 @@ class Family:
         payload
             The body with what the user set, in the words of the dialect.
         api
-            The dialect's name. That of the tutorial is Together's alone, and is sent as it is.
+            The dialect's name; only OpenAI's are spelled.
         refused
             Fields that this server has refused, which are not added.
         """
         body = dict(payload)
-        if api == "inference":
+        if api not in _OPENAI:
             return body
         for name, theirs in self.names.items():
             if name in body and theirs not in body and theirs not in refused:
@@ -96,7 +97,7 @@ class Family:
             least = max(wanted, self.least_logprobs)
             if api != "chat":
                 body["logprobs"] = least
-            elif self.integer_logprobs == bool(_PAIR.intersection(refused)):
+            elif not (self.integer_logprobs or _PAIR.intersection(refused)):
                 body["logprobs"] = True
                 body.setdefault("top_logprobs", least)
         if self.sends_usage and _USAGE not in refused:
@@ -112,7 +113,7 @@ class Family:
     def notes(self, names: Iterable[str], api: str) -> list[str]:
         """Return what to tell the user before a request with these parameters is sent."""
         told = []
-        for name in names:
+        for name in names if api in _OPENAI else ():
             both = {name, f"{api}.{name}"}
             if name in self.names:
                 told.append(f"{self.title} has no `{name}`; sent as `{self.names[name]}`")
@@ -153,7 +154,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "litellm", "LiteLLM",
             headers=(("X-Litellm-Version", ""),),
-            continues=_CONTINUE, ignores=frozenset({"chat.echo"}),  # it passes them on to the server behind it
+            # It passes these on to the server behind it. Of completions it drops log-probabilities, and mixes several answers.
+            continues=_CONTINUE, ignores=frozenset({"chat.echo", "completions.logprobs", "completions.n"}),
         ),
         Family(
             "llama-cpp-python", "llama-cpp-python",
@@ -241,12 +243,12 @@ def recognise_refusal(words: str) -> Recognition | None:
 
 def family_differs(names: Iterable[str], messages: Sequence[Any] | None, api: str) -> bool:
     """Whether families differ in how they take a request with these parameters and messages."""
-    if api == "inference":
+    if api not in _OPENAI:
         return False
     return continues_turn(messages) or any({name, f"{api}.{name}"} & _DIFFERING for name in names)
 
 
-_DIFFERING = frozenset({"chat.logprobs", "completions.logprobs"}).union(
+_DIFFERING = frozenset({"logprobs"}).union(
     *({*family.names} | family.ignores | family.refuses for family in FAMILIES.values())
 )
 

@@ -230,14 +230,14 @@ class Endpoint:
     def helpful_models(self) -> ModelList | None:
         """Return its models if they can be had: for an answer that can be requested without them.
 
-        They are requested once, with one short try, and whatever comes is remembered. If the server cannot be
-        reached, nothing comes.
+        They are requested once, with one short try, and whatever comes is remembered; nothing comes if no server is
+        there.
         """
         if self.known_models is None and self._list_key not in self.client.listed:
             try:
                 call_interruptibly(lambda: self._fetch(_HELPFUL_TIMEOUT))
             except TogetherError as error:
-                if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
+                if isinstance(error, APIConnectionError) and not error.reached:
                     return None
             self.client.listed.add(self._list_key)
         return self.known_models

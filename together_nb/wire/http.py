@@ -255,6 +255,7 @@ class HTTPExchange(Exchange):
             )
         unreached = _unreached(server, parts.hostname or "", causes, words)
         if unreached is not None:
+            unreached.reached = False
             return unreached
         if self._response is None and not any(map(_is_of_the_network, causes)):
             return _unsent(server, parts.hostname or "", causes)
