@@ -61,8 +61,8 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if exchange.status == _OK or exchange.cancelled:
         return
     status, headers = exchange.status, exchange.headers
-    body = exchange.read(_BODY_LIMIT)
-    words = endpoint.without_key(_server_words(body))
+    # Not kept in a variable, which a traceback may show: a server may repeat the key in it.
+    words, named, too_long = _read(exchange.read(_BODY_LIMIT), exchange.call.payload, endpoint)
     exchange.close()
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
@@ -78,11 +78,11 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         hint = _key_hint(endpoint)
     elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
-    elif _TOO_LONG.search(body) is not None:
+    elif too_long:
         (title, hint), kind = _STATUS[403], ContextLengthError
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
     if status in _REFUSED:
-        error.fields = _named(exchange.call.payload, body)
+        error.fields = named
     if may_pass(status) and kind is not ContextLengthError:
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
         error.retry_after = retry_after(headers)
@@ -93,10 +93,11 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     raise error
 
 
-def _named(payload: Any, body: bytes) -> frozenset[str]:
-    """Return the fields of a request that the reply to it names."""
+def _read(body: bytes, payload: Any, endpoint: Server) -> tuple[str, frozenset[str], bool]:
+    """Return an error's message, the fields of the request that it names, and whether it is about excess length."""
     words = set(re.findall(rb"\w+", body))
-    return frozenset(name for name in payload or () if name.encode(errors="replace") in words)
+    named = frozenset(name for name in payload or () if name.encode(errors="replace") in words)
+    return endpoint.without_key(_server_words(body)), named, _TOO_LONG.search(body) is not None
 
 
 def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:

@@ -1,0 +1,201 @@
+"""Everything that one does, with a real model on a real server: SmolLM2 on llama.cpp's own."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+
+import together_nb
+from tests.llama import CONTEXT, LlamaServer
+from tests.servers import eventually
+from together_nb.errors import ConnectionLostError, ContextLengthError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+APIS = ["chat", "completions"]
+COUNT = "Count from one to ten in words: one, two, three,"
+TURING = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "born": {"type": "integer"}},
+    "required": ["name", "born"],
+}
+ON_AND_ON = {"ignore_eos": True}  # so that an answer has the length that was asked for
+ENDLESS = {"max_tokens": 3000, "extra_body": ON_AND_ON}
+IN_THE_KERNEL = "import together_nb"
+
+
+@pytest.fixture(scope="module")
+def running():
+    server = LlamaServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def llama(running, session):
+    session.settings.base_url, session.settings.model = running.base_url, running.model
+    return running
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_an_answer_streams_token_by_token_and_is_counted(llama, session, api):
+    answer = together_nb.stream(COUNT, api=api, max_tokens=24, seed=1)
+    pieces = [chunk.text for chunk in answer if chunk.text]
+    whole = answer.completion
+    assert len(pieces) > 12
+    assert "".join(pieces) == whole.text
+    assert whole.usage.completion_tokens in {len(pieces), len(pieces) + 1}  # the token of the end has no text
+    assert whole.usage.prompt_tokens > 8
+    assert whole.finish_reason in {"stop", "length"}
+    assert session.client.families[llama.base_url].family.name == "llama.cpp"
+    (row,) = session.ledger.rows
+    assert (row.calls, row.uncounted, row.completion_tokens, row.cost) == (1, 0, whole.usage.completion_tokens, None)
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("alternatives", [0, 1, 5])
+def test_log_probabilities_are_those_of_the_tokens_of_the_text(llama, api, alternatives):
+    prompt = COUNT if api == "completions" else "Tell me a long story about a dragon."
+    answer = together_nb.complete(prompt, api=api, max_tokens=8, logprobs=alternatives, temperature=0)
+    assert len(answer.tokens) == 8
+    assert "".join(token.text for token in answer.tokens) == answer.text
+    for token in answer.tokens:
+        assert token.id is not None
+        assert token.logprob <= 0
+        assert len(token.top) == max(alternatives, 1)  # llama.cpp gives none without one alternative
+        assert token.logprob == pytest.approx(token.top[0][1])  # the likeliest, at temperature 0
+        assert sum(math.exp(logprob) for _, logprob in token.top) <= 1.001
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_several_answers_are_kept_apart_and_all_of_their_tokens_are_counted(llama, api):
+    one = together_nb.complete(COUNT, api=api, max_tokens=6, extra_body=ON_AND_ON)
+    several = together_nb.complete(COUNT, api=api, max_tokens=6, n=3, extra_body=ON_AND_ON)
+    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    assert all(choice.text and choice.finish_reason == "length" for choice in several.choices)
+    assert (one.usage.completion_tokens, several.usage.completion_tokens) == (6, 18)
+    assert one.usage.prompt_tokens == several.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_stop_seed_and_penalties_take_effect(llama, api):
+    def ask(**options):
+        return together_nb.complete(COUNT, api=api, **{"max_tokens": 16, **options})
+
+    stopped = ask(stop=["five"], temperature=0)
+    assert "five" not in stopped.text
+    assert stopped.finish_reason == "stop"
+    assert ask(seed=7, temperature=1).text == ask(seed=7, temperature=1).text != ask(seed=8, temperature=1).text
+    plain, penalized = (ask(temperature=0, max_tokens=60, repetition_penalty=value) for value in (1.0, 2.0))
+    assert plain.text != penalized.text
+    assert "sent as `repeat_penalty`" in penalized.footer()
+
+
+def test_an_answer_fits_a_schema(llama):
+    answer = together_nb.complete("Who was Alan Turing?", schema=TURING, max_tokens=80, temperature=0)
+    assert set(answer.parsed) == {"name", "born"}
+    assert isinstance(answer.parsed["born"], int)
+
+
+def test_a_conversation_is_remembered(llama, session):
+    for prompt in ("My name is Zanzibar. Say hello.", "Repeat my name."):
+        together_nb.complete(prompt, chat="talk", system="You are a helpful assistant.", temperature=0, max_tokens=30)
+    talk = session.conversations["talk"]
+    assert len(talk) == 2
+    assert "Zanzibar" in talk[1].completion.text
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_an_answer_is_continued_where_it_ended(llama, api):
+    options = {"api": api, "temperature": 0, "extra_body": ON_AND_ON}
+    whole = together_nb.complete(COUNT, max_tokens=12, **options)
+    part = together_nb.complete(COUNT, max_tokens=6, **options)
+    joined = together_nb.continue_from(part)
+    assert whole.text.startswith(part.text)
+    assert joined.text[: len(part.text) + 3] == whole.text[: len(part.text) + 3]
+    assert joined.usage.completion_tokens == 12
+    assert "a new turn" not in joined.footer()
+
+
+def test_a_comparison_has_its_columns(llama):
+    answers = together_nb.compare(COUNT, temperature=[0, 1.5], seed=[1, 2], show="none", max_tokens=12)
+    assert len(answers) == 4
+    assert answers[0].text == answers[1].text  # at temperature 0 the seed does not count
+    assert all(answer.usage.completion_tokens > 0 for answer in answers)
+
+
+def test_batches_of_twenty_lose_nothing(llama, session):
+    for number in range(15):
+        prompts = [f"Name a thing of the colour number {number} {item}." for item in range(20)]
+        results = together_nb.map_prompts(prompts, max_tokens=8, progress=False)
+        assert results.failed == []
+        assert all(0 < one.usage.completion_tokens <= 8 for one in results)
+        assert (len(results.completions), results.uncounted) == (20, 0)
+    assert session.ledger.rows[0].calls == 300
+
+
+def test_a_cancelled_answer_is_kept_and_the_server_stops(llama):
+    answer = together_nb.stream(COUNT, api="completions", **ENDLESS)
+    for chunk in answer:
+        if chunk.text:
+            assert llama.at_work == 1
+            answer.cancel()
+    assert answer.completion.ending == "stopped by you"
+    assert answer.completion.text
+    eventually(lambda: not llama.at_work)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_prompt_that_is_too_long_is_refused_with_the_lengths(llama, session, api):
+    session.settings.max_retries = 4
+    with pytest.raises(ContextLengthError) as caught:
+        together_nb.complete("word " * 6000, api=api, max_tokens=5)
+    assert f"{CONTEXT:,}" in caught.value.hint
+    assert session.history == []
+
+
+def test_a_model_that_is_not_there_and_a_request_without_a_model(llama, session):
+    session.settings.model = None
+    assert together_nb.complete(COUNT, max_tokens=2).model == llama.model  # the only one
+    (row,) = together_nb.models()
+    assert (row.id, row.context_length) == (llama.model, CONTEXT)
+
+
+def test_an_answer_whose_server_is_killed_is_kept_and_continued_once_it_is_back(session):
+    server = LlamaServer()
+    try:
+        session.settings.base_url, session.settings.model = server.base_url, server.model
+        answer = together_nb.stream(COUNT, api="completions", temperature=0, **ENDLESS)
+        assert any(chunk.text for chunk in answer)  # it has begun
+        server.kill()
+        with pytest.raises(ConnectionLostError) as caught:
+            list(answer)
+        part = caught.value.completion
+        assert part.text
+        assert part.error == "connection lost"
+        session.settings.max_retries = 10
+        back = threading.Thread(target=server.start)
+        back.start()  # while the rest is requested, and nothing answers
+        whole = together_nb.continue_from(part, max_tokens=10)
+        back.join()
+        assert whole.text.startswith(part.text)
+        assert len(whole.text) > len(part.text)
+    finally:
+        server.kill()
+
+
+def test_in_a_notebook_a_cell_streams_is_stopped_and_goes_on(llama, kernel):
+    kernel.run(f"settings = together_nb.settings; settings.base_url = {llama.base_url!r}").wait()
+    line = """%%together --api completions --max-tokens 3000 --extra '{"ignore_eos": true}' -o story"""
+    run = kernel.run(f"{line}\nOnce upon a time")
+    run.until(lambda message: "chunk" in str(message["content"]))
+    kernel.interrupt()
+    run.wait()
+    assert run.error["ename"] == "KeyboardInterrupt"
+    eventually(lambda: not llama.at_work)
+    before = kernel.value("story.text")
+    assert kernel.run("%together continue --max-tokens 8").wait().status == "ok"
+    assert kernel.value("story.text").startswith(before[:-1])
+    status = kernel.run("%together").wait()
+    assert "llama.cpp, by the header `Server`" in status.stdout
