@@ -18,12 +18,15 @@ from tests.benchmarks.figures import RESULTS, table
 from together_nb.magic.commands import COMMANDS
 from together_nb.render.formats import FORMATS
 from together_nb.run.options import parser
+from together_nb.values.families import FAMILIES
 from together_nb.values.parameters import PARAMETERS
 from together_nb.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from argparse import Action
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from together_nb.values.families import Family
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -107,6 +110,36 @@ def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if not row["detail"] or any(check["verdict"] != "met" for check in row["checks"])]
 
 
+def _families() -> list[str]:
+    """How each family is recognised, and what it does with a parameter that not all have."""
+    turns = {None: "begins a new turn", True: "yes"}
+    rows = [
+        (
+            f"`{one.name}`",
+            _recognised(one),
+            turns[None if one.continues is None else True],
+            ", ".join(f"`{name}` as `{theirs}`" for name, theirs in one.names.items()),
+            _named(one.ignores),
+            _named(one.refuses),
+        )
+        for one in FAMILIES.values()
+    ]
+    return _rows(("family", "recognised by", "continues an answer in a chat", "sent as", "ignores", "refuses"), *rows)
+
+
+def _recognised(family: Family) -> str:
+    words = [f"its address, `{host}`" for host in sorted(family.hosts)]
+    words += [f"its header `{': '.join(filter(None, header))}`" for header in family.headers]
+    words += [f"`owned_by: {owner}` in its list of models" for owner in sorted(family.owners)]
+    words += ["what it refuses"] if family.refusals else []
+    return "; ".join(words) or "nothing: it is the family of all others"
+
+
+def _named(names: Iterable[str]) -> str:
+    parts = [(name.rpartition(".")[2], name.rpartition(".")[0]) for name in sorted(names)]
+    return ", ".join(f"`{name}`{f' ({api})' if api else ''}" for name, api in sorted(parts))
+
+
 _TABLES = {
     "options": _options,
     "dialects": _dialects,
@@ -114,6 +147,7 @@ _TABLES = {
     "parameters": _parameters,
     "commands": _commands,
     "settings": _settings,
+    "families": _families,
     "speed": _speed,
     "faults": lambda: [faults.table().rstrip("\n")],
 }

@@ -12,7 +12,7 @@ from tests.declared import good
 from tests.magic.test_magics import ipython
 from tests.servers import USAGE, ScriptedServer, answers, replies
 from tests.strict import FIRST, OPENAI_LIST, VLLM_LIST, WORDS, openai, vllm
-from together_nb.errors import APIStatusError, InputError, StreamError
+from together_nb.errors import APIStatusError, ConnectionLostError, InputError, StreamError
 from together_nb.values.chunk import Token, Usage
 from together_nb.values.families import FAMILIES, UNKNOWN, recognise_host, recognise_refusal, recognise_reply
 from together_nb.values.likelihood import whole_characters
@@ -440,6 +440,24 @@ def test_an_end_without_a_reason_is_kept_marked_and_can_be_continued(session):
 def test_an_end_with_a_reason_is_not_marked(payloads):
     with ScriptedServer(streams(*payloads)) as server:
         assert ask(server).ending == ""
+
+
+@pytest.mark.parametrize(
+    ("payloads", "whole"),
+    [([said("a"), END], True), ([said("a"), END, {"choices": [{"index": 1, "delta": {"content": "b"}}]}], False)],
+)
+def test_a_server_that_ignores_n_and_sends_no_terminator_has_answered_and_one_that_broke_off_has_not(payloads, whole):
+    def script(exchange):
+        exchange.chunked()
+        for payload in payloads:
+            exchange.event(payload)
+
+    with ScriptedServer(script) as server:
+        if whole:
+            assert ask(server, n=3).text == "a"
+        else:
+            with pytest.raises(ConnectionLostError):
+                ask(server, n=3)
 
 
 # What is told

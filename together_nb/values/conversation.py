@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME = "chat"
-_VERSION = 4  # of the `to_dict` format; 3 had no server, 2 no extra_body, in 1 each answer had all its messages
+_VERSION = 5  # of the `to_dict` format; 4 had no bytes of tokens and no abrupt, 3 no server, 2 no extra_body, in 1 each answer had all its messages
 _KIND = "conversation"
 
 

@@ -302,8 +302,10 @@ class Attempts:
                     exchange.expect_end(_END_SECONDS)
         except APIConnectionError as error:
             broke = error
-        # An answer with a finish reason is whole, even if the connection broke.
-        if self.cancelled or payloads.terminated or self.accumulator.finished:
+        # An answer with a finish reason is whole, even if the connection broke. If it did not, so is one of fewer
+        # choices than requested: some servers ignore `n`.
+        whole = self.accumulator.finished or (broke is None and not self.accumulator.reasonless)
+        if self.cancelled or payloads.terminated or whole:
             self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
                 exchange.finish()
