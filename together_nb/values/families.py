@@ -110,16 +110,19 @@ class Family:
         """Whether a body that ends in an assistant's turn has that turn continued."""
         return self.continues is not None and self.continues.keys() <= body.keys()
 
+    def without_effect(self, name: str, api: str) -> bool:
+        """Whether it ignores a parameter."""
+        return bool({name, f"{api}.{name}"} & self.ignores)
+
     def notes(self, names: Iterable[str], api: str) -> list[str]:
         """Return what to tell the user before a request with these parameters is sent."""
         told = []
         for name in names if api in _OPENAI else ():
-            both = {name, f"{api}.{name}"}
             if name in self.names:
                 told.append(f"{self.title} has no `{name}`; sent as `{self.names[name]}`")
-            elif both & self.refuses:
+            elif {name, f"{api}.{name}"} & self.refuses:
                 told.append(f"this server refuses `{name}`")
-            elif both & self.ignores:
+            elif self.without_effect(name, api):
                 told.append(f"this server ignores `{name}`")
         return told
 

@@ -33,12 +33,15 @@ class Accumulator:
     finished : bool
         Whether each requested answer has a finish reason.
     sums_usage : bool
-        Whether the server counts each answer by itself, so that the counts are added. Set it before the first chunk.
+        Whether the server counts each answer by itself, so that the counts are added.
+    expected : int
+        How many answers the server will send. Set both before the first chunk.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
         self.sums_usage = False
+        self.expected = request.sampling.n or 1
         self._choices: dict[int, _Parts] = {0: _Parts()}
         self._finished = 0  # choices with a finish reason
         self._usage: Usage | None = None
@@ -56,7 +59,7 @@ class Accumulator:
             parts = self._choices[chunk.index] = _Parts()
         if chunk.finish_reason and not parts.finish_reason:
             self._finished += 1
-            self.finished = self._finished >= (self._request.sampling.n or 1)
+            self.finished = self._finished >= self.expected
         parts.add(chunk)
         if chunk.text or chunk.reasoning:
             self.chunks += 1

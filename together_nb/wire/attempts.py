@@ -210,7 +210,10 @@ class Attempts:
             self.endpoint.recognise(recognise_reply(exchange.headers))
             check_status(exchange, self.endpoint)
             self.endpoint.note_refused(self._refused)
-            self.accumulator.sums_usage = self.endpoint.recognition.family.usage_per_choice
+            family = self.endpoint.recognition.family
+            self.accumulator.sums_usage = family.usage_per_choice
+            if family.without_effect("n", self.request.api):
+                self.accumulator.expected = 1
             yield from self._received(exchange)
         except TogetherError as error:
             self.endpoint.without_key_in(error)
@@ -302,10 +305,8 @@ class Attempts:
                     exchange.expect_end(_END_SECONDS)
         except APIConnectionError as error:
             broke = error
-        # An answer with a finish reason is whole, even if the connection broke. If it did not, so is one of fewer
-        # choices than requested: some servers ignore `n`.
-        whole = self.accumulator.finished or (broke is None and not self.accumulator.reasonless)
-        if self.cancelled or payloads.terminated or whole:
+        # An answer with a finish reason is whole, even if the connection broke.
+        if self.cancelled or payloads.terminated or self.accumulator.finished:
             self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
                 exchange.finish()
