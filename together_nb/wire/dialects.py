@@ -106,7 +106,10 @@ class Dialect:
         """
         if payload.get("error"):
             raise _stream_error(payload["error"])
-        usage = _usage(payload)
+        counted = payload.get("usage")
+        if not counted and isinstance(payload.get("x_groq"), dict):
+            counted = payload["x_groq"].get("usage")
+        usage = _usage(counted) if counted else None
         model = _clean(payload.get("model"))[:_LONGEST_NAME]
         identifier = _clean(payload.get("id"))[:_LONGEST_NAME]
         choices = payload.get("choices")
@@ -116,6 +119,8 @@ class Dialect:
             yield Chunk(usage=usage, model=model, id=identifier)
             return
         for position, choice in enumerate(choices[:_MOST_CHOICES]):
+            if usage is None and "usage" in choice:  # Moonshot
+                usage = _usage(choice["usage"])
             said, thought = self.text_of(choice)
             text = _clean(said)
             reason = choice.get("finish_reason")
@@ -186,14 +191,7 @@ def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
     return _delta(choice) if text is None else (text, None)
 
 
-def _usage(payload: dict[str, Any]) -> Usage | None:
-    """Return the count of tokens from where servers put it: at the top, in Groq's field, or in the first choice."""
-    counted = payload.get("usage")
-    if not counted and isinstance(payload.get("x_groq"), dict):
-        counted = payload["x_groq"].get("usage")
-    choices = payload.get("choices")
-    if not counted and isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        counted = choices[0].get("usage")  # Moonshot
+def _usage(counted: Any) -> Usage | None:
     if not isinstance(counted, dict):
         return None
     prompt, completion = _count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens"))
