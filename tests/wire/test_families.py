@@ -483,7 +483,7 @@ def test_the_status_and_a_dry_run_say_which_family_it_is_and_why(session, capsys
     with ScriptedServer(answers(["a"]), models=replies(200, LLAMA_LIST)) as server, ipython() as shell:
         session.settings.base_url, session.settings.model = server.base_url, "test/chat"
         shell.run_cell("%together").raise_error()
-        assert "openai-like, as no reply has told more" in capsys.readouterr().out
+        assert "openai-like, not recognised yet" in capsys.readouterr().out
         together_nb.models()
         for cell in ("%together", "%%together --dry-run\nTell"):
             shell.run_cell(cell).raise_error()

@@ -147,7 +147,10 @@ def _unsent(
     if api is None:
         api = "chat"
         unknown.append("the API (this is how a chat model is asked)")
-    stream = CompletionStream(replace(request, model=model, api=api), endpoint, {"filled": filled})
+    request = replace(request, model=model, api=api)
+    if _unrecognised(request, endpoint):
+        unknown.append("the family of the server (this is how one like OpenAI's is asked)")
+    stream = CompletionStream(request, endpoint, {"filled": filled})
     stream.unknown = tuple(unknown)
     return stream
 
@@ -191,9 +194,14 @@ def resolve(
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     request = replace(request, model=model, api=_api(request, model, endpoint))
-    if endpoint.recognition is UNKNOWN and family_differs(request.set_names, request.messages, request.api):
+    if _unrecognised(request, endpoint):
         endpoint.helpful_models()  # its list, or the headers of that reply, may tell
     return request, endpoint
+
+
+def _unrecognised(request: CompletionRequest, endpoint: Endpoint) -> bool:
+    """Whether the server's family matters to the request, and is not known."""
+    return endpoint.recognition is UNKNOWN and family_differs(request.set_names, request.messages, request.api)
 
 
 def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> str:

@@ -208,7 +208,7 @@ class Recognition:
         return f"{self.family.name}, {self.reason}"
 
 
-UNKNOWN = Recognition(OTHER, "as no reply has told more")
+UNKNOWN = Recognition(OTHER, "not recognised yet")
 
 
 def recognise_host(host: str) -> Recognition | None:
