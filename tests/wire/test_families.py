@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
 import together_nb
 from tests.declared import good
 from tests.magic.test_magics import ipython
-from tests.servers import USAGE, ScriptedServer, answers, replies
+from tests.servers import PATIENCE, USAGE, ScriptedServer, answers, replies
 from tests.strict import FIRST, OPENAI_LIST, VLLM_LIST, WORDS, openai, vllm
 from together_nb.errors import APIStatusError, ConnectionLostError, InputError, StreamError
 from together_nb.values.chunk import Token, Usage
@@ -268,6 +271,56 @@ def test_so_is_each_server_by_itself_and_in_a_batch_and_a_comparison():
         assert sent(other)[0].items() >= USAGE.items()
 
 
+def test_requests_that_are_refused_together_are_all_sent_again():
+    together = threading.Barrier(4)
+
+    def script(exchange):
+        if "stream_options" in exchange.request.json():
+            together.wait(PATIENCE)
+            replies(400, {"error": {"message": "no stream_options"}})(exchange)
+        else:
+            answers(["Once"])(exchange)
+
+    with ScriptedServer(script) as server:
+        options = {"base_url": server.base_url, "model": "test/chat", "progress": False}
+        results = together_nb.map_prompts(["a", "b", "c", "d"], max_workers=4, **options)
+        assert (results.failed, len(server.requests)) == ([], 8)
+
+
+def test_what_a_server_refused_in_another_process_is_known_here():
+    with ScriptedServer(refuses("stream_options")) as server, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        options = {"base_url": server.base_url, "model": "test/chat", "progress": False, "max_workers": 1}
+        for _ in range(2):
+            assert together_nb.map_prompts(["a", "b", "c"], executor=pool, **options).failed == []
+        assert sum("stream_options" in body for body in sent(server)) == 1
+
+
+def test_what_is_refused_for_one_model_is_sent_for_another(session):
+    def script(exchange):
+        body = exchange.request.json()
+        if body["model"] == "a" and "continue_final_message" in body:
+            replies(400, {"error": {"message": "continue_final_message: unknown"}})(exchange)
+        else:
+            answers(["Once"])(exchange)
+
+    session.settings.server_family = "litellm"
+    with ScriptedServer(script) as server:
+        told = ["a new turn" in ask(server, "", messages=PART, model=model).footer() for model in "aba"]
+    assert told == [True, False, True]
+    assert ["continue_final_message" in body for body in sent(server)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("family", ["auto", "together"])
+def test_a_replay_of_a_recording_with_a_refusal_gives_its_answers(session, tmp_path, family):
+    with ScriptedServer(refuses("stream_options")) as server:
+        with together_nb.record(tmp_path / "tape.jsonl"):
+            for prompt in "ab":
+                ask(server, prompt)
+        session.settings.server_family = family
+        with together_nb.replay(tmp_path / "tape.jsonl", speed=0):
+            assert [ask(server, prompt).text for prompt in "baab"] == ["Once"] * 4
+
+
 def test_fields_that_are_refused_one_after_the_other_are_left_out_one_after_the_other(session):
     session.settings.server_family = "vllm"
     with ScriptedServer(refuses("stream_options", "continue_final_message")) as server:
@@ -348,6 +401,7 @@ ZERO = dict.fromkeys(COUNT, 0)
         ([said("a"), END], None),
         ([said("a"), END | {"x_groq": None, "usage": None}], None),
         ([said("a"), END | {"x_groq": {"id": "x"}}], None),
+        ([said("a"), END | {"usage": ZERO, "x_groq": {"usage": COUNT}}], Usage(5, 2, 7)),
     ],
 )
 def test_usage_is_read_wherever_it_stands_and_none_beside_a_text_is_unknown(payloads, usage, session):
@@ -401,10 +455,37 @@ def test_tokens_without_text_count_and_those_of_one_character_are_shown_as_one()
         assert "3 tokens" in html
 
 
-def test_a_token_of_the_end_is_none_of_the_text_and_one_alone_stays():
-    tokens = [Token("a", -1.0), Token("", -2.0), Token("b", None), Token("", -1.0)]
-    assert whole_characters(tokens) == [Token("a", -1.0), Token("b", None), Token("", -1.0)]
+def test_only_the_tokens_of_one_character_are_put_together():
+    likely = (("Yes", -0.2), ("No", -2.0))
+    apart = [
+        Token("a", -1.0),
+        Token("", -2.0),
+        Token("Yes", -0.2, 7, likely),
+        Token("", -1.0, bytes=(156,)),
+        Token("b", -1.0),
+    ]
+    assert whole_characters(apart) == apart
+    assert whole_characters([Token("", None), Token("é", -1.0), Token("", -2.0)]) == [Token("é", None), Token("", -2.0)]
     assert whole_characters([]) == []
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning": "Hm"},
+        {"content": "", "reasoning_content": ""},
+        {"content": "", "reasoning": None, "reasoning_content": ""},
+        {},
+        {"content": None, "tool_calls": [{"index": 0}]},
+        {"content": "", "tool_calls": [{"index": 0}]},
+    ],
+)
+def test_tokens_of_the_thinking_and_of_tool_calls_are_none_of_the_answer(delta):
+    rows = {"logprobs": {"content": [{"token": "</think>", "logprob": -5.0}]}}
+    before = {"choices": [{"index": 0, "delta": delta, **rows}]}
+    answered = said("Yes", logprobs={"content": [{"token": "Yes", "logprob": -0.25}]})
+    with ScriptedServer(streams(before, answered, END)) as server:
+        assert ask(server, logprobs=0).tokens == [Token("Yes", -0.25)]
 
 
 # An end without a reason
@@ -477,6 +558,45 @@ def test_a_parameter_without_effect_is_told_before_it_is_sent_and_in_the_footer(
         together_nb.map_prompts(["a", "b"], base_url=server.base_url, model="m", progress=False, echo=True)
         assert len(caplog.records) == 2  # once in a session
     assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_a_note_is_of_what_is_really_sent(session):
+    def notes(**options):
+        return together_nb.stream(**{"base_url": "http://localhost:9", "model": "m", "api": "chat", **options}).notes
+
+    session.settings.server_family = "llama.cpp"
+    assert notes(prompt="a", echo=True) == ("this server ignores `echo`",)
+    assert notes(messages=PART, echo=True) == ()
+    assert notes(prompt="a", extra_body={"repetition_penalty": 1.5}) == (
+        "llama.cpp has no `repetition_penalty`; sent as `repeat_penalty`",
+    )
+    assert notes(prompt="a", repetition_penalty=1.5, extra_body={"repeat_penalty": 1.1}) == (
+        "this server ignores `repetition_penalty`",
+    )
+
+
+def test_a_user_who_sends_what_continues_a_turn_is_not_told_that_one_was_begun():
+    with ScriptedServer(vllm, models=None) as server:
+        assert "a new turn" not in ask(server, "", messages=PART, extra_body=CONTINUE).footer()
+        assert "a new turn" in ask(server, "", messages=PART).footer()
+
+
+def test_another_server_at_the_same_place_is_recognised_anew(session):
+    def llama(exchange):
+        exchange.chunked().headers(200, server="llama.cpp")
+        exchange.event(exchange.payload("a", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(llama, models=replies(200, LLAMA_LIST)) as server:
+        ask(server, repetition_penalty=2)
+        server.script, server.models = vllm, replies(200, VLLM_LIST)
+        ask(server)
+        ask(server, repetition_penalty=2)
+        assert family_of(server, session) == "vllm"
+        server.script = llama
+        ask(server)
+        assert family_of(server, session) == "llama.cpp"
+    assert ["repeat_penalty" in body for body in sent(server)] == [True, False, False, False]
 
 
 def test_the_status_and_a_dry_run_say_which_family_it_is_and_why(session, capsys):

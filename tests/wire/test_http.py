@@ -11,6 +11,7 @@ import together_nb
 from tests.servers import PATIENCE, ScriptedServer, replies, silent, silent_after
 from together_nb.config.keys import Key
 from together_nb.errors import APIConnectionError, APIStatusError
+from together_nb.wire import http
 from together_nb.wire.exchange import Call
 from together_nb.wire.http import HTTPExchange
 
@@ -258,3 +259,27 @@ def test_a_proxys_name_and_password_are_in_no_error(monkeypatch, variable, addre
     monkeypatch.setenv(variable, address)
     error = error_of(exchange_with("https://api.example.invalid"))
     assert not any(secret in f"{error} {error.passing} {error!r}" for secret in ("pa55word", "u:p@", "user"))
+
+
+def test_a_request_that_comes_too_late_for_a_kept_connection_goes_over_another_at_once(tls, monkeypatch):
+    def script(exchange):
+        if exchange.request.connection in served:
+            exchange.cut()
+        else:
+            served.append(exchange.request.connection)
+            exchange.chunked().send(b"whole")
+
+    served = []
+    monkeypatch.setattr(http, "_IDLE_END_SECONDS", PATIENCE)
+    with ScriptedServer(script, tls=tls) as server:
+        assert [whole(exchange_with(server)) for _ in range(3)] == [b"whole"] * 3
+        assert [request.connection for request in server.requests] == [0, 0, 1, 1, 2]
+        monkeypatch.setattr(http, "_IDLE_END_SECONDS", 0.0)  # later, the server may have read the request
+        assert "closed connection without response" in error_of(exchange_with(server)).message
+        assert len(server.requests) == 6
+
+
+def test_a_new_connection_that_is_closed_is_an_error(tls):
+    with ScriptedServer(lambda exchange: exchange.cut(), tls=tls) as server:
+        error_of(exchange_with(server))
+        assert len(server.requests) == 1

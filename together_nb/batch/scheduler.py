@@ -216,7 +216,8 @@ class Scheduler:
                     copy_context().run, answer_within, flight.scope, task, self._session, self._transport
                 )
             else:
-                flight.future = self._executor.submit(answer, task.portable().again())
+                refused = self._session.client.refused_by(task.root or "", task.request.model)
+                flight.future = self._executor.submit(answer, replace(task.portable().again(), refused=refused))
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._flights.discard(flight)
             self._end(number, _of_the_executor(error, task))
@@ -244,6 +245,8 @@ class Scheduler:
         outcome = future.result()
         completion = replace(outcome.completion, request=task.request)
         self._session.client.call_keys.add(completion, self._session.client.call_keys.get(outcome.completion))
+        if not self._within_reach:
+            self._session.client.note_refused(task.root or "", task.request.model, outcome.refused)
         for call in outcome.calls:
             self._session.ledger.note(*call[:3], whole=call[3])
         if outcome.error is not None:

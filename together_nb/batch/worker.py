@@ -83,7 +83,7 @@ class Task:
             pace,
             stream.marks,
             None if recognition is UNKNOWN else recognition.family.name,
-            endpoint.refused,
+            endpoint.refused(stream.request.model),
         )
 
     def again(self) -> Task:
@@ -110,7 +110,7 @@ class Task:
             family_name=self.family,
             transport=transport,
         )
-        endpoint.note_refused(self.refused)
+        endpoint.note_refused(self.request.model, self.refused)
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)
@@ -133,6 +133,8 @@ class Outcome:
         The error that ended it, or None.
     begun
         Whether part of an answer has arrived, so that the request is not retried.
+    refused
+        The fields that the server has refused.
     calls
         What another process, which has no ledger, counted: the arguments of `Ledger.note`.
     """
@@ -140,6 +142,7 @@ class Outcome:
     completion: Completion
     error: TogetherError | None = None
     begun: bool = False
+    refused: frozenset[str] = frozenset()
     calls: tuple[tuple[str, Usage | None, tuple[float, float] | None, bool], ...] = ()
 
 
@@ -180,4 +183,4 @@ def _read(stream: CompletionStream) -> Outcome:
                 pass
         except TogetherError as failure:
             error = failure.with_traceback(None)
-    return Outcome(stream.completion, error, stream.begun)
+    return Outcome(stream.completion, error, stream.begun, stream.endpoint.refused(stream.request.model))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 AUTO_FAMILY = "auto"
+USAGE_FIELD = "stream_options"
 _OPENAI = ("chat", "completions")  # the dialects that families share
-_USAGE = "stream_options"
 _PAIR = frozenset({"logprobs", "top_logprobs"})
 _CONTINUE = MappingProxyType({"continue_final_message": True, "add_generation_prompt": False})
 _NOT_OPENAI = frozenset({"top_k", "min_p", "repetition_penalty", "chat.echo"})
@@ -100,25 +100,31 @@ class Family:
             elif not (self.integer_logprobs or _PAIR.intersection(refused)):
                 body["logprobs"] = True
                 body.setdefault("top_logprobs", least)
-        if self.sends_usage and _USAGE not in refused:
-            body.setdefault(_USAGE, {"include_usage": True})
+        if self.sends_usage and USAGE_FIELD not in refused:
+            body.setdefault(USAGE_FIELD, {"include_usage": True})
         if continues_turn(payload.get("messages")) and self.continues and not self.continues.keys() & set(refused):
             body = {**self.continues, **body}
         return body
 
     def continues_by(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body that ends in an assistant's turn has that turn continued."""
-        return self.continues is not None and self.continues.keys() <= body.keys()
+        """Whether a body that ends in an assistant's turn has that turn continued, as far as is known."""
+        if self.continues is None:
+            return body.items() >= _CONTINUE.items()  # the user's own
+        return self.continues.keys() <= body.keys()
 
     def without_effect(self, name: str, api: str) -> bool:
         """Whether it ignores a parameter."""
         return bool({name, f"{api}.{name}"} & self.ignores)
 
-    def notes(self, names: Iterable[str], api: str) -> list[str]:
-        """Return what to tell the user before a request with these parameters is sent."""
+    def notes(self, names: Iterable[str], payload: Mapping[str, Any], api: str) -> list[str]:
+        """Return what to tell the user before a request is sent that sets these parameters."""
         told = []
         for name in names if api in _OPENAI else ():
-            if name in self.names:
+            if name == "echo" and continues_turn(payload.get("messages")):
+                continue  # it returns the turn's beginning
+            if name in self.names and self.names[name] in payload:
+                told.append(f"this server ignores `{name}`")
+            elif name in self.names:
                 told.append(f"{self.title} has no `{name}`; sent as `{self.names[name]}`")
             elif {name, f"{api}.{name}"} & self.refuses:
                 told.append(f"this server refuses `{name}`")
@@ -157,8 +163,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "litellm", "LiteLLM",
             headers=(("X-Litellm-Version", ""),),
-            # It passes these on to the server behind it. Of completions it drops log-probabilities, and mixes several answers.
-            continues=_CONTINUE, ignores=frozenset({"chat.echo", "completions.logprobs", "completions.n"}),
+            # It passes these on to the server behind it. Of completions it drops the log-probabilities.
+            continues=_CONTINUE, ignores=frozenset({"chat.echo", "completions.logprobs"}),
         ),
         Family(
             "llama-cpp-python", "llama-cpp-python",
@@ -199,10 +205,13 @@ class Recognition:
         The family.
     reason
         What it was recognised by, in words.
+    by_header
+        Whether that was a header of its replies.
     """
 
     family: Family
     reason: str
+    by_header: bool = False
 
     def __str__(self) -> str:
         return f"{self.family.name}, {self.reason}"
@@ -230,7 +239,7 @@ def recognise_reply(headers: Mapping[str, str], owners: Collection[str] = ()) ->
     for family in FAMILIES.values():
         for name, start in family.headers:
             if name in headers and headers[name].lower().startswith(start):
-                return Recognition(family, f"by the header `{name}`")
+                return Recognition(family, f"by the header `{name}`", by_header=True)
     for family in FAMILIES.values():
         if owners and set(owners) <= family.owners:
             return Recognition(family, "by its list of models")

@@ -39,12 +39,16 @@ def least_likely(tokens: Sequence[Token], most: int) -> list[Token]:
 def whole_characters(tokens: Iterable[Token]) -> list[Token]:
     """Put the tokens of one character together, for display: their texts become one, their log-probabilities add up.
 
-    A character of several tokens arrives as tokens without text, and then one with its text (vLLM, llama.cpp), or as
-    bytes (OpenAI).
+    A character of several tokens arrives as tokens without text, and then one with its text (vLLM), or as bytes
+    (OpenAI).
     """
     whole: list[Token] = []
     parts: list[Token] = []
     for token in tokens:
+        if token.text.isascii() and token.text:  # no character of several tokens ends here
+            whole += [*parts, token]
+            parts = []
+            continue
         parts.append(token)
         text = token.text or _decoded(parts)
         if text:

@@ -40,7 +40,7 @@ class CompletionRequest:
     Attributes
     ----------
     set_names : tuple of str
-        Names of the sampling parameters that are set, and ``schema`` if there is one.
+        Names of the sampling parameters and further fields that are set, and ``schema`` if there is one.
 
     Examples
     --------
@@ -60,8 +60,9 @@ class CompletionRequest:
 
     @property
     def set_names(self) -> tuple[str, ...]:
-        """Names of the sampling parameters that are set, and ``schema`` if there is one."""
-        return (*self.sampling.to_dict(), *(() if self.schema is None else ("schema",)))
+        """Names of the sampling parameters and further fields that are set, and ``schema`` if there is one."""
+        schema = () if self.schema is None else ("schema",)
+        return (*self.sampling.to_dict(), *(self.extra_body or ()), *schema)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serializable dict without what is unset.

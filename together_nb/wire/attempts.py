@@ -22,7 +22,7 @@ from together_nb.errors import (
     TogetherError,
 )
 from together_nb.values.chunk import Timings
-from together_nb.values.families import continues_turn, recognise_refusal, recognise_reply
+from together_nb.values.families import continues_turn, recognise_refusal
 from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
 from together_nb.wire.hints import improve_hint
@@ -77,7 +77,7 @@ class Attempts:
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
         self.asked = self.dialect.payload(request)
-        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, request.api))
+        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, self.asked, request.api))
         self.wiretap: Wiretap | None = None
         self.watched = True
         self.begun = False  # whether part of an answer has arrived, read or not
@@ -145,9 +145,10 @@ class Attempts:
     @property
     def payload(self) -> dict[str, Any]:
         """The body of the request, as the family of the server spells it."""
-        return self._spelled(self.endpoint.refused | self._refused)
+        return self._spelled(self._refused)
 
     def _spelled(self, refused: frozenset[str]) -> dict[str, Any]:
+        refused |= self.endpoint.refused(self.request.model)
         return self.endpoint.recognition.family.spell(self.asked, self.dialect.name, refused)
 
     @property
@@ -207,11 +208,11 @@ class Attempts:
             if not exchange.cancelled:
                 exchange.open()
             self.endpoint.note_visit()
-            self.endpoint.recognise(recognise_reply(exchange.headers))
             check_status(exchange, self.endpoint)
-            self.endpoint.note_refused(self._refused)
+            self.endpoint.note_answer(exchange.headers)
+            self.endpoint.note_refused(self.request.model, self._refused)
             family = self.endpoint.recognition.family
-            self.accumulator.sums_usage = family.usage_per_choice
+            self.accumulator.sums_usage = family.usage_per_choice and (self.request.sampling.n or 1) > 1
             if family.without_effect("n", self.request.api):
                 self.accumulator.expected = 1
             yield from self._received(exchange)
@@ -219,7 +220,7 @@ class Attempts:
             self.endpoint.without_key_in(error)
             if self.cancelled:
                 return None
-            if self._respelled(error):
+            if self._respelled(error, exchange.call.payload):
                 return NO_WAIT
             if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
                 error = self._refusal  # another spelling did not help: the first refusal says why
@@ -238,15 +239,17 @@ class Attempts:
             exchange.close()
         return None
 
-    def _respelled(self, error: TogetherError) -> bool:
-        """Whether the error refuses fields that the family added, so that the request is sent again without them."""
+    def _respelled(self, error: TogetherError, sent: dict[str, Any]) -> bool:
+        """Whether the error refuses fields that the family added, so that the request is sent again without them.
+
+        Another request may have learned of it meanwhile: what counts is what this one sent.
+        """
         if not isinstance(error, APIStatusError) or not error.fields:
             return False
-        sent = self.payload
         self.endpoint.recognise(recognise_refusal(error.message))
         added = {name for name, value in sent.items() if name not in self.asked or self.asked[name] is not value}
         refused = self._refused | (error.fields & added)
-        if self._spelled(self.endpoint.refused | refused) == sent:
+        if not error.fields & added or self._spelled(refused) == sent:
             return False
         self._refused, self._refusal = refused, error
         return True

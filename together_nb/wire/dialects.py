@@ -107,8 +107,8 @@ class Dialect:
         if payload.get("error"):
             raise _stream_error(payload["error"])
         counted = payload.get("usage")
-        if not counted and isinstance(payload.get("x_groq"), dict):
-            counted = payload["x_groq"].get("usage")
+        if isinstance(payload.get("x_groq"), dict):
+            counted = payload["x_groq"].get("usage") or counted
         usage = _usage(counted) if counted else None
         model = _clean(payload.get("model"))[:_LONGEST_NAME]
         identifier = _clean(payload.get("id"))[:_LONGEST_NAME]
@@ -119,8 +119,8 @@ class Dialect:
             yield Chunk(usage=usage, model=model, id=identifier)
             return
         for position, choice in enumerate(choices[:_MOST_CHOICES]):
-            if usage is None and "usage" in choice:  # Moonshot
-                usage = _usage(choice["usage"])
+            if "usage" in choice:  # Moonshot
+                usage = _usage(choice["usage"]) or usage
             said, thought = self.text_of(choice)
             text = _clean(said)
             reason = choice.get("finish_reason")
@@ -129,7 +129,9 @@ class Dialect:
                 text,
                 _index(choice.get("index"), position),
                 _clean(thought),
-                () if logprobs is None or (thought and not text) else _tokens_or_none(choice, logprobs, text),
+                ()
+                if logprobs is None or not (text or _is_of_text(said, thought, choice))
+                else _tokens_or_none(choice, logprobs, text),
                 None if reason is None else _clean(reason)[:_LONGEST_NAME],
                 usage,
                 model,
@@ -183,7 +185,15 @@ def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
     delta = choice.get("delta") or choice.get("message")
     if delta is None:
         return choice.get("text"), None
-    return delta.get("content"), delta.get("reasoning") or delta.get("reasoning_content")
+    thought = delta.get("reasoning")
+    return delta.get("content"), thought or delta.get("reasoning_content", thought)
+
+
+def _is_of_text(said: Any, thought: Any, choice: dict[str, Any]) -> bool:
+    """Whether a choice without text is a part of the text, such as the first token of a character."""
+    delta = choice.get("delta")
+    calls = delta.get("tool_calls") if isinstance(delta, dict) else None
+    return said is not None and thought is None and not calls
 
 
 def _text(choice: dict[str, Any]) -> tuple[Any, Any]:

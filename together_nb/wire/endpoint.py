@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from together_nb.base.fork import reset_after_fork
 from together_nb.base.interrupts import call_interruptibly
 from together_nb.config.addresses import TOGETHER_HOSTS, is_loopback, server_of, without_userinfo
 from together_nb.config.keys import CallKeys, without_keys
@@ -18,7 +20,7 @@ from together_nb.errors import (
     NotFoundError,
     TogetherError,
 )
-from together_nb.values.families import FAMILIES, UNKNOWN, Recognition, recognise_host, recognise_reply
+from together_nb.values.families import FAMILIES, UNKNOWN, USAGE_FIELD, Recognition, recognise_host, recognise_reply
 from together_nb.values.model_list import ModelList
 from together_nb.wire.exchange import Call
 from together_nb.wire.retry import call_with_retries
@@ -26,6 +28,8 @@ from together_nb.wire.status_errors import check_status, described
 from together_nb.wire.transport import Network
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from together_nb.config.keys import Key
     from together_nb.wire.exchange import Exchange
     from together_nb.wire.transport import Transport
@@ -54,7 +58,8 @@ class Client:
     families
         The families of the servers that were recognised.
     refused
-        The fields that servers have refused, among those that a family adds.
+        The fields that servers have refused, among those that a family adds, by server and model; the request for a
+        token count by server alone.
     told
         The notes on a server that have been logged.
     call_keys
@@ -66,9 +71,28 @@ class Client:
     visited: set[str] = field(default_factory=set)
     listed: set[tuple[str, str | None]] = field(default_factory=set)
     families: dict[str, Recognition] = field(default_factory=dict)
-    refused: dict[str, frozenset[str]] = field(default_factory=dict)
+    refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     told: set[tuple[str, str]] = field(default_factory=set)
     call_keys: CallKeys = field(default_factory=CallKeys)
+
+    def __post_init__(self) -> None:
+        self.forked()
+        reset_after_fork(self)
+
+    def forked(self) -> None:
+        """Reset in a forked child: a thread that held the lock is gone."""
+        self.listing = threading.Lock()  # so that threads that need a list at once request it once
+
+    def refused_by(self, place: str, model: str) -> frozenset[str]:
+        """Return the fields that a server has refused for a model."""
+        return self.refused.get((place, ""), frozenset()) | self.refused.get((place, model), frozenset())
+
+    def note_refused(self, place: str, model: str, fields: frozenset[str]) -> None:
+        """Note fields without which a server accepted a request that it had refused."""
+        usage = fields & {USAGE_FIELD}
+        for key, some in (((place, ""), usage), ((place, model), fields - usage)):
+            if some:
+                self.refused[key] = self.refused.get(key, frozenset()) | some
 
 
 @dataclass(frozen=True)
@@ -144,25 +168,34 @@ class Endpoint:
         """Its family, as far as it is known, and why."""
         if self.embedded:
             return Recognition(FAMILIES["local"], "in this process")
+        hosted = recognise_host(urlsplit(self.root).hostname or "")
+        if hosted is not None:
+            return hosted
         if self.family_name is not None:
             return Recognition(FAMILIES[self.family_name], "as set by server_family")
-        known = self.client.families.get(self._place)
-        return known or recognise_host(urlsplit(self.root).hostname or "") or UNKNOWN
+        return self.client.families.get(self._place, UNKNOWN)
 
-    @property
-    def refused(self) -> frozenset[str]:
-        """The fields that it has refused, among those that its family adds."""
-        return self.client.refused.get(self._place, frozenset())
+    def refused(self, model: str) -> frozenset[str]:
+        """Return the fields that it has refused for a model, among those that its family adds."""
+        return self.client.refused_by(self._place, model)
+
+    def note_refused(self, model: str, fields: frozenset[str]) -> None:
+        """Note fields without which it accepted a request that it had refused."""
+        self.client.note_refused(self._place, model, fields)
 
     def recognise(self, found: Recognition | None) -> None:
-        """Keep what a reply told of its family; the first to tell holds."""
+        """Keep what a reply told of its family; the last to tell holds, as another server may have taken the port."""
         if found is not None:
-            self.client.families.setdefault(self._place, found)
+            self.client.families[self._place] = found
 
-    def note_refused(self, fields: frozenset[str]) -> None:
-        """Note fields without which it accepted a request that it had refused."""
-        if fields:
-            self.client.refused[self._place] = self.refused | fields
+    def note_answer(self, headers: Mapping[str, str]) -> None:
+        """Keep what an answer's headers tell of its family, or forget it where they no longer tell it."""
+        found, known = recognise_reply(headers), self.client.families.get(self._place)
+        self.recognise(found)
+        if found is None and known is not None and known.by_header:  # another server has taken the port
+            del self.client.families[self._place]
+            self.client.model_lists.pop(self._list_key, None)
+            self.client.listed.discard(self._list_key)
 
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
@@ -233,13 +266,16 @@ class Endpoint:
         They are requested once, with one short try, and whatever comes is remembered; nothing comes if no server is
         there.
         """
-        if self.known_models is None and self._list_key not in self.client.listed:
-            try:
-                call_interruptibly(lambda: self._fetch(_HELPFUL_TIMEOUT))
-            except TogetherError as error:
-                if isinstance(error, APIConnectionError) and not error.reached:
-                    return None
-            self.client.listed.add(self._list_key)
+        if self.known_models is not None or self._list_key in self.client.listed:
+            return self.known_models
+        with self.client.listing:
+            if self.known_models is None and self._list_key not in self.client.listed:
+                try:
+                    call_interruptibly(lambda: self._fetch(_HELPFUL_TIMEOUT))
+                except TogetherError as error:
+                    if isinstance(error, APIConnectionError) and not error.reached:
+                        return None
+                self.client.listed.add(self._list_key)
         return self.known_models
 
     def _fetch(self, timeout: float = _CATALOG_TIMEOUT) -> ModelList:

@@ -18,6 +18,7 @@ import weakref
 from functools import cache
 from http.client import HTTPException, HTTPResponse, IncompleteRead, parse_headers
 from http.cookiejar import DefaultCookiePolicy
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from together_nb.config.keys import Key
 
 _READ_SIZE = 65536
+_IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that its server has closed
 _LONGEST = 1e6  # seconds; sockets reject infinity
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
@@ -109,6 +111,7 @@ class HTTPExchange(Exchange):
         _this_thread.exchange = self
         try:
             while self._response is None:
+                began = monotonic()
                 try:
                     self._response = _session().request(
                         self.call.method,
@@ -124,7 +127,7 @@ class HTTPExchange(Exchange):
                     )
                 except _OF_THE_LIBRARIES as error:
                     self.close()
-                    if not self._was_closed_meanwhile(error):
+                    if monotonic() - began > _IDLE_END_SECONDS or not self._was_closed_meanwhile(error):
                         raise self._explained(error) from None
         except BaseException:
             self.close()
@@ -211,7 +214,8 @@ class HTTPExchange(Exchange):
     def _was_closed_meanwhile(self, error: Exception) -> bool:
         """Whether the server closed a kept connection as the request was sent, so that another one is to be used.
 
-        Servers do so after some seconds or requests (llama.cpp: 5 and 100).
+        Servers do so after some seconds or requests (llama.cpp: 5 and 100). One that closes it later may have read the
+        request.
         """
         closed = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
         return closed and self._reused and not self.cancelled

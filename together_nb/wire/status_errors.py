@@ -81,7 +81,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     elif too_long:
         (title, hint), kind = _STATUS[403], ContextLengthError
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
-    if status in _REFUSED:
+    if status in REFUSED:
         error.fields = named
     if may_pass(status) and kind is not ContextLengthError:
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
@@ -95,9 +95,21 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
 
 def _read(body: bytes, payload: Any, endpoint: Server) -> tuple[str, frozenset[str], bool]:
     """Return an error's message, the fields of the request that it names, and whether it is about excess length."""
-    words = set(re.findall(rb"\w+", body))
-    named = frozenset(name for name in payload or () if name.encode(errors="replace") in words)
+    words = set(re.findall(r"\w+", _places(body) or body.decode(errors="replace")))
+    named = frozenset(
+        name
+        for name, value in (payload or {}).items()
+        if name in words or (isinstance(value, dict) and words.intersection(value))
+    )
     return endpoint.without_key(_server_words(body)), named, _TOO_LONG.search(body) is not None
+
+
+def _places(body: bytes) -> str:
+    """Return the places that FastAPI's error names; what else it says may repeat the whole request."""
+    try:
+        return " ".join(str(row["loc"]) for row in json.loads(body)["detail"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return ""
 
 
 def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
@@ -136,7 +148,8 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
     5: ("The server failed", "Wait a little and run it again."),
 }
 _OK = 200
-_REFUSED = (400, 422)
+REFUSED = (400, 422)
+"""Statuses with which a server refuses a field of a request."""
 # llama.cpp (400, and 500 in mid-answer), OpenAI and LiteLLM, vLLM. All were seen on the servers themselves.
 _TOO_LONG = re.compile(
     rb"exceed_context_size_error|Context size has been exceeded|context_length_exceeded|ContextWindowExceeded"
