@@ -7,6 +7,7 @@ import math
 import pickle
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +24,7 @@ from together_nb.run.driver import run
 from together_nb.run.resolve import LOCAL_NOTE, described_defaults
 from together_nb.values.chunk import Usage
 from together_nb.views.text import SilentView
+from together_nb.wire import endpoint, retry
 from together_nb.wire.exchange import Exchange
 from together_nb.wire.retry import ignore_wait, listen_to_waits
 from together_nb.wire.transport import Network
@@ -114,6 +116,34 @@ def test_a_list_that_only_helps_is_requested_once_in_a_session_whatever_comes(se
     server.models = MODELS
     assert together_nb.models(base_url=server.base_url, fresh=True)  # who asks for the list itself is given it
     assert ask(server, model="test/base").api == "completions"
+
+
+def test_a_list_that_drips_is_not_waited_for(server, monkeypatch):
+    def drip(exchange):
+        exchange.chunked().headers(200, content_type="application/json")
+        while True:
+            exchange.send(b" ")
+            exchange.wait(0.01)
+
+    monkeypatch.setattr(endpoint, "_HELPFUL_TIMEOUT", 0.2)
+    server.models = drip
+    assert ask(server, model="any").text == "Once upon"
+
+
+def test_threads_that_need_a_list_at_once_request_it_once(server):
+    with ThreadPoolExecutor(8) as pool:
+        answered = pool.map(lambda _: ask(server, model="test/base").api, range(8))
+        assert (set(answered), server.lists) == ({"completions"}, 1)
+
+
+def test_with_a_budget_the_list_is_needed_for_its_prices_and_requested_again(server, session, monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
+    session.settings.budget, session.settings.max_retries = 1e-6, 2
+    server.models = in_turn(replies(503, {}), replies(429, {}), replies(200, MODELS))
+    assert ask(server, model="test/base").cost > 1e-6
+    with pytest.raises(BudgetError):
+        ask(server, model="test/base")
+    assert server.lists == 3
 
 
 def test_a_server_that_is_not_there_may_be_there_later(session):

@@ -43,9 +43,9 @@ def test_an_answer_streams_token_by_token_and_is_counted(llama, session, api):
     answer = together_nb.stream(COUNT, api=api, max_tokens=24, seed=1)
     pieces = [chunk.text for chunk in answer if chunk.text]
     whole = answer.completion
-    assert len(pieces) > 12
+    assert len(pieces) > 1
     assert "".join(pieces) == whole.text
-    assert whole.usage.completion_tokens in {len(pieces), len(pieces) + 1}  # the token of the end has no text
+    assert len(pieces) <= whole.usage.completion_tokens <= 24  # a character may take several tokens
     assert whole.usage.prompt_tokens > 8
     assert whole.finish_reason in {"stop", "length"}
     assert session.client.families[llama.base_url].family.name == "llama.cpp"
@@ -83,9 +83,10 @@ def test_stop_seed_and_penalties_take_effect(llama, api):
     def ask(**options):
         return together_nb.complete(COUNT, api=api, **{"max_tokens": 16, **options})
 
-    stopped = ask(stop=["five"], temperature=0)
-    assert "five" not in stopped.text
-    assert stopped.finish_reason == "stop"
+    plain = ask(temperature=0).text
+    word = plain.split()[1]
+    stopped = ask(stop=[word], temperature=0)
+    assert (stopped.text, stopped.finish_reason) == (plain[: plain.index(word)], "stop")
     assert ask(seed=7, temperature=1).text == ask(seed=7, temperature=1).text != ask(seed=8, temperature=1).text
     plain, penalized = (ask(temperature=0, max_tokens=60, repetition_penalty=value) for value in (1.0, 2.0))
     assert plain.text != penalized.text
@@ -121,10 +122,12 @@ def test_an_answer_is_continued_where_it_ended(llama, api):
 def test_a_comparison_has_its_columns(llama):
     answers = together_nb.compare(COUNT, temperature=[0, 1.5], seed=[1, 2], show="none", max_tokens=12)
     assert len(answers) == 4
+    assert answers[2].text != answers[3].text
     assert answers[0].text == answers[1].text  # at temperature 0 the seed does not count
     assert all(answer.usage.completion_tokens > 0 for answer in answers)
 
 
+@pytest.mark.timeout(900)  # 300 answers, on a machine that may be busy
 def test_batches_of_twenty_lose_nothing(llama, session):
     for number in range(15):
         prompts = [f"Name a thing of the colour number {number} {item}." for item in range(20)]
@@ -144,6 +147,8 @@ def test_a_cancelled_answer_is_kept_and_the_server_stops(llama):
     assert answer.completion.ending == "stopped by you"
     assert answer.completion.text
     eventually(lambda: not llama.at_work)
+    decoded = [slot["next_token"][0]["n_decoded"] for slot in llama.slots() if slot.get("next_token")]
+    assert max(decoded, default=0) < ENDLESS["max_tokens"] / 2
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -155,7 +160,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_lengths(llama, session, a
     assert session.history == []
 
 
-def test_a_model_that_is_not_there_and_a_request_without_a_model(llama, session):
+def test_the_only_model_needs_no_name_and_is_listed_with_its_context(llama, session):
     session.settings.model = None
     assert together_nb.complete(COUNT, max_tokens=2).model == llama.model  # the only one
     (row,) = together_nb.models()

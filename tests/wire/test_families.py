@@ -492,7 +492,9 @@ def test_tokens_of_the_thinking_and_of_tool_calls_are_none_of_the_answer(delta):
 
 
 def test_an_end_without_a_word_is_a_failure(session):
-    with ScriptedServer(streams(said(""), {"choices": [], "usage": {**COUNT, "completion_tokens": 0}})) as server:
+    with ScriptedServer(
+        streams(said("", finish_reason=""), {"choices": [], "usage": {**COUNT, "completion_tokens": 0}})
+    ) as server:
         with pytest.raises(StreamError, match="The server ended the answer without a word") as caught:
             ask(server)
         assert caught.value.completion.came_to_nothing
@@ -501,6 +503,27 @@ def test_an_end_without_a_word_is_a_failure(session):
         assert results.failed == [0, 1]
         server.script = answers(["Once"])
         assert results.retry_failed().texts == ["Once", "Once"]
+
+
+def test_thinking_is_no_word_and_is_kept(session):
+    with ScriptedServer(streams({"choices": [{"index": 0, "delta": {"reasoning": "Hm"}}]})) as server:
+        with pytest.raises(StreamError, match="without a word") as caught:
+            ask(server)
+        assert caught.value.completion.reasoning == session.history[0].reasoning == "Hm"
+        results = together_nb.map_prompts(["a"], base_url=server.base_url, model="test/chat", progress=False)
+        assert results.failed == [0]
+
+
+@pytest.mark.parametrize("api", ["chat", "completions", "inference"])
+def test_a_column_without_a_word_fails_beside_one_that_has_some(api):
+    def script(exchange):
+        word = exchange.request.json()["temperature"]
+        streams(*[exchange.payload("Once", finish="stop")] * bool(word))(exchange)
+
+    with ScriptedServer(script) as server:
+        options = {"base_url": server.base_url, "model": "test/chat", "api": api, "show": "none"}
+        silent, other = together_nb.compare("Tell", temperature=[0, 1], **options)
+    assert (silent.text, silent.error, other.text, other.error) == ("", "error from the server", "Once", "")
 
 
 def test_an_end_without_a_reason_is_kept_marked_and_can_be_continued(session):
@@ -517,7 +540,12 @@ def test_an_end_without_a_reason_is_kept_marked_and_can_be_continued(session):
     assert together_nb.Completion.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
 
 
-@pytest.mark.parametrize("payloads", [[said("a"), END], [said("a"), said("", finish_reason="")], [END]])
+TWO = {"choices": [{"index": 1, "delta": {"content": "b"}}]}
+
+
+@pytest.mark.parametrize(
+    "payloads", [[said("a"), END], [said("a"), END, said("", finish_reason="")], [END], [said("a"), TWO, END]]
+)
 def test_an_end_with_a_reason_is_not_marked(payloads):
     with ScriptedServer(streams(*payloads)) as server:
         assert ask(server).ending == ""

@@ -170,8 +170,9 @@ def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, flo
     """
     if model == LOCAL_MODEL and endpoint.is_loopback:
         return _FREE
-    wanted = endpoint.is_together or session.settings.budget is not None
-    listed = endpoint.helpful_models() if wanted else endpoint.known_models
+    budgeted = session.settings.budget is not None
+    wanted = endpoint.is_together or budgeted
+    listed = endpoint.helpful_models(endpoint.max_retries * budgeted) if wanted else endpoint.known_models
     row = None if listed is None else listed.get(model)
     return None if row is None else row.price
 
@@ -193,7 +194,9 @@ def resolve(
     if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
-    request = replace(request, model=model, api=_api(request, model, endpoint))
+    # For a budget the prices are needed, and so is the list.
+    retries = 0 if session.settings.budget is None else endpoint.max_retries
+    request = replace(request, model=model, api=_api(request, model, endpoint, retries))
     if _unrecognised(request, endpoint):
         endpoint.helpful_models()  # its list, or the headers of that reply, may tell
     return request, endpoint
@@ -346,12 +349,12 @@ def _only_model(endpoint: Endpoint) -> str:
     )
 
 
-def _api(request: CompletionRequest, model: str, endpoint: Endpoint) -> str:
+def _api(request: CompletionRequest, model: str, endpoint: Endpoint, retries: int) -> str:
     """Return the dialect: the one the request determines, or else by the model's type in the list."""
     explicit = _explicit_api(request)
     if explicit is not None:
         return explicit
-    listed = endpoint.helpful_models()
+    listed = endpoint.helpful_models(retries)
     row = None if listed is None else listed.get(model)
     return "chat" if row is None else row.api  # without a list, use chat, as most servers do
 

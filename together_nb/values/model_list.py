@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from together_nb.base.escape import without_surrogates
@@ -124,11 +124,11 @@ def _model(row: dict[str, Any]) -> Model:
 
 def _context_length(row: dict[str, Any]) -> int | None:
     """Return the tokens of prompt and answer together, from where servers put them."""
-    for place in (row, row.get("meta"), row.get("top_provider")):
+    for place in (row, row.get("meta"), row.get("top_provider"), row.get("model_info")):
         for name in _CONTEXT_NAMES if isinstance(place, dict) else ():
             tokens = place.get(name)  # type: ignore[union-attr]
-            if type(tokens) is int and tokens > 0:
-                return tokens
+            if isinstance(tokens, (int, float)) and not isinstance(tokens, bool) and 0 < tokens < inf:
+                return int(tokens)
     return None
 
 

@@ -88,11 +88,14 @@ class Accumulator:
         return None if usage is not None and self.chunks and not usage.completion_tokens else usage
 
     @property
-    def reasonless(self) -> bool:
-        """Whether an answer has no finish reason, though it may have a text."""
-        parts = self._choices.values()
-        some = [one for one in parts if one.text or one.reasoning or one.finish_reason is not None]
-        return not some or any(one.finish_reason is None for one in some)
+    def has_reason(self) -> bool:
+        """Whether any answer has a finish reason: of several, some servers tell one (LiteLLM)."""
+        return self._finished > 0
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any answer has a text."""
+        return any(parts.text for parts in self._choices.values())
 
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """Return the completion so far.

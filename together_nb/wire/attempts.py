@@ -154,9 +154,9 @@ class Attempts:
     @property
     def _turn_note(self) -> str:
         """What the footer says if the server began a new turn where an answer was to be continued."""
-        if not continues_turn(self.asked.get("messages")) or self.endpoint.recognition.family.continues_by(
-            self.payload
-        ):
+        if not (
+            self.accumulator.has_text and continues_turn(self.asked.get("messages"))
+        ) or self.endpoint.recognition.family.continues_by(self.payload):
             return ""
         return "a new turn was begun: this server is not known to continue one"
 
@@ -331,8 +331,8 @@ class Attempts:
 
     def _check_end(self) -> None:
         """Mark an answer whose end has no reason; without any text it has failed."""
-        self._abrupt = not self.cancelled and self.accumulator.reasonless
-        if self._abrupt and not self.accumulator.chunks:
+        self._abrupt = not (self.cancelled or self.accumulator.has_reason)
+        if self._abrupt and not self.accumulator.has_text:
             raise StreamError("The server ended the answer without a word.", "Run it again.")
 
     def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ class Client:
     visited
         The servers contacted.
     listed
-        The servers whose list was requested where it only helps, whatever came: that is done once.
+        The servers whose list was requested where it only helps, with retries or not, whatever came: that is done once.
     families
         The families of the servers that were recognised.
     refused
@@ -69,7 +70,7 @@ class Client:
     transport: Transport = field(default_factory=Network)
     model_lists: dict[tuple[str, str | None], ModelList] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
-    listed: set[tuple[str, str | None]] = field(default_factory=set)
+    listed: set[tuple[str, str | None, bool]] = field(default_factory=set)
     families: dict[str, Recognition] = field(default_factory=dict)
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     told: set[tuple[str, str]] = field(default_factory=set)
@@ -195,7 +196,7 @@ class Endpoint:
         if found is None and known is not None and known.by_header:  # another server has taken the port
             del self.client.families[self._place]
             self.client.model_lists.pop(self._list_key, None)
-            self.client.listed.discard(self._list_key)
+            self.client.listed.difference_update({(*self._list_key, retried) for retried in (False, True)})
 
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
@@ -260,25 +261,30 @@ class Endpoint:
             return kept
         return call_interruptibly(lambda: call_with_retries(retries, self._fetch))
 
-    def helpful_models(self) -> ModelList | None:
+    def helpful_models(self, retries: int = 0) -> ModelList | None:
         """Return its models if they can be had: for an answer that can be requested without them.
 
-        They are requested once, with one short try, and whatever comes is remembered; nothing comes if no server is
-        there.
+        They are requested once, with one short try or with `retries`, and whatever comes is remembered; nothing comes
+        if no server is there.
         """
-        if self.known_models is not None or self._list_key in self.client.listed:
+        asked = (*self._list_key, bool(retries))
+        if self.known_models is not None or asked in self.client.listed:
             return self.known_models
         with self.client.listing:
-            if self.known_models is None and self._list_key not in self.client.listed:
+            if self.known_models is None and asked not in self.client.listed:
                 try:
-                    call_interruptibly(lambda: self._fetch(_HELPFUL_TIMEOUT))
+                    fetch = self._fetch if retries else self._fetch_soon
+                    call_interruptibly(lambda: call_with_retries(retries, fetch))
                 except TogetherError as error:
                     if isinstance(error, APIConnectionError) and not error.reached:
                         return None
-                self.client.listed.add(self._list_key)
+                self.client.listed.add(asked)
         return self.known_models
 
-    def _fetch(self, timeout: float = _CATALOG_TIMEOUT) -> ModelList:
+    def _fetch_soon(self) -> ModelList:
+        return self._fetch(_HELPFUL_TIMEOUT, 2 * _HELPFUL_TIMEOUT)
+
+    def _fetch(self, timeout: float = _CATALOG_TIMEOUT, in_all: float = math.inf) -> ModelList:
         connect_timeout = min(self.connect_timeout, timeout)
         impatient = replace(self, timeout=min(self.timeout, timeout), connect_timeout=connect_timeout)
         exchange = impatient.exchange("GET", "/v1/models")
@@ -288,7 +294,7 @@ class Endpoint:
             self.note_visit()
             self.recognise(recognise_reply(exchange.headers))
             check_status(exchange, self)
-            body = exchange.whole(_LIST_LIMIT)
+            body = exchange.whole(_LIST_LIMIT, in_all)
         except TogetherError as error:
             self.without_key_in(error)
             if isinstance(error, (APITimeoutError, NotFoundError)):

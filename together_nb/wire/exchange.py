@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from dataclasses import dataclass
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from together_nb.base.cancellation import cancel_with_scope
 from together_nb.config.addresses import is_loopback
-from together_nb.errors import APIConnectionError
+from together_nb.errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,15 +152,21 @@ class Exchange:
                 pass
         self.close()
 
-    def whole(self, limit: int) -> bytes:
+    def whole(self, limit: int, seconds: float = math.inf) -> bytes:
         """Return the reply, or about `limit` bytes of it.
 
         Raises
         ------
         APIConnectionError
-            The connection broke before its end.
+            The connection broke before its end; `APITimeoutError` when that took longer than about `seconds`.
         """
-        return b"".join(self._up_to(limit))
+        until = monotonic() + seconds
+        body = []
+        for piece in self._up_to(limit):
+            body.append(piece)
+            if monotonic() > until:
+                raise APITimeoutError(f"{self.url} had not sent all of its reply after {seconds:g} s.")
+        return b"".join(body)
 
     def read(self, limit: int) -> bytes:
         """Like `whole`, but return what has arrived if the connection breaks."""

@@ -200,7 +200,7 @@ class HTTPExchange(Exchange):
         with self._lock:
             self._forget()
             self._connection = connection
-            self._reused = connection.sock is not None
+            self._reused = isinstance(connection, _CancellableConnection) and connection.kept
             # Not `connected` itself: TLS detaches it when wrapping it, before the handshake.
             self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
             if self.cancelled:
@@ -244,12 +244,12 @@ class HTTPExchange(Exchange):
         causes = list(_causes(error))
         words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
         if "ConnectTimeout" in words or "handshake operation timed out" in words:
-            return _passing(
-                APITimeoutError(
-                    f"{server} did not take the connection within {self._timeouts[0]:g} s.",
-                    "Check the network, or set settings.connect_timeout higher.",
-                )
+            late = APITimeoutError(
+                f"{server} did not take the connection within {self._timeouts[0]:g} s.",
+                "Check the network, or set settings.connect_timeout higher.",
             )
+            late.reached = False
+            return _passing(late)
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
             return self._silent(server)
         if "DecodeError" in words:  # not retried: an unreadable reply may be a whole answer
@@ -415,6 +415,7 @@ class _CancellableConnection(HTTPConnection):
 
     response_class = _Response
     _served: weakref.ref[HTTPExchange] | None = None
+    kept = False  # whether it has carried an exchange before
 
     def _new_conn(self) -> socket.socket:
         """Like urllib3's, but the exchange gets the socket before it connects, so that it can end that wait too."""
@@ -459,6 +460,7 @@ class _CancellableConnection(HTTPConnection):
         """Detach the exchange before another one uses this connection."""
         served = None if self._served is None else self._served()
         self._served = None
+        self.kept = True
         if served is not None:
             served.let_go()
             if served.cancelled:
