@@ -38,6 +38,21 @@ def tokens(panel):
     return [html.unescape(text) for text in re.findall("<span>(.*?)</span>", ui.markup(ui.page(panel, "Tokens")))]
 
 
+def test_the_tokens_of_one_character_are_drawn_as_one_and_counted_each():
+    def script(exchange):
+        exchange.chunked()
+        for text in ("", "", "\N{PARROT}", "!"):  # as vLLM sends a character of three tokens
+            token(exchange, text)
+        exchange.event(exchange.payload("", finish="stop"))
+        exchange.done()
+
+    with ScriptedServer(script) as server, ui.opened(server, api="chat", logprobs=2) as panel:
+        ui.show(panel, "Tokens")
+        ui.ask(panel)
+        assert tokens(panel) == ["\N{PARROT}", "!"]
+        assert "4 tokens" in ui.words(ui.page(panel, "Tokens"))
+
+
 def test_tokens_and_answer_are_drawn_while_they_are_seen_and_caught_up_with():
     texts = ["Once", " upon", " <a>", " time", " there"]
     more = [threading.Event() for _ in texts]

@@ -15,11 +15,13 @@ from tests.declared import good
 from tests.magic.test_magics import ipython
 from tests.servers import PATIENCE, USAGE, ScriptedServer, answers, replies
 from tests.strict import FIRST, OPENAI_LIST, VLLM_LIST, WORDS, openai, vllm
+from together_nb.config.addresses import TOGETHER_HOSTS
 from together_nb.errors import APIStatusError, ConnectionLostError, InputError, StreamError
-from together_nb.values.chunk import Token, Usage
+from together_nb.values.chunk import Chunk, Token, Usage
 from together_nb.values.families import FAMILIES, UNKNOWN, recognise_host, recognise_refusal, recognise_reply
 from together_nb.values.likelihood import whole_characters
 from together_nb.values.parameters import PARAMETERS
+from together_nb.views.shaded_tokens import GrowingTokens
 
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 PAIR = {"logprobs": True, "top_logprobs": 2}
@@ -70,7 +72,7 @@ def test_a_reply_tells_the_family_by_its_headers_or_by_its_list(headers, owners,
 
 
 def test_a_host_and_a_refusal_tell_the_family_too():
-    assert recognise_host("api.together.xyz").family.name == "together"
+    assert {recognise_host(host).family.name for host in TOGETHER_HOSTS} == {"together"}
     assert recognise_host("api.openai.com").family.name == "openai"
     assert recognise_host("localhost") is None
     assert recognise_refusal("Unrecognized request argument supplied: top_k").family.name == "openai"
@@ -467,6 +469,14 @@ def test_only_the_tokens_of_one_character_are_put_together():
     assert whole_characters(apart) == apart
     assert whole_characters([Token("", None), Token("é", -1.0), Token("", -2.0)]) == [Token("é", None), Token("", -2.0)]
     assert whole_characters([]) == []
+
+
+def test_while_a_text_streams_the_tokens_of_one_character_are_one_too():
+    growing = GrowingTokens()
+    for text in ("", "\N{PARROT}", "!"):
+        growing.add([Chunk(text, tokens=(Token(text, -1.0),))])
+    markup = "".join(part.value for part in growing.widgets() if hasattr(part, "value"))
+    assert markup.count('type="radio"') == 2
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class Reader:
         inbox, arrived = self._inbox, self._bell.arrived
         try:
             for chunk in self._stream:
-                if self._hand_over and (chunk.text or chunk.reasoning):
+                if self._hand_over and (chunk.text or chunk.reasoning or chunk.tokens):
                     inbox.append(chunk)
                     self._unmerged += 1
                     if self._unmerged >= _UNMERGED:

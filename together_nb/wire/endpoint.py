@@ -292,7 +292,8 @@ class Endpoint:
         try:
             exchange.open()
             self.note_visit()
-            self.recognise(recognise_reply(exchange.headers))
+            family = recognise_reply(exchange.headers)
+            self.recognise(family)  # of a reply that has no list, too
             check_status(exchange, self)
             body = exchange.whole(_LIST_LIMIT, in_all)
         except TogetherError as error:
@@ -311,7 +312,7 @@ class Endpoint:
                 f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
             ) from None
         lists[self._list_key] = found
-        self.recognise(recognise_reply({}, found.owners))
+        self.recognise(family or recognise_reply({}, found.owners))
         return found
 
     @property
