@@ -112,12 +112,11 @@ def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _families() -> list[str]:
     """How each family is recognised, and what it does with a parameter that not all have."""
-    turns = {None: "begins a new turn", True: "yes"}
     rows = [
         (
             f"`{one.name}`",
             _recognised(one),
-            turns[None if one.continues is None else True],
+            "begins a new turn" if one.continues is None else "yes",
             ", ".join(f"`{name}` as `{theirs}`" for name, theirs in one.names.items()),
             _named(one.ignores),
             _named(one.refuses),

@@ -31,9 +31,8 @@ def _adapter(chat: bool) -> TypeAdapter[Any]:
 
 def openai(exchange: Exchange) -> None:
     """Answer as OpenAI does: an unknown field is an error, and an assistant's last turn is history."""
-    params = ChatParams if exchange.dialect == "chat" else TextParams
     body = exchange.request.json()
-    unknown = [name for name in body if name not in _known(params)]
+    unknown = [name for name in body if name not in _known(exchange.dialect == "chat")]
     if unknown:
         message = f"Unrecognized request argument supplied: {unknown[0]}"
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
@@ -51,8 +50,8 @@ def vllm(exchange: Exchange) -> None:
 
 
 @cache
-def _known(params: Any) -> frozenset[str]:
-    return frozenset(TypeAdapter(params).json_schema()["properties"])
+def _known(chat: bool) -> frozenset[str]:
+    return frozenset(_adapter(chat).json_schema()["properties"])
 
 
 def _refused(exchange: Exchange, body: dict[str, Any]) -> bool:

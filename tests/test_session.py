@@ -151,7 +151,7 @@ def test_a_server_that_is_not_there_may_be_there_later(session):
         pass
     with pytest.raises(errors.APIConnectionError, match="Nothing answers at"):
         ask(server, model="test/base")
-    assert session.client.listed == set()
+    assert session.client.list_attempts == set()
 
 
 def test_without_a_key_together_is_not_asked(outside):

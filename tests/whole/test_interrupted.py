@@ -129,7 +129,7 @@ class Desk:
         address = getattr(server, "base_url", server)
         self.kernel.run(
             f"together_nb.settings.base_url = {address!r}; import together_nb.session; client = together_nb.session.default.client\n"
-            "client.model_lists.clear(); client.listed.clear()"
+            "client.model_lists.clear(); client.list_attempts.clear()"
         ).wait()
         return self.kernel.run(cell, **options)
 

@@ -194,10 +194,10 @@ class Notebook:
         for one in streams[:SHOWN_UNSENT]:
             server = " to the embedded engine: " if one.endpoint.embedded else f" {one.endpoint.root}"
             where = f"POST{server}{one.dialect.path}"
-            told = "\n".join((f"family: {one.endpoint.recognition}", *one.notes))
+            facts = "\n".join((f"family: {one.endpoint.recognition}", *one.notes))
             body = visible(without_keys(json.dumps(one.payload, indent=2, ensure_ascii=False)))
-            markdown += [literal(where), literal(told), fenced(body, "json")]
-            plain += [where, told, body]
+            markdown += [literal(where), literal(facts), fenced(body, "json")]
+            plain += [where, facts, body]
         left = max(len(streams), more) - SHOWN_UNSENT
         unknown = "; ".join(dict.fromkeys(what for one in streams for what in one.unknown))
         words = f"not sent{f', nor are {left} more' if left > 0 else ''}"

@@ -9,6 +9,7 @@ from together_nb.errors import InputError
 from together_nb.run import driver
 from together_nb.run.resolve import endpoint_for, endpoint_of, open_request
 from together_nb.values.chunk import Choice, Chunk, Timings
+from together_nb.values.completion import may_lack_its_end
 from together_nb.wire.dialects import dialect_for
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ class _JoinedView:
 
 def can_continue(completion: Completion) -> bool:
     """Whether the answer was cut off (at its limit, stopped, lost, for no reason), and has a text to continue."""
-    cut = completion.truncated or completion.cancelled or bool(completion.error) or completion.abrupt
-    return cut and len(completion.choices) == 1 and bool(_answered(completion))
+    return may_lack_its_end(completion) and len(completion.choices) == 1 and bool(_answered(completion))
 
 
 def continuation_request(completion: Completion, dialect: Dialect) -> CompletionRequest:

@@ -170,9 +170,8 @@ def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, flo
     """
     if model == LOCAL_MODEL and endpoint.is_loopback:
         return _FREE
-    budgeted = session.settings.budget is not None
-    wanted = endpoint.is_together or budgeted
-    listed = endpoint.helpful_models(endpoint.max_retries * budgeted) if wanted else endpoint.known_models
+    wanted = endpoint.is_together or session.settings.budget is not None
+    listed = endpoint.helpful_models(_list_retries(session, endpoint)) if wanted else endpoint.known_models
     row = None if listed is None else listed.get(model)
     return None if row is None else row.price
 
@@ -194,12 +193,16 @@ def resolve(
     if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
-    # For a budget the prices are needed, and so is the list.
-    retries = 0 if session.settings.budget is None else endpoint.max_retries
-    request = replace(request, model=model, api=_api(request, model, endpoint, retries))
+    api = _api(request, model, endpoint, _list_retries(session, endpoint))
+    request = replace(request, model=model, api=api)
     if _unrecognised(request, endpoint):
         endpoint.helpful_models()  # its list, or the headers of that reply, may tell
     return request, endpoint
+
+
+def _list_retries(session: Context, endpoint: Endpoint) -> int:
+    """Return how often the list of models is requested again: for a budget the prices are needed, and so is the list."""
+    return 0 if session.settings.budget is None else endpoint.max_retries
 
 
 def _unrecognised(request: CompletionRequest, endpoint: Endpoint) -> bool:

@@ -370,11 +370,16 @@ class Completion:
         return f"<Completion {self.footer()}: {self.text[:60]!r}{'…' if len(self.text) > 60 else ''}>"  # noqa: PLR2004
 
 
+def may_lack_its_end(completion: Completion) -> bool:
+    """Whether an answer was stopped, lost, cut at a limit, or ended without a reason."""
+    return completion.cut_short or completion.truncated or completion.abrupt
+
+
 def parse_answer(completion: Completion) -> Parsed:
     """Parse the text of an answer by its schema; without one, the result is empty."""
     schema = completion.request.schema
     parsed = Parsed() if schema is None else schema.parse(completion.text)
-    if parsed.reason and (completion.cut_short or completion.truncated or completion.abrupt):
+    if parsed.reason and may_lack_its_end(completion):
         return parsed._replace(reason=f"{parsed.reason} The answer was cut.")
     return parsed
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
+from together_nb.values.parameters import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-AUTO_FAMILY = "auto"
 USAGE_FIELD = "stream_options"
 _OPENAI = ("chat", "completions")  # the dialects that families share
 _PAIR = frozenset({"logprobs", "top_logprobs"})
@@ -32,8 +32,6 @@ class Family:
     ----------
     name
         What the user types for it.
-    title
-        Its name in a sentence.
     hosts
         Hosts that are of it.
     headers
@@ -60,7 +58,6 @@ class Family:
     """
 
     name: str
-    title: str
     hosts: frozenset[str] = frozenset()
     headers: tuple[tuple[str, str], ...] = ()
     owners: frozenset[str] = frozenset()
@@ -114,78 +111,82 @@ class Family:
 
     def without_effect(self, name: str, api: str) -> bool:
         """Whether it ignores a parameter."""
-        return bool({name, f"{api}.{name}"} & self.ignores)
+        return _holds(self.ignores, name, api)
 
     def notes(self, names: Iterable[str], payload: Mapping[str, Any], api: str) -> list[str]:
         """Return what to tell the user before a request is sent that sets these parameters."""
-        told = []
+        notes = []
         for name in names if api in _OPENAI else ():
+            theirs = self.names.get(name)
             if name == "echo" and continues_turn(payload.get("messages")):
                 continue  # it returns the turn's beginning
-            if name in self.names and self.names[name] in payload:
-                told.append(f"this server ignores `{name}`")
-            elif name in self.names:
-                told.append(f"{self.title} has no `{name}`; sent as `{self.names[name]}`")
-            elif {name, f"{api}.{name}"} & self.refuses:
-                told.append(f"this server refuses `{name}`")
-            elif self.without_effect(name, api):
-                told.append(f"this server ignores `{name}`")
-        return told
+            if theirs is not None and theirs not in payload:
+                notes.append(f"{self.name} has no `{name}`; sent as `{theirs}`")
+            elif theirs is not None or self.without_effect(name, api):
+                notes.append(f"this server ignores `{name}`")
+            elif _holds(self.refuses, name, api):
+                notes.append(f"this server refuses `{name}`")
+        return notes
 
 
-OTHER = Family("openai-like", "this server")
+def _holds(names: Collection[str], name: str, api: str) -> bool:
+    """Whether a parameter is one of these, which hold for an API alone if that stands before the name."""
+    return name in names or f"{api}.{name}" in names
+
+
+OTHER = Family("openai-like")
 """The family of a server that was not recognised."""
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
-            "together", "Together",
+            "together",
             hosts=frozenset({"api.together.xyz", "api.together.ai"}),
             sends_usage=False, integer_logprobs=True, continues={},
         ),
         Family(
-            "local", "the engine of together_nb",
+            "local",
             headers=(("Server", "together_nb"),),
             sends_usage=False, integer_logprobs=True, continues={},
         ),
         Family(
-            "llama.cpp", "llama.cpp",
+            "llama.cpp",
             headers=(("Server", "llama.cpp"),), owners=frozenset({"llamacpp"}),
             names=MappingProxyType({"repetition_penalty": "repeat_penalty"}),
             usage_per_choice=True, least_logprobs=1, continues={}, ignores=frozenset({"echo"}),
         ),
         Family(
-            "vllm", "vLLM",
+            "vllm",
             owners=frozenset({"vllm"}),
             continues=_CONTINUE, ignores=frozenset({"chat.echo"}),
         ),
         Family(
-            "litellm", "LiteLLM",
+            "litellm",
             headers=(("X-Litellm-Version", ""),),
             # It passes these on to the server behind it. Of completions it drops the log-probabilities.
             continues=_CONTINUE, ignores=frozenset({"chat.echo", "completions.logprobs"}),
         ),
         Family(
-            "llama-cpp-python", "llama-cpp-python",
+            "llama-cpp-python",
             owners=frozenset({"me"}),
             names=MappingProxyType({"repetition_penalty": "repeat_penalty"}),
             sends_usage=False, ignores=frozenset({"echo", "n", "reasoning_effort"}), refuses=frozenset({"schema"}),
         ),
         Family(
-            "transformers", "transformers serve",
+            "transformers",
             refusals=("Unexpected fields in the request",),
             sends_usage=False,
             ignores=frozenset({"logprobs", "n", "presence_penalty", "reasoning_effort", "completions.echo", "schema"}),
             refuses=_NOT_OPENAI,
         ),
         Family(
-            "openai", "OpenAI",
+            "openai",
             hosts=frozenset({"api.openai.com"}), refusals=("Unrecognized request argument",),
             refuses=_NOT_OPENAI,
         ),
         Family(
-            "ollama", "Ollama",
+            "ollama",
             owners=frozenset({"library"}),
             ignores=frozenset({"top_k", "min_p", "repetition_penalty", "logit_bias", "n", "echo"}),
         ),
@@ -257,7 +258,7 @@ def family_differs(names: Iterable[str], messages: Sequence[Any] | None, api: st
     """Whether families differ in how they take a request with these parameters and messages."""
     if api not in _OPENAI:
         return False
-    return continues_turn(messages) or any({name, f"{api}.{name}"} & _DIFFERING for name in names)
+    return continues_turn(messages) or any(_holds(_DIFFERING, name, api) for name in names)
 
 
 _DIFFERING = frozenset({"logprobs"}).union(
@@ -278,11 +279,11 @@ def family_name(value: str | None) -> str | None:
     InputError
         There is no such family.
     """
-    name = (value or AUTO_FAMILY).strip().lower()
-    if name == AUTO_FAMILY:
+    name = (value or AUTO).strip().lower()
+    if name == AUTO:
         return None
     if name not in FAMILIES:
-        known = (AUTO_FAMILY, *FAMILIES)
+        known = (AUTO, *FAMILIES)
         hint = suggestion(name, known) or f"Use one of: {', '.join(known)}."
         raise InputError(f"There is no family of servers called {value!r}.", hint)
     return name

@@ -76,8 +76,8 @@ class Attempts:
         self.request = request
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
-        self.asked = self.dialect.payload(request)
-        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, self.asked, request.api))
+        self.plain_payload = self.dialect.payload(request)
+        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, self.plain_payload, request.api))
         self.wiretap: Wiretap | None = None
         self.watched = True
         self.begun = False  # whether part of an answer has arrived, read or not
@@ -149,13 +149,13 @@ class Attempts:
 
     def _spelled(self, refused: frozenset[str]) -> dict[str, Any]:
         refused |= self.endpoint.refused(self.request.model)
-        return self.endpoint.recognition.family.spell(self.asked, self.dialect.name, refused)
+        return self.endpoint.recognition.family.spell(self.plain_payload, self.dialect.name, refused)
 
     @property
     def _turn_note(self) -> str:
         """What the footer says if the server began a new turn where an answer was to be continued."""
         if not (
-            self.accumulator.has_text and continues_turn(self.asked.get("messages"))
+            self.accumulator.has_text and continues_turn(self.plain_payload.get("messages"))
         ) or self.endpoint.recognition.family.continues_by(self.payload):
             return ""
         return "a new turn was begun: this server is not known to continue one"
@@ -189,10 +189,10 @@ class Attempts:
 
     def tell_notes(self) -> None:
         """Log what the server ignores, unless a view shows it; once in a session."""
-        told = self.endpoint.client.told
+        logged = self.endpoint.client.logged_notes
         for note in self.notes:
-            if (self.endpoint.root, note) not in told and tell(f"{self.endpoint.root}: {note}"):
-                told.add((self.endpoint.root, note))
+            if (self.endpoint.root, note) not in logged and tell(f"{self.endpoint.root}: {note}"):
+                logged.add((self.endpoint.root, note))
 
     def _note_spent(self) -> None:
         """Record the cost if the server has begun to answer: it does not bill what it refuses."""
@@ -247,7 +247,11 @@ class Attempts:
         if not isinstance(error, APIStatusError) or not error.fields:
             return False
         self.endpoint.recognise(recognise_refusal(error.message))
-        added = {name for name, value in sent.items() if name not in self.asked or self.asked[name] is not value}
+        added = {
+            name
+            for name, value in sent.items()
+            if name not in self.plain_payload or self.plain_payload[name] is not value
+        }
         refused = self._refused | (error.fields & added)
         if not error.fields & added or self._spelled(refused) == sent:
             return False
@@ -275,7 +279,7 @@ class Attempts:
             self.wiretap.end(self.seconds)
 
     def _new_exchange(self) -> Exchange:
-        return self.endpoint.exchange("POST", self.dialect.path, self.payload, self.asked)
+        return self.endpoint.exchange("POST", self.dialect.path, self.payload, self.plain_payload)
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)

@@ -130,7 +130,7 @@ class Dialect:
                 _index(choice.get("index"), position),
                 _clean(thought),
                 ()
-                if logprobs is None or not (text or _is_of_text(said, thought, choice))
+                if logprobs is None or not (text or _is_of_text(choice, said, thought))
                 else _tokens_or_none(choice, logprobs, text),
                 None if reason is None else _clean(reason)[:_LONGEST_NAME],
                 usage,
@@ -189,7 +189,7 @@ def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
     return delta.get("content"), thought or delta.get("reasoning_content", thought)
 
 
-def _is_of_text(said: Any, thought: Any, choice: dict[str, Any]) -> bool:
+def _is_of_text(choice: dict[str, Any], said: Any, thought: Any) -> bool:
     """Whether a choice without text is a part of the text, such as the first token of a character."""
     delta = choice.get("delta")
     calls = delta.get("tool_calls") if isinstance(delta, dict) else None

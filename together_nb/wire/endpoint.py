@@ -54,14 +54,14 @@ class Client:
         The lists of models, by server and account.
     visited
         The servers contacted.
-    listed
+    list_attempts
         The servers whose list was requested where it only helps, with retries or not, whatever came: that is done once.
     families
         The families of the servers that were recognised.
     refused
         The fields that servers have refused, among those that a family adds, by server and model; the request for a
         token count by server alone.
-    told
+    logged_notes
         The notes on a server that have been logged.
     call_keys
         The keys given for single requests.
@@ -70,10 +70,10 @@ class Client:
     transport: Transport = field(default_factory=Network)
     model_lists: dict[tuple[str, str | None], ModelList] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
-    listed: set[tuple[str, str | None, bool]] = field(default_factory=set)
+    list_attempts: set[tuple[str, str | None, bool]] = field(default_factory=set)
     families: dict[str, Recognition] = field(default_factory=dict)
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    told: set[tuple[str, str]] = field(default_factory=set)
+    logged_notes: set[tuple[str, str]] = field(default_factory=set)
     call_keys: CallKeys = field(default_factory=CallKeys)
 
     def __post_init__(self) -> None:
@@ -196,7 +196,7 @@ class Endpoint:
         if found is None and known is not None and known.by_header:  # another server has taken the port
             del self.client.families[self._place]
             self.client.model_lists.pop(self._list_key, None)
-            self.client.listed.difference_update({(*self._list_key, retried) for retried in (False, True)})
+            self.client.list_attempts.difference_update({(*self._list_key, retried) for retried in (False, True)})
 
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
@@ -221,9 +221,9 @@ class Endpoint:
         error.hint = self.without_key(error.hint)
         error.passing = self.without_key(error.passing)
 
-    def exchange(self, method: str, path: str, payload: Any = None, asked: Any = None) -> Exchange:
-        """Return a request to this server, not yet sent; `asked` is what the user set of `payload`."""
-        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout, asked)
+    def exchange(self, method: str, path: str, payload: Any = None, plain_payload: Any = None) -> Exchange:
+        """Return a request to this server, not yet sent; `plain_payload` is what the user set of it."""
+        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout, plain_payload)
         return self.transport.exchange(call)
 
     def note_visit(self) -> None:
@@ -267,18 +267,18 @@ class Endpoint:
         They are requested once, with one short try or with `retries`, and whatever comes is remembered; nothing comes
         if no server is there.
         """
-        asked = (*self._list_key, bool(retries))
-        if self.known_models is not None or asked in self.client.listed:
+        attempt = (*self._list_key, bool(retries))
+        if self.known_models is not None or attempt in self.client.list_attempts:
             return self.known_models
         with self.client.listing:
-            if self.known_models is None and asked not in self.client.listed:
+            if self.known_models is None and attempt not in self.client.list_attempts:
                 try:
                     fetch = self._fetch if retries else self._fetch_soon
                     call_interruptibly(lambda: call_with_retries(retries, fetch))
                 except TogetherError as error:
                     if isinstance(error, APIConnectionError) and not error.reached:
                         return None
-                self.client.listed.add(asked)
+                self.client.list_attempts.add(attempt)
         return self.known_models
 
     def _fetch_soon(self) -> ModelList:

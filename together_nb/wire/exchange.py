@@ -40,7 +40,7 @@ class Call:
         Sent with the request, or None.
     connect_timeout, timeout
         Seconds: for the connection, and for the answer to begin.
-    asked
+    plain_payload
         What of the payload the user set, in the words of the dialect: a recording holds this, so that it answers
         whatever the family of the server. None is all of the payload.
     """
@@ -52,12 +52,12 @@ class Call:
     key: Key | None = None
     connect_timeout: float = 10.0
     timeout: float = 300.0
-    asked: Any = None
+    plain_payload: Any = None
 
     @property
     def recorded(self) -> Any:
         """The payload that a recording holds."""
-        return self.payload if self.asked is None else self.asked
+        return self.payload if self.plain_payload is None else self.plain_payload
 
     @property
     def url(self) -> str:

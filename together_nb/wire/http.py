@@ -110,25 +110,8 @@ class HTTPExchange(Exchange):
         self._process = os.getpid()
         _this_thread.exchange = self
         try:
-            while self._response is None:
-                began = monotonic()
-                try:
-                    self._response = _session().request(
-                        self.call.method,
-                        self.url,
-                        data=self._body,
-                        headers=headers,
-                        auth=_Bearer(self.call.key),
-                        timeout=self._timeouts,
-                        stream=True,
-                        # A redirect could carry the key and the prompt to another host.
-                        allow_redirects=False,
-                        proxies={"no_proxy": host} if is_loopback(host) else None,
-                    )
-                except _OF_THE_LIBRARIES as error:
-                    self.close()
-                    if monotonic() - began > _IDLE_END_SECONDS or not self._was_closed_meanwhile(error):
-                        raise self._explained(error) from None
+            while self._response is None:  # again only where a kept connection had been closed
+                self._send(headers, host)
         except BaseException:
             self.close()
             raise
@@ -136,6 +119,27 @@ class HTTPExchange(Exchange):
             _this_thread.exchange = None
         if self.cancelled:
             self.close()
+
+    def _send(self, headers: dict[str, str], host: str) -> None:
+        """Send the request; there is no response after it if the server had closed the kept connection."""
+        began = monotonic()
+        try:
+            self._response = _session().request(
+                self.call.method,
+                self.url,
+                data=self._body,
+                headers=headers,
+                auth=_Bearer(self.call.key),
+                timeout=self._timeouts,
+                stream=True,
+                # A redirect could carry the key and the prompt to another host.
+                allow_redirects=False,
+                proxies={"no_proxy": host} if is_loopback(host) else None,
+            )
+        except _OF_THE_LIBRARIES as error:
+            self.close()
+            if monotonic() - began > _IDLE_END_SECONDS or not self._was_closed_meanwhile(error):
+                raise self._explained(error) from None
 
     def pieces(self) -> Iterator[bytes]:
         """As `Exchange.pieces`; decompressed."""

@@ -157,16 +157,16 @@ def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:
                 raise
 
 
-def _log(wait: Wait) -> None:
+def _log(words: Wait | str) -> None:
     # By default, logging writes warnings to stderr, where a notebook shows them.
-    logging.getLogger("together_nb").warning(str(wait))
+    logging.getLogger("together_nb").warning(str(words))
 
 
 def tell(words: str) -> bool:
     """Log `words`, unless somebody listens to waits, as a view does, which shows them; return whether it did."""
     if _listener.get() is not _log:
         return False
-    logging.getLogger("together_nb").warning(words)
+    _log(words)
     return True
 
 
