@@ -18,6 +18,7 @@ from numpydoc.validate import validate
 import together_nb
 from tests.generate import in_words, stale
 from tests.magic.test_magics import ipython
+from tests.servers import ScriptedServer, answers
 from together_nb import errors
 from together_nb.config.settings import Settings
 from together_nb.local.ngram import NgramModel, default_model
@@ -183,12 +184,15 @@ def test_the_examples_of_the_help_run_as_they_stand(shell):
     examples = text.partition("\nexamples:\n")[2].partition("\nEach is a cell")[0]
     cells = [re.sub(r"^  ", "", cell, flags=re.MULTILINE).strip("\n") for cell in examples.split("\n\n")]
     shell.run_cell("hero = 'Ada'\n" + re.search(r"^  (person = .*)$", text, re.MULTILINE)[1]).raise_error()
-    for cell in cells:
-        shell.run_cell(cell).raise_error()
+    with ScriptedServer(answers(['{"name": "Ada"}'])) as server:
+        for cell in cells:
+            takes_schemas = (server.base_url, "test/chat") if "--schema" in cell else ("", "")  # the toy takes none
+            together_nb.settings.base_url, together_nb.settings.model = takes_schemas
+            shell.run_cell(cell).raise_error()
     names = shell.user_ns
     assert names["story"].filled == ("hero",)
     assert len(names["both"]) == 2
-    assert isinstance(names["told"].parsed, dict)
+    assert names["told"].parsed == {"name": "Ada"}
     assert names["_together"] is names["run"].result()
 
 

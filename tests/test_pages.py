@@ -15,6 +15,7 @@ from traitlets.config import Config
 import together_nb
 from tests.lab import TOKEN, Server
 from tests.pages import CONTRIBUTING, GUIDE, PAGES, README, ROOT, fences, named, with_tables
+from tests.servers import ScriptedServer, answers
 from together_nb.local.server import LocalServer
 
 USER_PAGES = [README, *sorted(GUIDE.glob("*.md"))]
@@ -59,9 +60,9 @@ def test_every_guide_page_and_every_notebook_is_linked():
 
 @pytest.mark.parametrize("page", [page for page in USER_PAGES if any(not fence.language for fence in fences(page))])
 def test_the_cells_of_a_page_run_as_they_stand(page, start_kernel):
-    with LocalServer(any_model=True) as server:
+    with LocalServer(any_model=True) as server, ScriptedServer(answers(['{"name": "Ada"}'])) as takes_schemas:
         kernel = start_kernel()
-        kernel.run("%config TogetherMagics.local_tokens_per_second = 0\nhero = 'Ada'").wait()
+        kernel.run("import together_nb\n%config TogetherMagics.local_tokens_per_second = 0\nhero = 'Ada'").wait()
         cells = [cell for fence in fences(page) if not fence.language for cell in fence.cells]
         for cell in cells:
             if cell == "%together login":  # it has a test of its own
@@ -70,8 +71,13 @@ def test_the_cells_of_a_page_run_as_they_stand(page, start_kernel):
                 kernel.run("1 / 0").wait()
             if cell == "%together record off":
                 kernel.run("%%together --max-tokens 3\nOnce").wait()
+            if "--schema" in cell:
+                where = (takes_schemas.base_url, "test/chat")
+                kernel.run(f"together_nb.settings.base_url, together_nb.settings.model = {where}").wait()
             run = kernel.run(cell.replace(OTHER_SERVER, server.base_url + "/v1")).wait()
             assert run.status == "ok", (cell, run.error)
+            if "--schema" in cell:
+                kernel.run("together_nb.settings.base_url = together_nb.settings.model = None").wait()
         for name in re.findall(r"-o (\w+)", "\n".join(cells)):
             kernel.value(name)
         if OTHER_SERVER in text_of(page):

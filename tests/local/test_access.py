@@ -6,33 +6,23 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import requests
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from tests.servers import Gone, eventually
-from together_nb.errors import InputError
+from tests.servers import eventually
 from together_nb.local import connection as wire
 from together_nb.local import server as server_module
-from together_nb.local.effort import Effort
-from together_nb.local.grammar import Grammar
 from together_nb.local.handler import MAX_BODY
-from together_nb.local.ngram import NgramModel, default_model
-from together_nb.local.patterns import Matcher
+from together_nb.local.ngram import NgramModel
 from together_nb.local.server import LocalServer
-from together_nb.values.parameters import SamplingParams
 
 MODEL = "local/ngram"
 ROOT = Path(__file__).parents[2]
@@ -83,11 +73,6 @@ def error_of(reply):
 
 def completion(**values):
     return {"model": MODEL, "prompt": "Alan Turing was", "seed": 1, "max_tokens": 8, **values}
-
-
-def chat(schema):
-    messages = [{"role": "user", "content": "Hi"}]
-    return {"model": MODEL, "messages": messages, "response_format": {"type": "json_schema", "schema": schema}}
 
 
 def message(body, *headers):
@@ -415,151 +400,6 @@ def test_a_fault_of_ours_is_500_in_json_and_no_traceback(server, capfd, monkeypa
     assert capfd.readouterr() == ("", "")
 
 
-def obj(**properties):
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def chain(count, link, end):
-    parts = {f"a{number}": link({"$ref": f"#/$defs/a{number + 1}"}, number) for number in range(count)}
-    return {"$ref": "#/$defs/a0", "$defs": {**parts, f"a{count}": end}}
-
-
-def of_pattern(pattern, **more):
-    return {"type": "string", "pattern": pattern, **more}
-
-
-BOMBS = {
-    "items": {"type": "array", "minItems": 800_000_000},
-    "items of items": {"type": "array", "minItems": 1000, "items": {"type": "array", "minItems": 1000}},
-    "unique items": {"type": "array", "minItems": 10**9, "uniqueItems": True, "items": {"type": "string"}},
-    "items beyond any number": {"type": "array", "minItems": 10**299, "items": {"type": "array", "minItems": 10**299}},
-    "items or nothing": {"anyOf": [{"type": "null"}, {"type": "array", "minItems": 800_000_000}] * 9},
-    "items that may be left out": {"properties": {f"p{number}": {"minItems": 10**299} for number in range(99)}},
-    "letters": {"type": "string", "minLength": 800_000_000},
-    "letters of a pattern": of_pattern("a*", minLength=800_000_000),
-    "properties": {"type": "object", "minProperties": 10**9},
-    "names": obj(**{"a-" * 150_000: {}}),
-    "required": {"required": [f"p{number}" for number in range(30_000)]},
-    "a constant": {"const": list(range(50_000))},
-    "values": {"enum": list(range(100_000))},
-    "one of constants": {"oneOf": [{"const": number} for number in range(1500)]},
-    "one of objects": {"oneOf": [obj(kind={"const": number}, a={"type": "string"}) for number in range(900)]},
-    "any of any of": chain(50, lambda a, n: {"anyOf": [a, {**a, "minimum": n}] * 9}, {"type": "integer"}),
-    "any of, multiplied": {"allOf": [{"anyOf": [{"minimum": n}, {"maximum": n + 99}]} for n in range(30)]},
-    "all of all of": chain(25, lambda a, n: {"allOf": [a] * 9}, {}),
-    "a chain": chain(4000, lambda a, n: {"anyOf": [a, {"const": n}]}, {}),
-    "a chain of objects": chain(4000, lambda a, n: obj(a=a), {}),
-    "a circle": {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}},
-    "types": {"type": ["string", "null"] * 40_000},
-    "a constant for many": {"const": list(range(20_000)), "anyOf": [{"items": {"minimum": -n}} for n in range(300)]},
-    "repetition": of_pattern("(a{1000}){1000}"),
-    "much repetition": of_pattern("((((a{999}){999}){999}){999}){999}"),
-    "optional repetition": of_pattern("^" + "(a?){1000}" * 9 + "$"),
-    "backtracking": of_pattern("^([0-9a-f-]+)+z$", format="uuid"),
-    "backtracking of a value": {"enum": ["a" * 60 + "!"], "pattern": "^(a+)+$"},
-    "backtracking of a draw": of_pattern("^((a+)+b|a{60})$", minLength=60),
-    "a long pattern": of_pattern("[ab]" * 100_000),
-    "a multiple": {"allOf": [{"type": "integer", "multipleOf": 10**290 + number} for number in range(200)]},
-    "numbers": {"type": "integer", "minimum": 10**4000, "maximum": 10**4001},
-    "a long schema": {"description": "x" * 1_000_000},
-}
-WRITTEN = {"backtracking of a draw", "any of any of", "items or nothing", "items that may be left out"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BOMBS)
-def test_no_schema_takes_much_time_or_memory(name):
-    default_model()
-    tracemalloc.start()
-    began = time.process_time()
-    try:
-        form = Grammar(BOMBS[name])
-        if form.tokens <= 8192:
-            assert list(default_model().generate("Hi", SamplingParams(seed=1), form))
-            assert name in WRITTEN
-    except InputError:
-        assert name not in WRITTEN
-    finally:
-        seconds, (_, most_bytes) = time.process_time() - began, tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert seconds < 40  # traced, it takes about twice as long
-    assert most_bytes < 250_000_000
-
-
-@pytest.mark.parametrize("pattern", [
-    "(" * 40 + ")*" * 40, "(" * 40 + "^" + ")*" * 40, "(" * 40 + "){9}" * 40,
-    "((((){0,20000}){0,20000}){0,20000}){0,20000}", "((()+)+){1000}x",
-])  # fmt: skip
-def test_repetitions_of_nothing_take_no_time(pattern):
-    pieces = default_model().generate("Hi", SamplingParams(seed=1), Grammar(of_pattern(pattern)))
-    assert "".join(piece.text for piece in pieces) == ('"x"' if pattern.endswith("x") else '""')
-
-
-def test_a_schema_that_is_large_and_sensible_is_answered(server):
-    countries = {"oneOf": [{"const": f"country {number}", "title": f"No. {number}"} for number in range(249)]}
-    pets = {"oneOf": [obj(kind={"const": f"kind {number}"}, name={"type": "string"}) for number in range(30)]}
-    wide = obj(**{f"property {number}": {"type": "integer"} for number in range(500)})
-    slug = of_pattern("^[a-z0-9]+(-[a-z0-9]+)*$")
-    body = chat(obj(country=countries, pet=pets, wide=wide, slug=slug, word={"enum": [str(n) for n in range(1000)]}))
-    reply = requests.post(server.base_url + "/v1/chat/completions", json=body, timeout=60)
-    assert reply.status_code == 200, reply.text
-    assert reply.json()["choices"][0]["finish_reason"] == "eos"
-
-
-def test_a_short_answer_is_the_least_that_is_asked_for():
-    assert Grammar({"type": "array", "minItems": 2, "items": {"const": "a"}}).tokens == 9  # [ " a " , " a " ]
-    assert Grammar(obj(a={"type": "null"})).tokens == 6  # { " a ": null }
-    assert Grammar({"anyOf": [{"type": "string"}, {"type": "null"}]}).tokens == 1
-
-
-EXPRESSIONS = st.recursive(
-    st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\S", r"\.", "1"]),
-    lambda part: st.one_of(
-        st.lists(part, max_size=3).map("".join),
-        st.lists(part, min_size=1, max_size=3).map(lambda parts: "(" + "|".join(parts) + ")"),
-        st.builds("(?:{}){}".format, part, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{2,}", "*?"])),
-        part.map("^{}".format).filter(lambda each: not each.startswith("^^")),
-        part.map("{}$".format),
-    ),
-    max_leaves=6,
-)
-
-
-@given(EXPRESSIONS, st.text("ab1.\n\xe9", max_size=6))
-@example("^a$", "a\n")
-@example("a|^b", "xb")
-@example("^(a|b)+$", "abab")
-def test_a_pattern_is_searched_for_as_by_re(pattern, text):
-    try:
-        matcher = Matcher(pattern, Effort(100_000))
-    except InputError:
-        return
-    assert matcher.search(text, Effort(100_000)) == bool(re.search(pattern, text))
-
-
-def test_the_last_step_that_is_allowed_may_be_taken_and_no_more():
-    effort = Effort(3)
-    assert [effort.spend(2), effort.spend(), effort.spend()] == [True, True, False]
-
-
-def leaves_after(count):
-    return Mock(side_effect=[None] * count + [Gone])
-
-
-@pytest.mark.parametrize("name", ["one of objects", "any of any of", "backtracking", "a constant for many"])
-def test_a_schema_is_worked_at_only_while_somebody_waits(name):
-    with pytest.raises(Gone):
-        Grammar(BOMBS[name], leaves_after(20))
-
-
-def test_an_item_is_looked_for_only_while_somebody_waits():
-    pairs = obj(a={"type": "boolean"}, b={"type": "array", "minItems": 100, "items": {"const": 1}})
-    form = Grammar({"type": "array", "uniqueItems": True, "minItems": 3, "items": pairs})
-    form.look = leaves_after(150)
-    with pytest.raises(Gone):
-        list(default_model().generate("Hi", SamplingParams(seed=1), form))
-
-
 class Watched(NgramModel):
     """Knows how many tokens were taken, and when its text was given up."""
 
@@ -567,9 +407,9 @@ class Watched(NgramModel):
         super().__init__(["a b c a c b b a"], order=1)
         self.begun, self.given_up, self.taken = threading.Event(), threading.Event(), 0
 
-    def generate(self, prompt, sampling, form=None):
+    def generate(self, prompt, sampling):
         try:
-            for piece in super().generate(prompt, sampling, form):
+            for piece in super().generate(prompt, sampling):
                 self.taken += 1
                 self.begun.set()
                 yield piece

@@ -301,6 +301,19 @@ def test_what_it_cannot_honour_is_400_and_named(server, key, value):
     assert key in error["message"]
 
 
+@each_dialect
+def test_a_schema_is_400_and_the_models_that_take_one_are_named(server, dialect):
+    assert post(server, dialect, response_format=None).status_code == 200
+    assert post(server, dialect, response_format={"type": "text"}).status_code == 200
+    for wanted in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}, "json", 3):
+        error = error_of(post(server, dialect, response_format=wanted), 400)
+        assert error["param"] == "response_format"
+        assert error["message"] == (
+            "local/ngram cannot write JSON by a schema. Use local/smollm2-135m (`%together get` fetches it), or one of "
+            "Together's models."
+        )
+
+
 @pytest.mark.parametrize(
     ("messages", "prompt"),
     [

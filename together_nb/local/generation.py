@@ -16,12 +16,10 @@ Reported log-probabilities are the model's own, before any of this.
 from __future__ import annotations
 
 import math
-from itertools import islice
+import sys
 from typing import TYPE_CHECKING
 
 from together_nb.errors import InputError
-from together_nb.local import constrained
-from together_nb.local.flat_schema import is_number
 from together_nb.local.sampler import Chooser, with_biased
 from together_nb.local.stopping import StopFilter
 from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
@@ -29,18 +27,14 @@ from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from together_nb.local.grammar import Grammar
     from together_nb.local.sampler import LanguageModel
     from together_nb.values.parameters import SamplingParams
 
 DEFAULT_MAX_TOKENS = 256
-DEFAULT_MAX_TOKENS_OF_A_FORM = 8192  # a truncated object is useless
 _LONGEST_ID = 20
 
 
-def generate(
-    model: LanguageModel, tokens: list[str], sampling: SamplingParams, form: Grammar | None = None
-) -> Iterator[Generated]:
+def generate(model: LanguageModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
     """Generate the tokens that continue `tokens`, and a last piece with the finish reason.
 
     Text that may begin a stop sequence is held back until that is certain; its tokens then
@@ -55,9 +49,6 @@ def generate(
         The tokens of the text to continue.
     sampling
         By default ``temperature`` is 0.8, ``max_tokens`` 256, and all else is off.
-    form
-        The grammar of a JSON answer, which `together_nb.local.constrained` writes; ``max_tokens`` is
-        then 8192 by default.
 
     Raises
     ------
@@ -67,13 +58,7 @@ def generate(
     """
     ids = [model.token_id(token) for token in tokens]
     chooser = Chooser(sampling, ids, logit_bias_of(model, sampling))
-    most = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
-    return _pieces(model, tokens, sampling, _drawn(model, tokens, sampling, chooser, form, most))
-
-
-def default_max_tokens(form: Grammar | None) -> int:
-    """The most tokens of an answer if ``max_tokens`` is not given."""
-    return DEFAULT_MAX_TOKENS if form is None else DEFAULT_MAX_TOKENS_OF_A_FORM
+    return _pieces(model, tokens, sampling, _drawn(model, tokens, sampling, chooser))
 
 
 def logit_bias_of(model: LanguageModel, sampling: SamplingParams) -> dict[int, float]:
@@ -96,10 +81,14 @@ def logit_bias_of(model: LanguageModel, sampling: SamplingParams) -> dict[int, f
                 f"logit_bias names the token {key!r:.80}, which is no token id of this model.",
                 f"Its ids are the whole numbers from 0 to {last}.",
             )
-        if not is_number(value):
+        if not _is_number(value):
             raise InputError(f"logit_bias must add a number to token {token}, and one that is not too great.")
         bias[token] = float(value)
     return bias
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _pieces(
@@ -121,19 +110,11 @@ def _pieces(
     yield Generated("", finish_reason=finish_reason)
 
 
-def _drawn(
-    model: LanguageModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser, form: Grammar | None, most: int
-) -> Iterator[Generated]:
-    """The tokens up to the end or to `most`, and a last piece with the finish reason."""
-    if form is not None:
-        written = constrained.write(form, model, tokens, chooser, sampling.logprobs)
-        yield from islice(written, most)
-        # An answer of exactly `most` tokens may be complete.
-        yield Generated("", finish_reason=EOS if next(written, None) is None else LENGTH)
-        return
+def _drawn(model: LanguageModel, tokens: list[str], sampling: SamplingParams, chooser: Chooser) -> Iterator[Generated]:
+    """The tokens up to the end or to ``max_tokens``, and a last piece with the finish reason."""
     bias = chooser.bias
     context = model.context(tokens)
-    for _ in range(most):
+    for _ in range(DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens):
         candidates = model.candidates_after(context)
         weighed = with_biased(model, candidates, context, bias) if bias else candidates
         position = chooser.choose(weighed)

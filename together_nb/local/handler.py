@@ -208,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(405, f"{self.path:.200} takes GET.")
         if path not in _DIALECTS:
             raise self._unknown_path()
-        request = read(_DIALECTS[path], body, any_model=self.owner.any_model, look=self.wire.look)
+        request = read(_DIALECTS[path], body, any_model=self.owner.any_model)
         del body  # frees a long one before the answer is written
         answers = request.generate(self.owner.model)
         if request.stream:

@@ -31,7 +31,6 @@ from together_nb.local.vocabulary import END_ID, UNKNOWN, Candidates, Context, t
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from together_nb.local.grammar import Grammar
     from together_nb.values.parameters import SamplingParams
 
 ORDER = 5
@@ -279,9 +278,7 @@ class NgramModel:
         pairs = islice(zip(*candidates, strict=True), count)
         return tuple((self.vocabulary[token], math.log(probability)) for token, probability in pairs)
 
-    def generate(
-        self, prompt: str, sampling: SamplingParams, form: Grammar | None = None
-    ) -> Iterator[vocabulary.Generated]:
+    def generate(self, prompt: str, sampling: SamplingParams) -> Iterator[vocabulary.Generated]:
         """Generate the tokens that continue a prompt, one by one.
 
         Parameters
@@ -290,8 +287,6 @@ class NgramModel:
             The text to continue; it begins a document.
         sampling : SamplingParams
             The sampling parameters; `n` is ignored.
-        form : Grammar or None
-            The grammar of the answer; None is plain text.
 
         Returns
         -------
@@ -303,7 +298,7 @@ class NgramModel:
         InputError
             `logit_bias` has an invalid token id, or a value that is not a finite number.
         """
-        return generation.generate(self, tokenize(prompt), sampling, form)
+        return generation.generate(self, tokenize(prompt), sampling)
 
 
 def train(documents: Iterable[str], order: int = ORDER) -> NgramModel:

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.errors import InputError
 from together_nb.local import MODEL_ID
-from together_nb.local.generation import default_max_tokens
-from together_nb.local.response_format import form_of
+from together_nb.local.generation import DEFAULT_MAX_TOKENS
 from together_nb.local.vocabulary import tokens_of
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from together_nb.local.grammar import Grammar
     from together_nb.local.ngram import NgramModel
     from together_nb.local.vocabulary import Generated
 
@@ -47,7 +45,7 @@ _HONOURED = frozenset({
     "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
     "presence_penalty", "frequency_penalty", "stop", "seed", "logprobs", "top_logprobs", "n", "echo", "logit_bias",
 })  # fmt: skip
-_READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens"})
+_READ = frozenset({"model", "prompt", "messages", "stream", "stream_tokens", "response_format"})
 
 
 class RequestError(Exception):
@@ -91,10 +89,6 @@ class ParsedRequest:
         Whether to stream the answer.
     openai_logprobs
         Whether log-probabilities are requested as in OpenAI's chat (``logprobs: true``).
-    form
-        The grammar of ``response_format``; None is plain text.
-    look
-        Called regularly while answers begin; it may raise to abort that.
     """
 
     dialect: str
@@ -103,8 +97,6 @@ class ParsedRequest:
     sampling: SamplingParams
     stream: bool
     openai_logprobs: bool
-    form: Grammar | None = None
-    look: Callable[[], None] = lambda: None
 
     @property
     def choices(self) -> int:
@@ -125,18 +117,14 @@ class ParsedRequest:
             `logit_bias` does not fit the model.
         """
         first = self.sampling.seed or 0
-        form = () if self.form is None else (self.form,)
-        answers = []
-        for number in range(self.choices):
-            self.look()
-            try:
-                answers.append(model.generate(self.prompt, replace(self.sampling, seed=first + number), *form))
-            except InputError as error:
-                raise RequestError(422, _sentence(error), "logit_bias") from None
-        return answers
+        seeded = (replace(self.sampling, seed=first + number) for number in range(self.choices))
+        try:
+            return [model.generate(self.prompt, sampling) for sampling in seeded]
+        except InputError as error:
+            raise RequestError(422, _sentence(error), "logit_bias") from None
 
 
-def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None] = lambda: None) -> ParsedRequest:
+def read(dialect: str, body: bytes, *, any_model: bool) -> ParsedRequest:
     """Parse the `body` of a request.
 
     Parameters
@@ -147,8 +135,6 @@ def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None]
         JSON, as received.
     any_model
         Whether to accept any model name.
-    look
-        Called regularly; it may raise to abort the work.
 
     Raises
     ------
@@ -162,20 +148,19 @@ def read(dialect: str, body: bytes, *, any_model: bool, look: Callable[[], None]
     prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
     stream = _flag(values, "stream") or _flag(values, "stream_tokens")
     openai_logprobs = isinstance(values.get("logprobs"), bool)
-    form = _form(values, look) if dialect == CHAT else None
     sampling = _sampling(values)
     prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
-    _check_length(prompt_tokens, sampling, form)
+    _check_length(prompt_tokens, sampling)
     # A single token may be of any length.
     if (sampling.n or 1) * len(prompt) > _MOST_CHARACTERS:
         raise RequestError(
             403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
         )
-    return ParsedRequest(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, form, look)
+    return ParsedRequest(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs)
 
 
-def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | None) -> None:
-    length = default_max_tokens(form) if sampling.max_tokens is None else sampling.max_tokens
+def _check_length(prompt_tokens: int, sampling: SamplingParams) -> None:
+    length = DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
     if prompt_tokens + length > CONTEXT_LENGTH:
         raise RequestError(
             403,
@@ -189,12 +174,6 @@ def _check_length(prompt_tokens: int, sampling: SamplingParams, form: Grammar | 
             f"{sampling.n} answers of up to {length} tokens to a prompt of {prompt_tokens} are more than {_MOST_TOKENS} "
             "tokens in all. Lower n or max_tokens, or shorten the prompt.",
             "n",
-        )
-    if form is not None and sampling.max_tokens is None and form.tokens > length:  # an explicit one truncates
-        raise RequestError(
-            400,
-            f"The shortest answer that fits the schema has more than {length} tokens. Ask for less, or set max_tokens.",
-            "response_format",
         )
 
 
@@ -298,29 +277,16 @@ def _flag(values: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _form(values: dict[str, Any], look: Callable[[], None]) -> Grammar | None:
-    """The grammar of a chat's answer; pops ``response_format`` from `values`."""
-    wanted = values.pop("response_format", None)
-    if wanted is None:
-        return None
-    try:
-        form = form_of(wanted, look)
-    except (InputError, RecursionError) as error:
-        reason = _sentence(error) if isinstance(error, InputError) else "The schema nests too deep."
-        raise RequestError(400, reason, "response_format") from None
-    if form is not None and values["messages"][-1]["role"] == "assistant":
-        raise RequestError(
-            400,
-            f"{MODEL_ID} cannot go on with an answer in a response_format. Ask anew, or leave response_format out.",
-            "response_format",
-        )
-    return form
-
-
 def _sampling(values: dict[str, Any]) -> SamplingParams:
     for name, value in values.items():
-        plain = name == "response_format" and value == {"type": "text"}
-        if not (name in _READ or name in _HONOURED or name in _IGNORED or plain):
+        if name == "response_format" and value != {"type": "text"}:
+            raise RequestError(
+                400,
+                f"{MODEL_ID} cannot write JSON by a schema. Use local/smollm2-135m (`%together get` fetches it), or one "
+                "of Together's models.",
+                name,
+            )
+        if not (name in _READ or name in _HONOURED or name in _IGNORED):
             raise RequestError(
                 400,
                 f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",

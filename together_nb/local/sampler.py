@@ -58,11 +58,6 @@ class Chooser:
         Ids of the prompt's tokens, for the repetition penalty.
     logit_bias
         What to add to the logit of a token, by id.
-
-    Attributes
-    ----------
-    dice
-        The generator of choices outside the model; at temperature 0, the same for every seed.
     """
 
     def __init__(self, sampling: SamplingParams, prompt_ids: list[int], logit_bias: dict[int, float]) -> None:
@@ -79,7 +74,6 @@ class Chooser:
         self._seen: dict[int, int] = dict.fromkeys(prompt_ids, 0) if self._repetition != 1 else {}
         # Seeded by a string, so that -1 and 1 differ; without a seed, by the system.
         self._random = random.Random(None if sampling.seed is None else str(sampling.seed))
-        self.dice = random.Random("greedy") if self._temperature == 0 else self._random
 
     def choose(self, candidates: Candidates) -> int:
         """Choose a token, and return its position among `candidates`."""

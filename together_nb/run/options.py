@@ -97,8 +97,9 @@ examples:
   %%together --background --max-tokens 100 -o run
   Once upon a time
 
-Each is a cell of its own. `both` is the list of the answers, `told.texts` are
-those of a batch, `told.parsed` is what a schema gave, here with
+Each is a cell of its own; local/ngram takes no schema. `both` is the list of the
+answers, `told.texts` are those of a batch, `told.parsed` is what a schema gave,
+here with
   person = {"type": "object", "properties": {"name": {"type": "string"}}}
 and `run.result()` waits for the answer.
 
