@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -137,9 +138,57 @@ def test_the_end_has_its_reason(cats, model):
     made = pieces(model, STORY, max_tokens=7, seed=1)
     assert [piece.finish_reason for piece in made] == [None] * 7 + ["length"]
     assert made[-1] == Generated("", finish_reason="length")
-    assert pieces(cats, "on the mat.", temperature=0) == [Generated("", finish_reason="eos")]
+    made = pieces(cats, "on the", temperature=0)
+    assert ("".join(piece.text for piece in made), made[-1]) == (" mat.", Generated("", finish_reason="eos"))
     assert pieces(train([]), "Hello") == [Generated("", finish_reason="eos")]
     assert len(pieces(model, STORY, temperature=0, logit_bias={str(END_ID): -100})) == 257  # 256, unset
+
+
+QUESTIONS = ["Who was Alan Turing?", "Why?\n\n", 'He said, "Why?" ', "(Why, [is it “so?”])\n", "zyzzyva ?", "?"]
+STATEMENTS = ["", STORY, "on the mat.", "the end. ", "Why? Because", "Who? No.\n\n", '"']
+STEERED = [
+    {}, {"temperature": 0}, {"temperature": 5}, {"top_k": 1}, {"top_p": 0}, {"min_p": 1}, {"top_k": 2, "top_p": 0.9},
+    {"logit_bias": {str(END_ID): 100}}, {"logit_bias": {str(END_ID): 100, "1": 100, "2": -100}, "top_k": 1},
+    {"temperature": 0, "logit_bias": {str(END_ID): 1e308}}, {"repetition_penalty": 1e-308}, {"echo": True},
+    {"presence_penalty": 2, "frequency_penalty": -1e308, "repetition_penalty": 2}, {"logprobs": 5},
+]  # fmt: skip
+MODELS = [
+    default_model,
+    *(partial(train, each, order) for each in (CATS, ["a? B.", "a?"], ["What? "]) for order in (1, 5)),
+]
+
+
+@pytest.mark.parametrize("make", MODELS)
+@given(data=st.data())
+def test_an_answer_is_never_empty_and_one_to_a_question_begins_a_sentence(make, data):
+    model = make()
+    prompt, chosen = data.draw(st.sampled_from(QUESTIONS + STATEMENTS)), data.draw(st.sampled_from(STEERED))
+    sampling = {"seed": data.draw(st.integers(0, 999)), **chosen}
+    known = len(tokenize(prompt)) if "echo" in chosen else 0
+    first = pieces(model, prompt, max_tokens=2, **sampling)[known]
+    assert first.id != END_ID
+    assert first.logprob == pytest.approx(math.log(model.probability(model.vocabulary[first.id], prompt)))
+    assert prompt in STATEMENTS or model.vocabulary[first.id].strip()[0].isupper()
+
+
+def test_the_first_token_has_the_models_odds_among_those_that_may_come():
+    follow = train(["Why? Yes.", "Why? Yes.", "Why? No.", "Why? so", "Why?"], order=3)
+    yes, no = (follow.probability(token, "Why?") for token in (" Yes", " No"))
+    counts = first_tokens(follow, "Why?", draws=3000, temperature=1, top_p=0.9)
+    assert counts[" Yes"] / counts[" No"] == pytest.approx(yes / no, rel=0.2)
+    bias = {str(follow.token_id(" No")): 100, str(follow.token_id(" so")): 1000}
+    assert set(first_tokens(follow, "Why?", logit_bias=bias)) == {" No"}
+
+
+def test_where_no_word_has_a_capital_an_answer_to_a_question_is_any_word():
+    small = train(["a b? c", "a?"])
+    for chosen in STEERED:
+        assert pieces(small, "b?", seed=1, **{**chosen, "echo": False})[0].id not in (END_ID, None)
+
+
+def test_only_the_first_token_may_not_be_the_end(cats):
+    made = pieces(cats, "The cat", seed=1, logit_bias={str(END_ID): 100})
+    assert [piece.finish_reason for piece in made] == [None, "eos"]
 
 
 def test_of_equals_at_temperature_zero_the_commoner_token_is_taken():

@@ -2,13 +2,16 @@
 
 At each position, in this order:
 
-1. ``repetition_penalty`` multiplies the log-probability of every token of the prompt and the
+1. The first token is never the end of the text. After a prompt that ends in a question mark, apart
+   from white space, closing quotes and brackets, it begins with a capital letter; if no candidate
+   does, it is any but the end. No parameter changes this.
+2. ``repetition_penalty`` multiplies the log-probability of every token of the prompt and the
    answer so far; for those of the answer, ``presence_penalty`` and ``frequency_penalty`` times
    the count are subtracted; ``logit_bias`` is added.
-2. ``temperature`` divides; 0 takes the likeliest token, in a tie the commoner one.
-3. ``top_k`` keeps that many of the likeliest (0 or less: all), ``top_p`` the likeliest of these
+3. ``temperature`` divides; 0 takes the likeliest token, in a tie the commoner one.
+4. ``top_k`` keeps that many of the likeliest (0 or less: all), ``top_p`` the likeliest of these
    that together have that share, ``min_p`` those with at least that fraction of the maximum.
-4. One is drawn, seeded by ``seed``.
+5. One is drawn, seeded by ``seed``.
 
 Reported log-probabilities are the model's own, before any of this.
 """
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING
 from together_nb.errors import InputError
 from together_nb.local.sampler import Chooser, with_biased
 from together_nb.local.stopping import StopFilter
-from together_nb.local.vocabulary import EOS, LENGTH, STOP, Generated
+from together_nb.local.vocabulary import END_ID, EOS, LENGTH, STOP, Candidates, Generated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOKENS = 256
 _LONGEST_ID = 20
+_CLOSING = frozenset("\"'”’»)]}")  # noqa: RUF001  (a typographer's apostrophe)
 
 
 def generate(model: LanguageModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
@@ -114,12 +118,14 @@ def _drawn(model: LanguageModel, tokens: list[str], sampling: SamplingParams, ch
     """The tokens up to the end or to ``max_tokens``, and a last piece with the finish reason."""
     bias = chooser.bias
     context = model.context(tokens)
-    for _ in range(DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens):
+    for number in range(DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens):
         candidates = model.candidates_after(context)
         weighed = with_biased(model, candidates, context, bias) if bias else candidates
+        if not number:
+            weighed = _beginning(model, tokens, weighed)
         position = chooser.choose(weighed)
         token = weighed.ids[position]
-        if token == 0:
+        if token == END_ID:
             yield Generated("", finish_reason=EOS)
             return
         top = model.top(candidates, sampling.logprobs) if sampling.logprobs else ()
@@ -127,6 +133,22 @@ def _drawn(model: LanguageModel, tokens: list[str], sampling: SamplingParams, ch
         yield piece
         context = model.extended(context, piece.text)
     yield Generated("", finish_reason=LENGTH)
+
+
+def _beginning(model: LanguageModel, tokens: list[str], candidates: Candidates) -> Candidates:
+    """The candidates that may come first; all of them if the model knows no token but the end."""
+    ids, probabilities = candidates
+    kept = [position for position, token in enumerate(ids) if token != END_ID]
+    if _is_question(tokens):
+        kept = [each for each in kept if model.vocabulary[ids[each]].strip()[:1].isupper()] or kept
+    if not kept:
+        return candidates
+    return Candidates([ids[each] for each in kept], [probabilities[each] for each in kept])
+
+
+def _is_question(tokens: list[str]) -> bool:
+    words = (token.strip() for token in reversed(tokens))
+    return next((word for word in words if word and word not in _CLOSING), "") == "?"
 
 
 def _echo(model: LanguageModel, tokens: list[str], sampling: SamplingParams) -> Iterator[Generated]:
