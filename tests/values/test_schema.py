@@ -111,8 +111,3 @@ def test_it_survives_json_and_pickle():
     assert pickle.loads(pickle.dumps(schema)) == schema
     request = CompletionRequest("?", "m", "chat", schema=schema)
     assert CompletionRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
-
-
-def test_the_embedded_engine_answers_in_the_form_that_is_asked():
-    answer = together_nb.complete("Alan Turing was", model="local/ngram", schema=Person, seed=1)
-    assert isinstance(answer.parsed, Person), answer.unparsed
