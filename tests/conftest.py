@@ -36,6 +36,7 @@ def session(monkeypatch):
         ours = name.startswith("TOGETHER_") and not name.startswith("TOGETHER_NB_")
         if ours or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TOGETHER_NB_MODELS", os.devnull)  # the toy answers, unless a test asks for a real model
     monkeypatch.setattr(environment, "environment", environment.Environment.read())
     monkeypatch.setattr(keys, "_known", [])
     monkeypatch.setattr(config, "settings", config.Settings())

@@ -12,8 +12,9 @@ from nbformat import v4
 from tests.kernels import WIDGET
 from tests.notebooks import MODEL_LINE, cleaned, lessons, ran, read, text_of, with_a_key
 from together_nb.config.addresses import DEFAULT_BASE_URL
-from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.local.server import LocalServer
+from together_nb.values.local_models import NGRAM
 
 PATHS = {path.stem: path for path in lessons()}
 LESSONS = ["quickstart", "streaming", "sampling", "probabilities", "conversations", "many-prompts"]
@@ -73,7 +74,7 @@ def test_it_runs_from_top_to_bottom_and_answers_what_is_saved(name):
             assert {"text/markdown", "text/plain"} <= set(output.data)
             assert WIDGET not in output.data
             metadata = output.metadata["together_nb"]
-            assert {one["model"] for one in metadata.get("compared", [metadata])} == {LOCAL_MODEL}
+            assert {one["model"] for one in metadata.get("compared", [metadata])} == {NGRAM}
     assert dict(answers_of(notebook)) == dict(answers_of(read(PATHS[name])))
     assert name != "quickstart" or TOY_NOTE in nbformat.writes(notebook)
 
@@ -117,7 +118,7 @@ def test_it_is_saved_as_it_was_run_and_clean_every_cell_says_something_and_none_
 
 def test_one_line_chooses_the_model_and_names_the_default_for_a_key(lesson):
     (found,) = [match for cell in code(lesson) for match in MODEL_LINE.finditer(cell.source)]
-    assert f'"{LOCAL_MODEL}"' in found["keyless"]
+    assert f'"{NGRAM}"' in found["keyless"]
     assert f'"{DEFAULT_MODEL}"' in found["keyed"]
     assert with_a_key(lesson) != lesson
 

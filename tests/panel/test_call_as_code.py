@@ -16,11 +16,11 @@ import together_nb
 from tests.declared import good
 from tests.magic.test_magics import ipython
 from tests.servers import DIALECTS, USAGE, ScriptedServer, answers
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.local.server import LocalServer
 from together_nb.panel.call_as_code import NEXT_CELL, all_forms, as_cell, as_curl, as_python
 from together_nb.run import options
 from together_nb.run.template import fill
+from together_nb.values.local_models import NGRAM
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 from together_nb.values.request import CompletionRequest
 from together_nb.wire.endpoint import Client, Endpoint
@@ -239,7 +239,7 @@ def test_the_key_is_in_none_of_them(server, options):
 
 
 def test_togethers_own_address_is_not_spelled_out_in_python_and_anothers_is(server):
-    stream = together_nb.stream("hello", model=LOCAL_MODEL, api="chat", base_url=server.base_url)
+    stream = together_nb.stream("hello", model=NGRAM, api="chat", base_url=server.base_url)
     assert f"base_url='{server.base_url}'" in as_python(stream, together_nb.settings.sampling)
     together_nb.settings.base_url, together_nb.settings.api_key = None, KEY
     assert "base_url" not in as_python(call(), together_nb.settings.sampling)
@@ -253,7 +253,7 @@ def test_the_embedded_engine_is_called_by_its_name_and_by_curl_at_one_that_is_st
     shell.run_cell(texts["cell"]).raise_error()
     exec(texts["python"], {})
     list(stream)
-    assert shell.user_ns["_together"].model == LOCAL_MODEL
+    assert shell.user_ns["_together"].model == NGRAM
     assert [one.text for one in together_nb.history] == [stream.completion.text] * 2
     with LocalServer() as server:
         curl = texts["curl"].replace("http://127.0.0.1:8000", server.base_url)

@@ -14,11 +14,11 @@ from tests.panel import test_panel as ui
 from tests.servers import MODELS, ScriptedServer, answers, replies
 from together_nb import Panel
 from together_nb.config import keys
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.panel.elements import within
 from together_nb.panel.key_filter import TOLD
 from together_nb.panel.status_line import State
+from together_nb.values.local_models import NGRAM
 from together_nb.values.parameters import PARAMETERS
 
 pytestmark = pytest.mark.timeout(120)
@@ -201,8 +201,8 @@ def test_without_a_model_the_box_says_which_it_will_be_and_no_other_panels_choic
 def test_without_a_key_it_is_the_embedded_engine():
     panel = Panel()
     ui.rest()
-    assert model(panel).placeholder == LOCAL_MODEL
-    assert LOCAL_MODEL in model(panel).options
+    assert model(panel).placeholder == NGRAM
+    assert NGRAM in model(panel).options
     panel.close()
 
 

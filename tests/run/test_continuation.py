@@ -8,11 +8,11 @@ import pytest
 
 import together_nb
 from tests.servers import ScriptedServer, answers, replies
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import APIConnectionError, APIStatusError, ConnectionLostError, InputError
 from together_nb.run.continuation import can_continue, continuation_request, join_parts
 from together_nb.values.chunk import Choice, Timings, Token, Usage
 from together_nb.values.completion import Completion
+from together_nb.values.local_models import NGRAM
 from together_nb.values.parameters import SamplingParams
 from together_nb.values.request import CompletionRequest
 from together_nb.wire.dialects import DIALECTS
@@ -148,7 +148,7 @@ def test_it_ends_as_the_second_part_did_and_can_go_on_again(facts):
 
 def ask(max_tokens=5, **options):
     return together_nb.complete(
-        "Alan Turing was", **{"model": LOCAL_MODEL, "temperature": 0, "max_tokens": max_tokens, **options}
+        "Alan Turing was", **{"model": NGRAM, "temperature": 0, "max_tokens": max_tokens, **options}
     )
 
 
@@ -212,5 +212,5 @@ def test_what_cannot_go_on_says_why_and_no_older_answer_is_taken_for_it(session)
         together_nb.complete("Tell", model="m", api="chat", base_url="http://127.0.0.1:9")
     with pytest.raises(InputError, match="Nothing came of the last request"):
         together_nb.continue_from()
-    together_nb.complete("Tell", model=LOCAL_MODEL, max_tokens=3, temperature=0)
+    together_nb.complete("Tell", model=NGRAM, max_tokens=3, temperature=0)
     assert together_nb.continue_from() is together_nb.history[-1]

@@ -4,10 +4,10 @@ import pytest
 
 import together_nb
 from tests.servers import ScriptedServer, answers, replies, silent_after
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import BudgetError, TogetherError
 from together_nb.run.ledger import Ledger
 from together_nb.values.chunk import Usage
+from together_nb.values.local_models import NGRAM
 
 PRICE = (1.0, 2.0)
 USAGE = Usage(1_000_000, 500_000, 1_500_000)
@@ -97,7 +97,7 @@ def test_a_spent_budget_refuses_the_next_call_and_sends_nothing_but_what_is_free
     with pytest.raises(BudgetError):
         list(waiting)
     assert len(server.requests) == 1
-    free = together_nb.complete("Once", model=LOCAL_MODEL, max_tokens=3)
+    free = together_nb.complete("Once", model=NGRAM, max_tokens=3)
     assert free.cost == 0.0
     assert "$" not in free.footer()
     together_nb.settings.budget = together_nb.ledger.spent + 1e-9
@@ -112,4 +112,4 @@ def test_a_budget_that_cannot_be_kept_is_told_in_each_footer(server):
     assert "budget" not in together_nb.complete("Tell", **options(server)).footer()
     together_nb.settings.budget = 1.0
     assert "no price is known: the budget does not count it" in together_nb.complete("Tell", **options(server)).footer()
-    assert "budget" not in together_nb.complete("Tell", model=LOCAL_MODEL, max_tokens=2).footer()
+    assert "budget" not in together_nb.complete("Tell", model=NGRAM, max_tokens=2).footer()

@@ -10,10 +10,10 @@ import pytest
 
 import together_nb
 from together_nb import Choice, Completion, CompletionRequest, Conversation, Token, Turn
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import InputError
 from together_nb.values import shared_messages
 from together_nb.values.from_json import UnfitError, plain
+from together_nb.values.local_models import NGRAM
 
 REQUEST = {"api": "chat", "model": "m", "prompt": "Hi", "sampling": {}}
 TOKEN = {"text": "a", "logprob": -0.5, "id": 3, "top": [["a", -0.5]]}
@@ -32,7 +32,7 @@ def path(tmp_path):
 
 def ask(*prompts, **options):
     for prompt in prompts or ("Alan Turing was",):
-        together_nb.complete(prompt, model=LOCAL_MODEL, max_tokens=4, temperature=0, **options)
+        together_nb.complete(prompt, model=NGRAM, max_tokens=4, temperature=0, **options)
 
 
 def forget():

@@ -21,6 +21,7 @@ from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_
 from together_nb.config.environment import BASE_URL_VARIABLE, KEY_VARIABLE
 from together_nb.config.keys import Key, environment_key, known_keys, remember
 from together_nb.errors import InputError
+from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from traitlets.config import Configurable
 
 
-LOCAL_MODEL = "local/ngram"
 # Priced in the list, streams no reasoning (read in `GET /v1/models`, 2026-08).
 DEFAULT_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -87,7 +87,7 @@ class Settings(HasTraits):
     base_url : str or None
         Server; unset: TOGETHER_BASE_URL, else https://api.together.xyz/v1. At first unset.
     model : str or None
-        Model; unset: TOGETHER_MODEL, else meta-llama/Llama-3.3-70B-Instruct-Turbo, and without a key local/ngram. At first unset.
+        Model; unset: TOGETHER_MODEL, else meta-llama/Llama-3.3-70B-Instruct-Turbo, and without a key local/smollm2-135m where it is installed, else local/ngram. At first unset.
     connect_timeout : float
         Seconds to wait for a connection. At first 10.0.
     timeout : float
@@ -170,7 +170,7 @@ class Settings(HasTraits):
     model = Unicode(
         None,
         allow_none=True,
-        help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {LOCAL_MODEL}",
+        help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {SMOLLM} where it is installed, else {NGRAM}",
     )
     connect_timeout = _NumberTrait(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
     timeout = _NumberTrait(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
@@ -188,7 +188,7 @@ class Settings(HasTraits):
         None, allow_none=True, help="Family of the server, such as vllm or llama.cpp; unset: recognised by its replies"
     )
     local_tokens_per_second = _NumberTrait(
-        40.0, min=0, help=f"Tokens a second that {LOCAL_MODEL} writes; 0 is as fast as possible"
+        40.0, min=0, help=f"Tokens a second that {NGRAM} writes; 0 is as fast as possible"
     )
 
     if TYPE_CHECKING:  # written by `python -m tests.generate`: each is a trait of its own

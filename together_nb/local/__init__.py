@@ -1,11 +1,6 @@
-"""The embedded engine: a small language model and its server.
+"""The models on this machine and their server.
 
-`together_nb.local.ngram` is the model (`NgramModel`, `default_model`), `together_nb.local.server` its HTTP server
-(`LocalServer`); ``python -m together_nb.local`` serves it until Ctrl-C, and ``--help`` lists the options.
-`MODEL_ID`, a str, is the model that a request names.
+`together_nb.local.server` has the server (`LocalServer`); ``python -m together_nb.local`` runs it until Ctrl-C. It serves
+the n-gram model of `together_nb.local.ngram`, and the model files that `together_nb.local.models` finds, which
+`together_nb.local.llama` runs.
 """
-
-from __future__ import annotations
-
-MODEL_ID = "local/ngram"
-"""The model's id, the only one that the server accepts without `any_model`."""

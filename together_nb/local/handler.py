@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import itertools
 import re
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -11,14 +12,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import unquote
 
-from together_nb.local import MODEL_ID, access, responses
+from together_nb.local import access, responses
 from together_nb.local.connection import MAX_HEAD, HeadTooLongError
-from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError, read
+from together_nb.local.models import INSTALL_ENGINE, model_files, served_models, title
+from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError, body_values, parsed
+from together_nb.local.translation import Translation
+from together_nb.values.local_models import NGRAM, SMOLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from together_nb.local.connection import Wire
+    from together_nb.local.llama import LlamaEngine
     from together_nb.local.ngram import NgramModel
     from together_nb.local.request_body import ParsedRequest
     from together_nb.local.vocabulary import Generated
@@ -51,6 +57,7 @@ class Owner(Protocol):
     """The server whose model answers; `LocalServer` is one."""
 
     model: NgramModel
+    llama: LlamaEngine
     api_key: str | None
     any_model: bool
     verbose: bool
@@ -190,14 +197,13 @@ class Handler(BaseHTTPRequestHandler):
     def _get(self, path: str, body: bytes) -> None:
         del body
         if path == "/models":
-            self._send_json(200, [responses.model_row()])
-        elif path == f"/models/{MODEL_ID}":
-            self._send_json(200, responses.model_row())
+            self._send_json(200, responses.model_rows())
         elif path.startswith("/models/"):
             name = path.removeprefix("/models/")
-            raise RequestError(
-                404, f"There is no model {name:.200} here, only {MODEL_ID}.", "model", "model_not_available"
-            )
+            rows = [row for row in responses.model_rows() if row["id"] == name]
+            if not rows:
+                raise _unknown_model(name)
+            self._send_json(200, rows[0])
         elif path in _DIALECTS:
             raise RequestError(405, f"{self.path:.200} takes POST.")
         else:
@@ -208,13 +214,37 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(405, f"{self.path:.200} takes GET.")
         if path not in _DIALECTS:
             raise self._unknown_path()
-        request = read(_DIALECTS[path], body, any_model=self.owner.any_model)
+        dialect, values = _DIALECTS[path], body_values(body)
         del body  # frees a long one before the answer is written
+        model = values.get("model")
+        if isinstance(model, str) and model in served_models() and model != NGRAM:
+            self._relay(Translation(dialect, model, values), model, model_files()[model])
+            return
+        if model != NGRAM and not self.owner.any_model:
+            raise _unknown_model(model)
+        request = parsed(dialect, values)
         answers = request.generate(self.owner.model)
         if request.stream:
             self._send_events(request, answers)
         else:
             self._send_whole(request, answers)
+
+    def _relay(self, translation: Translation, model: str, file: Path) -> None:
+        """Have llama.cpp answer."""
+        look = self.wire.look
+        with self.owner.llama.lease(model, file, look) as process:
+            if not translation.stream:
+                self._send_json(200, translation.whole(lambda path, body: process.whole(path, body, look)))
+                return
+            events = translation.events(lambda path, body: process.events(path, body, look))
+            first = next(events)  # before the status: it may be refused
+            self._begin_events()
+            try:
+                for event in itertools.chain((first,), events):
+                    self._send_event(responses.encoded(event), at_once=True)
+            except RequestError as error:
+                self._send_event(responses.encoded(responses.error_body(error)))
+            self._end_events()
 
     def _unknown_path(self) -> RequestError:
         paths = ", ".join(f"/v1{path}" for path in _DIALECTS)
@@ -293,6 +323,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_events(self, request: ParsedRequest, answers: list[Iterator[Generated]]) -> None:
         reply = responses.Reply(request)
+        self._begin_events()
+        for chunk in reply.opening():
+            self._send_event(responses.encoded(chunk))
+        for batch in self._paced(request, answers):
+            for index, piece in batch:
+                self._send_event(responses.encoded(reply.chunk(index, piece)))
+        for chunk in reply.closing():
+            self._send_event(responses.encoded(chunk))
+        self._end_events()
+
+    def _begin_events(self) -> None:
         self._begun = True
         self._chunked = self.request_version >= "HTTP/1.1"  # HTTP/1.0 has no chunks
         self.close_connection = self.close_connection or not self._chunked
@@ -305,13 +346,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self._flushed = 0.0
-        for chunk in reply.opening():
-            self._send_event(responses.encoded(chunk))
-        for batch in self._paced(request, answers):
-            for index, piece in batch:
-                self._send_event(responses.encoded(reply.chunk(index, piece)))
-        for chunk in reply.closing():
-            self._send_event(responses.encoded(chunk))
+
+    def _end_events(self) -> None:
         self._send_event(b"[DONE]")
         if self._chunked:
             self.wfile.write(b"0\r\n\r\n")
@@ -326,12 +362,12 @@ class Handler(BaseHTTPRequestHandler):
                 pace.wait()
             yield batch
 
-    def _send_event(self, data: bytes) -> None:
+    def _send_event(self, data: bytes, *, at_once: bool = False) -> None:
         event = b"data: " + data + b"\n\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event)
         # A paced event is sent when it is due. Others are sent together, since each flush would wake the reader.
         now = monotonic()
-        if self.owner.tokens_per_second or now - self._flushed >= _UNPACED_SECONDS:
+        if at_once or self.owner.tokens_per_second or now - self._flushed >= _UNPACED_SECONDS:
             self.wfile.flush()
             self._flushed = now
 
@@ -349,6 +385,22 @@ class Handler(BaseHTTPRequestHandler):
         """Write a line to stderr, if the server is verbose."""
         if self.owner.verbose:
             super().log_message(format, *args)
+
+
+def _unknown_model(model: object) -> RequestError:
+    """The error that says which models there are, and why a known one is not among them."""
+    if model is None:
+        return RequestError(400, f"model is missing. {_offer()}", "model")
+    missing = f"Unable to access model {model!s:.200}. {_offer()}"
+    if model in model_files():
+        missing = f"{title(str(model))} needs the engine that runs it: {INSTALL_ENGINE}"
+    elif model == SMOLLM:
+        missing = f"{SMOLLM} is not on this machine. `%together get` fetches it. {_offer()}"
+    return RequestError(404, missing, "model", "model_not_available")
+
+
+def _offer() -> str:
+    return f"The models here: {', '.join(served_models())}."
 
 
 def _rounds(answers: list[Iterator[Generated]], look: Callable[[], None]) -> Iterator[list[tuple[int, Generated]]]:

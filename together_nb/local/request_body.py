@@ -11,9 +11,9 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.errors import InputError
-from together_nb.local import MODEL_ID
 from together_nb.local.generation import DEFAULT_MAX_TOKENS
 from together_nb.local.vocabulary import tokens_of
+from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.parameters import PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
@@ -124,27 +124,22 @@ class ParsedRequest:
             raise RequestError(422, _sentence(error), "logit_bias") from None
 
 
-def read(dialect: str, body: bytes, *, any_model: bool) -> ParsedRequest:
-    """Parse the `body` of a request.
+def parsed(dialect: str, values: dict[str, Any]) -> ParsedRequest:
+    """Check a request to the n-gram model.
 
     Parameters
     ----------
     dialect
         `INFERENCE`, `COMPLETIONS` or `CHAT`.
-    body
-        JSON, as received.
-    any_model
-        Whether to accept any model name.
+    values
+        The body, from `body_values`.
 
     Raises
     ------
     RequestError
-        400: no JSON object, model or prompt, or something this model cannot do; 403: too long; 404:
-        another model; 422: a parameter is of the wrong type or out of bounds.
+        400: no prompt, or something this model cannot do; 403: too long; 422: a parameter is of the wrong type or out
+        of bounds.
     """
-    values = {key: value for key, value in _object(body).items() if value not in (None, [], {})}
-    if not any_model:
-        _check_model(values.get("model"))
     prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
     stream = _flag(values, "stream") or _flag(values, "stream_tokens")
     openai_logprobs = isinstance(values.get("logprobs"), bool)
@@ -177,7 +172,14 @@ def _check_length(prompt_tokens: int, sampling: SamplingParams) -> None:
         )
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def body_values(body: bytes) -> dict[str, Any]:
+    """Return the values of a request's body that are set.
+
+    Raises
+    ------
+    RequestError
+        400: it is no JSON object.
+    """
     try:
         text = body.decode("utf-8-sig", "surrogatepass")
         _check_size(text)
@@ -186,7 +188,7 @@ def _object(body: bytes) -> dict[str, Any]:
         raise RequestError(400, f"The body must be JSON: {error!s:.200}.") from None
     if not isinstance(values, dict):
         raise RequestError(400, 'The body must be a JSON object, such as {"model": …, "prompt": …}.')
-    return values
+    return {key: value for key, value in values.items() if value not in (None, [], {})}
 
 
 def _check_size(text: str) -> None:
@@ -214,19 +216,6 @@ def _float(text: str) -> float:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text:.20} is no number that can be used")
-
-
-def _check_model(model: object) -> None:
-    if model is None:
-        raise RequestError(400, f"model is missing. This server has one: {MODEL_ID}.", "model")
-    if model != MODEL_ID:
-        raise RequestError(
-            404,
-            f"Unable to access model {model!s:.200}. This server has one model, {MODEL_ID}; started with --any-model, "
-            "it answers under every name.",
-            "model",
-            "model_not_available",
-        )
 
 
 def _prompt(prompt: object) -> str:
@@ -282,14 +271,14 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         if name == "response_format" and value != {"type": "text"}:
             raise RequestError(
                 400,
-                f"{MODEL_ID} cannot write JSON by a schema. Use local/smollm2-135m (`%together get` fetches it), or one "
+                f"{NGRAM} cannot write JSON by a schema. Use {SMOLLM} (`%together get` fetches it), or one "
                 "of Together's models.",
                 name,
             )
         if not (name in _READ or name in _HONOURED or name in _IGNORED):
             raise RequestError(
                 400,
-                f"{MODEL_ID} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
+                f"{NGRAM} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
                 name[:80],
             )
     given = {name: values[name] for name in _HONOURED if name in values}

@@ -12,8 +12,10 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from together_nb.local import MODEL_ID
+from together_nb.local import llama
+from together_nb.local.models import served_models, title
 from together_nb.local.request_body import CHAT, CONTEXT_LENGTH, INFERENCE
+from together_nb.values.local_models import NGRAM, SMOLLM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,16 +33,22 @@ def encoded(body: object) -> bytes:
     return _encode(body).encode("utf-8", "backslashreplace")
 
 
-def model_row() -> dict[str, Any]:
-    """The model's row in ``/v1/models``."""
+def model_rows() -> list[dict[str, Any]]:
+    """The rows of ``/v1/models``."""
+    return [_model_row(model) for model in served_models()]
+
+
+def _model_row(model: str) -> dict[str, Any]:
+    own = model == NGRAM
+    organization = "together_nb" if own else "Hugging Face" if model == SMOLLM else ""
     return {
-        "id": MODEL_ID,
+        "id": model,
         "object": "model",
         "created": _CREATED,
-        "type": "language",
-        "display_name": "Local n-gram",
-        "organization": "together_nb",
-        "context_length": CONTEXT_LENGTH,
+        "type": "language" if own else "chat",
+        "display_name": title(model),
+        "organization": organization,
+        "context_length": CONTEXT_LENGTH if own else llama.CONTEXT,
         "config": {"stop": [], "bos_token": None, "eos_token": None},
         "pricing": {"hourly": 0, "input": 0, "output": 0, "base": 0, "finetune": 0},
     }
@@ -108,7 +116,7 @@ class Reply:
             return {
                 "status": "finished",
                 "id": self._id,
-                "model": MODEL_ID,
+                "model": NGRAM,
                 "prompt": [self._request.prompt],
                 "num_returns": self._request.choices,
                 "args": self._request.sampling.to_dict(),
@@ -118,7 +126,7 @@ class Reply:
             "id": self._id,
             "object": "chat.completion" if self._request.dialect == CHAT else "text.completion",
             "created": self._created,
-            "model": MODEL_ID,
+            "model": NGRAM,
             "prompt": [{"text": self._request.prompt}] if self._request.sampling.echo else [],
             "choices": choices,
             "usage": self._usage(),
@@ -139,7 +147,7 @@ class Reply:
             "object": "chat.completion.chunk" if self._request.dialect == CHAT else "completion.chunk",
             "created": self._created,
             "choices": list(choices),
-            "model": MODEL_ID,
+            "model": NGRAM,
             "usage": None,
         }
 

@@ -1,11 +1,12 @@
-"""The server of the embedded engine, on a loopback port.
+"""The server of the models on this machine, on a loopback port.
 
 ::
 
     with LocalServer(tokens_per_second=20) as server:
         requests.post(server.base_url + "/v1/completions", json={"model": "local/ngram", "prompt": "Once"})
 
-`request_body` reads requests, `responses` writes replies, `handler` is the HTTP between them.
+`handler` is its HTTP. For the n-gram model, `request_body` reads requests and `responses` writes replies; requests for
+model files go to `llama`, through `translation`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from together_nb.base.fork import after_fork
 from together_nb.local.connection import Wire
 from together_nb.local.handler import Handler
+from together_nb.local.llama import LlamaEngine
 from together_nb.local.ngram import NgramModel, default_model
 
 if TYPE_CHECKING:
@@ -43,20 +45,21 @@ _LOOK_SECONDS = 0.25  # between two checks that the client is there, before a to
 
 
 class LocalServer:
-    """Serves a model over HTTP in Together's three dialects, to this machine only.
+    """Serves the models of this machine over HTTP in Together's three dialects, to this machine only.
 
     Parameters
     ----------
     model : NgramModel or None
-        The model; None is `default_model`, trained at the first request.
+        The n-gram model; None is `default_model`, trained at the first request.
     port : int
         TCP port; 0 takes a free one.
     tokens_per_second : float or None
-        Tokens per second of each answer; None or 0 is as fast as possible. May be changed while answers run.
+        Tokens per second of each answer of the n-gram model; None or 0 is as fast as possible. May be changed while
+        answers run.
     api_key : str or None
         The key to require; None requires none.
     any_model : bool
-        Whether to accept any model name. Replies still name the model that answered.
+        Whether the n-gram model answers requests for unknown models. Replies still name the model that answered.
     verbose : bool
         Whether to write a line to stderr for each request.
 
@@ -71,7 +74,9 @@ class LocalServer:
     stopped : bool
         Whether `stop` was called.
     model : NgramModel
-        The model that answers.
+        The n-gram model.
+    llama : LlamaEngine
+        What runs model files.
     base_url : str
         The server's address, ``http://127.0.0.1:PORT``, without ``/v1``.
     tokens_per_second : float or None
@@ -108,13 +113,14 @@ class LocalServer:
         self._rate = tokens_per_second
         self.changed = threading.Condition()
         self.stopped = False
+        self.llama = LlamaEngine()
         self._http = ConnectionServer((HOST, port), type("Handler", (Handler,), {"owner": self}))
         self._thread: threading.Thread | None = None
         _servers.add(self)
 
     @property
     def model(self) -> NgramModel:
-        """The model that answers."""
+        """The n-gram model."""
         return self._model or default_model()
 
     @property
@@ -160,6 +166,7 @@ class LocalServer:
             self._thread.join()
         self._http.server_close()
         self._http.close_connections()
+        self.llama.stop()
 
     def abandon(self) -> None:
         """Stop in the child of a fork, which has none of the parent's threads and must leave its connections open."""
@@ -167,6 +174,7 @@ class LocalServer:
         self.stopped = True
         self._thread = None
         self._http.forget()
+        self.llama.abandon()
 
     def pace(self, look: Callable[[], None] = lambda: None) -> Throttle:
         """Return a throttle for the tokens of one answer.

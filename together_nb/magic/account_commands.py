@@ -11,8 +11,8 @@ from together_nb.config import environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, host_of, server_root
 from together_nb.config.environment import KEY_VARIABLE
 from together_nb.config.keys import Key, remember
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.errors import AuthenticationError, InputError, TogetherError
+from together_nb.values.local_models import NGRAM, SMOLLM
 
 if TYPE_CHECKING:
     from together_nb.magic.notebook import Notebook
@@ -89,11 +89,27 @@ def logout(notebook: Notebook) -> None:
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201
 
 
+def get(notebook: Notebook, source: str | None, sha256: str | None) -> None:
+    """Fetch SmolLM2-135M, or add another model file."""
+    from together_nb.local.get import get_model
+
+    model = get_model(source, sha256, _show_progress)
+    print(f"\r{model} is ready: `-m {model}`" + (" is the default without a key." if model == SMOLLM else "."))  # noqa: T201
+
+
+def _show_progress(words: str) -> None:
+    print(f"\r{words:<60}", end="", flush=True)  # noqa: T201
+
+
 def models(notebook: Notebook, text: str) -> None:
     """List the models that can be called."""
     from together_nb.render import tables
+    from together_nb.run import resolve
     from together_nb.values.model_list import ModelList
 
+    if resolve.endpoint_for(notebook.session).lacks_key:
+        notebook.display(*_table_of_local_models(text))
+        return
     found = notebook.session.models(text)
     rows = ModelList(tuple(found)).callable()
     if not rows:
@@ -102,6 +118,28 @@ def models(notebook: Notebook, text: str) -> None:
         )
     left = len(found) - len(rows)
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
-    if notebook.session.settings.api_key is None and rows[0].id == LOCAL_MODEL:
-        note = "Without a key there is this one; `%together login` brings Together's."
     notebook.display(*tables.of_models(rows, note))
+
+
+def _table_of_local_models(text: str) -> tuple[str, str]:
+    from together_nb.local import generation, llama, sampler
+    from together_nb.local.models import known_models
+    from together_nb.render import tables
+
+    rows = []
+    for model in known_models():
+        if text.lower() not in model.id.lower():
+            continue
+        if model.id == NGRAM:
+            values = {"temperature": sampler.DEFAULT_TEMPERATURE, "max_tokens": generation.DEFAULT_MAX_TOKENS}
+        else:
+            values = llama.defaults(model.id)
+        unset = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        if model.id == SMOLLM:
+            unset += f", system prompt “{llama.SYSTEM}”"
+        size = "" if model.size is None else f"{model.size / 1e6:,.0f} MB"
+        rows.append((model.id, size, model.license, model.place, unset))
+    if not rows:
+        raise InputError(f"No model on this machine has {text!r} in its name.", "`%together models` alone lists them.")
+    note = "`%together login` brings the models of Together."
+    return tables.table("model | >size | license | where | what holds if you set nothing", rows, note)

@@ -130,7 +130,7 @@ def _spelled(action: Action) -> str:
     value = "" if action.metavar is None else str(action.metavar)
     if action.option_strings:
         return f"[{f'{action.option_strings[-1]} {value}'.rstrip()}]"
-    return f"[{value}]" if action.nargs == "*" else value
+    return f"[{value}]" if action.nargs in ("*", "?") else value
 
 
 def _open_panel(notebook: Notebook) -> None:
@@ -153,6 +153,15 @@ COMMANDS: dict[str, Command] = {
             "list the models of the server and their prices",
             (argument("text", metavar="TEXT", nargs="*"),),
             verbatim="text",
+        ),
+        Command(
+            "get",
+            account_commands.get,
+            "fetch a small language model to this machine: SmolLM2-135M, or any GGUF file",
+            (
+                argument("source", metavar="PATH_OR_URL.gguf", nargs="?"),
+                argument("--sha256", metavar="HEX"),
+            ),
         ),
         Command("panel", _open_panel, "open the panel: sliders, a live answer, its tokens and events"),
         Command(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import TogetherError
+from together_nb.local.models import served_models
 from together_nb.render.formats import FORMATS
 from together_nb.run.options import parser as cell_parser
 from together_nb.values.parameters import AUTO, PARAMETERS
@@ -74,7 +75,7 @@ def model_names(session: Session) -> list[str]:
         rows = [row.id for row in resolve.models_for_tab(session) if row.writes_text]
     except TogetherError:
         rows = []
-    return list(dict.fromkeys((LOCAL_MODEL, *(rows or [DEFAULT_MODEL]))))
+    return list(dict.fromkeys((*served_models(), *(rows or [DEFAULT_MODEL]))))
 
 
 def _starting(candidates: Iterable[str], line: str, typed: str) -> list[str]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from together_nb.base.suggest import suggestion
 from together_nb.config.environment import KEY_VARIABLE
-from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError
 from together_nb.render.formats import FORMATS, format_for
 from together_nb.run.template import variable
+from together_nb.values.local_models import PREFIX
 from together_nb.values.parameters import AUTO, PARAMETERS, Parameter
 from together_nb.values.request import checked_extra
 from together_nb.values.variations import TEXTS
@@ -75,8 +76,8 @@ cost (US dollars), timings (seconds) and the rest; `_together?` tells of them.
 ■ (Interrupt) or Ctrl-C ends it: what came is kept, and `%together continue`
 goes on from there.
 
-Without a key {LOCAL_MODEL} answers, a toy model on this machine. For Together's
-models run `%together login`, or set {KEY_VARIABLE} in the environment."""
+Without a key a small model on this machine answers. For Together's models
+run `%together login`, or set {KEY_VARIABLE} in the environment."""
 _EXAMPLES = """\
 examples:
   %%together --temperature 0.7 --max-tokens 200 -o story
@@ -188,7 +189,12 @@ def parser(only: tuple[str, ...] = ()) -> Parser:
         return add
 
     add = adder("the request")
-    add("-m", "--model", metavar="ID", help=f"the model; {LOCAL_MODEL} needs no key (with a key: {DEFAULT_MODEL})")
+    add(
+        "-m",
+        "--model",
+        metavar="ID",
+        help=f"the model; those that begin with {PREFIX} need no key (with a key: {DEFAULT_MODEL})",
+    )
     dialects = "; ".join(f"{dialect.name}: {dialect.help}" for dialect in DIALECTS.values())
     add("--api", default=AUTO, metavar="API", help=f"auto: chosen by the model's type; {dialects}")
     add("--system", metavar="TEXT", help="system prompt of a chat")

@@ -11,9 +11,11 @@ from together_nb.config import environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
 from together_nb.config.keys import ARGUMENT, Key, remember
-from together_nb.config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, MissingKeyError
+from together_nb.local.models import local_default, model_files, served_models, title
 from together_nb.values.families import UNKNOWN, family_differs
+from together_nb.values.local_models import NGRAM, SMOLLM, is_local
 from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest, checked_extra
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from together_nb.values.model_list import Model
     from together_nb.wire.endpoint import Client
 
-LOCAL_NOTE = "a toy n-gram model; real ones: %together login"
+TOY_NATURE = "toy n-gram model: continues text, cannot answer questions"
 UNPRICED_NOTE = "no price is known: the budget does not count it"
 _UNSTARTED = "http://localhost"  # stands for the embedded engine's address if it must not be started
 _FREE = (0.0, 0.0)
@@ -122,7 +124,12 @@ def open_request(
         account.check(price)
     notes = (_note(session, request.model, price, endpoint), endpoint.transport.note)
     marks = {"price": price, "note": " · ".join(filter(None, notes)), "filled": filled}
-    return CompletionStream(request, endpoint, marks, account)
+    stream = CompletionStream(request, endpoint, marks, account)
+    if request.model == NGRAM:
+        stream.nature = TOY_NATURE
+    elif endpoint.embedded and endpoint.transport.live:
+        stream.loading = _loading(request.model)
+    return stream
 
 
 def _unsent(
@@ -131,7 +138,7 @@ def _unsent(
     """Return a stream for inspection, not for reading: what only a server knows is left open."""
     model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
-    own_engine = model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False)
+    own_engine = is_local(model) and not endpoint.serves(model, ask=False)
     if own_engine and endpoint.is_loopback and endpoint.known_models is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
     elif own_engine:
@@ -140,7 +147,7 @@ def _unsent(
     api = _explicit_api(request)
     listed = endpoint.known_models
     if api is None and own_engine:
-        api = "completions"
+        api = "completions" if model == NGRAM else "chat"
     elif api is None and listed is not None:
         row = listed.get(model)
         api = "chat" if row is None else row.api
@@ -157,10 +164,28 @@ def _unsent(
 
 def _note(session: Context, model: str, price: tuple[float, float] | None, endpoint: Endpoint) -> str:
     """Return the footer's note on where the answer comes from."""
-    if model == LOCAL_MODEL:
-        return " · ".join(filter(None, (LOCAL_NOTE, environment.environment.late)))
+    if is_local(model):
+        return " · ".join(filter(None, (_local_note(model), environment.environment.late)))
     unpriced = session.settings.budget is not None and price is None and endpoint.bills
     return UNPRICED_NOTE if unpriced else ""
+
+
+def _local_note(model: str) -> str:
+    if model == NGRAM:
+        better = f"-m {SMOLLM}" if local_default() == SMOLLM else "%together get"
+        return f"a toy n-gram model · a real one: {better}"
+    name = f"{title(model)}, a small model" if model == SMOLLM else title(model)
+    return f"{name} on this machine · larger ones: %together login"
+
+
+def _loading(model: str) -> str:
+    """Return what to say while a model of the embedded engine is loaded, or ""."""
+    from together_nb.local.server import running_server
+
+    file = model_files().get(model)
+    if file is None or running_server().llama.is_loaded(model):
+        return ""
+    return f"loading {title(model)}, {'about 1 s' if model == SMOLLM else f'{file.stat().st_size / 1e9:.1f} GB'}"
 
 
 def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, float] | None:
@@ -168,7 +193,7 @@ def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, flo
 
     The list of models is requested if it has prices or there is a budget to keep.
     """
-    if model == LOCAL_MODEL and endpoint.is_loopback:
+    if is_local(model) and endpoint.is_loopback:
         return _FREE
     wanted = endpoint.is_together or session.settings.budget is not None
     listed = endpoint.helpful_models(_list_retries(session, endpoint)) if wanted else endpoint.known_models
@@ -190,7 +215,7 @@ def resolve(
     """
     model = _model(request, endpoint, chosen) or _only_model(endpoint)
     meant = named and not endpoint.is_together  # the call itself names the server: then that is meant
-    if model == LOCAL_MODEL and not endpoint.embedded and not meant and not endpoint.serves(LOCAL_MODEL):
+    if is_local(model) and not endpoint.embedded and not meant and not endpoint.serves(model):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     api = _api(request, model, endpoint, _list_retries(session, endpoint))
@@ -215,12 +240,12 @@ def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> 
     model = request.model or chosen.model or endpoint.transport.model or chosen.chosen_model or ""
     if model or not endpoint.is_together:
         return model
-    return LOCAL_MODEL if endpoint.key is None else DEFAULT_MODEL
+    return local_default() if endpoint.key is None else DEFAULT_MODEL
 
 
 def _check_key(model: str, endpoint: Endpoint) -> None:
     if endpoint.lacks_key:
-        without = suggestion(model, [LOCAL_MODEL]) or f"Without a key there is -m {LOCAL_MODEL}, on this machine."
+        without = suggestion(model, served_models()) or f"Without a key there is -m {local_default()}, on this machine."
         raise MissingKeyError(
             f"{model} needs an API key, and none is set.",
             f"{without} `%together login` takes a key. {endpoint.withheld or environment.environment.late}".strip(),
@@ -257,7 +282,7 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
     endpoint = Endpoint(session.client, root, family_name=chosen.server_family)
     endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
     model = _model(CompletionRequest(""), endpoint, chosen)
-    if model == LOCAL_MODEL and not endpoint.serves(LOCAL_MODEL, ask=False):
+    if is_local(model) and not endpoint.serves(model, ask=False):
         endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
     return model, endpoint
 

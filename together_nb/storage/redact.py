@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from together_nb.base.secret import GONE, in_json, json_text
 from together_nb.config.keys import known_keys
-from together_nb.config.settings import LOCAL_MODEL
 from together_nb.values.chunk import Choice, Timings, Token, Usage
 from together_nb.values.completion import Completion
+from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.parameters import PARAMETERS
 from together_nb.values.request import CompletionRequest
 from together_nb.wire.dialects import DIALECTS
@@ -69,8 +69,8 @@ _FIXED = {
     "type": frozenset(_TYPES.split()),
     "result_type": frozenset(_TYPES.split()),
     "Content-Type": frozenset(("application/json", "text/event-stream", "text/event-stream; charset=utf-8")),
-    "model": frozenset((LOCAL_MODEL,)),
-    "id": frozenset((LOCAL_MODEL,)),
+    "model": frozenset((NGRAM, SMOLLM)),
+    "id": frozenset((NGRAM, SMOLLM)),
 }
 _LINE_OF_TEXT = re.compile(r"\ufeff?(?:(?:data|event|id|retry)?:[ \t]*)?(?P<value>[^\r\n]+)")
 _LITERAL = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?')

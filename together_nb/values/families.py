@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError
+from together_nb.values.local_models import NGRAM
 from together_nb.values.parameters import AUTO
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Family:
     ignores, refuses
         Parameters, or ``schema``, without effect, and those it answers with an error. ``chat.echo`` is `echo` in a chat
         alone.
+    models
+        Models that have rules of their own, by name.
     """
 
     name: str
@@ -70,6 +73,11 @@ class Family:
     continues: Mapping[str, Any] | None = None
     ignores: frozenset[str] = frozenset()
     refuses: frozenset[str] = frozenset()
+    models: Mapping[str, Family] = field(default_factory=lambda: MappingProxyType({}))
+
+    def of_model(self, model: str) -> Family:
+        """Return the rules for one of its models."""
+        return self.models.get(model, self)
 
     def spell(self, payload: Mapping[str, Any], api: str, refused: Collection[str] = ()) -> dict[str, Any]:
         """Return the body to send.
@@ -148,7 +156,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "local",
             headers=(("Server", "together_nb"),),
-            sends_usage=False, integer_logprobs=True, continues={},
+            sends_usage=False, integer_logprobs=True, continues={}, ignores=frozenset({"echo", "reasoning_effort"}),
+            models={NGRAM: Family("local", sends_usage=False, integer_logprobs=True, continues={})},
         ),
         Family(
             "llama.cpp",

@@ -77,7 +77,7 @@ class Attempts:
         self.endpoint = endpoint
         self.dialect = dialect_for(request.api)
         self.plain_payload = self.dialect.payload(request)
-        self.notes = tuple(endpoint.recognition.family.notes(request.set_names, self.plain_payload, request.api))
+        self.notes = tuple(endpoint.family_of(request.model).notes(request.set_names, self.plain_payload, request.api))
         self.wiretap: Wiretap | None = None
         self.watched = True
         self.begun = False  # whether part of an answer has arrived, read or not
@@ -149,14 +149,14 @@ class Attempts:
 
     def _spelled(self, refused: frozenset[str]) -> dict[str, Any]:
         refused |= self.endpoint.refused(self.request.model)
-        return self.endpoint.recognition.family.spell(self.plain_payload, self.dialect.name, refused)
+        return self.endpoint.family_of(self.request.model).spell(self.plain_payload, self.dialect.name, refused)
 
     @property
     def _turn_note(self) -> str:
         """What the footer says if the server began a new turn where an answer was to be continued."""
         if not (
             self.accumulator.has_text and continues_turn(self.plain_payload.get("messages"))
-        ) or self.endpoint.recognition.family.continues_by(self.payload):
+        ) or self.endpoint.family_of(self.request.model).continues_by(self.payload):
             return ""
         return "a new turn was begun: this server is not known to continue one"
 
@@ -211,7 +211,7 @@ class Attempts:
             check_status(exchange, self.endpoint)
             self.endpoint.note_answer(exchange.headers)
             self.endpoint.note_refused(self.request.model, self._refused)
-            family = self.endpoint.recognition.family
+            family = self.endpoint.family_of(self.request.model)
             self.accumulator.sums_usage = family.usage_per_choice and (self.request.sampling.n or 1) > 1
             if family.without_effect("n", self.request.api):
                 self.accumulator.expected = 1

@@ -21,7 +21,15 @@ from together_nb.errors import (
     NotFoundError,
     TogetherError,
 )
-from together_nb.values.families import FAMILIES, UNKNOWN, USAGE_FIELD, Recognition, recognise_host, recognise_reply
+from together_nb.values.families import (
+    FAMILIES,
+    UNKNOWN,
+    USAGE_FIELD,
+    Family,
+    Recognition,
+    recognise_host,
+    recognise_reply,
+)
 from together_nb.values.model_list import ModelList
 from together_nb.wire.exchange import Call
 from together_nb.wire.retry import call_with_retries
@@ -175,6 +183,10 @@ class Endpoint:
         if self.family_name is not None:
             return Recognition(FAMILIES[self.family_name], "as set by server_family")
         return self.client.families.get(self._place, UNKNOWN)
+
+    def family_of(self, model: str) -> Family:
+        """Return the family's rules for a model."""
+        return self.recognition.family.of_model(model)
 
     def refused(self, model: str) -> frozenset[str]:
         """Return the fields that it has refused for a model, among those that its family adds."""

@@ -46,7 +46,8 @@ class CompletionStream:
     payload : dict
         The body of the HTTP request, as JSON.
     notes : tuple of str
-        What to tell the user before it is sent: parameters that the server ignores, or calls by another name.
+        What to tell the user before the answer comes: what kind of model it is, if it is a toy; that it is being loaded;
+        parameters that the server ignores, or calls by another name.
     marks : dict
         The fields of its completion that were known in advance.
     cancelled : bool
@@ -100,6 +101,8 @@ class CompletionStream:
         self.request = request
         self.endpoint = endpoint
         self.dialect: Dialect = self._reader.dialect
+        self.nature = ""  # what kind of model answers, if that is to be said before its first word
+        self.loading = ""  # said until then, if the model is not loaded yet
         self.unknown: tuple[str, ...] = ()  # what an offline stream leaves open
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -126,8 +129,8 @@ class CompletionStream:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the user before it is sent: parameters that the server ignores, or calls by another name."""
-        return self._reader.notes
+        """What to tell the user before the answer comes."""
+        return tuple(filter(None, (self.nature, "" if self.chunks else self.loading, *self._reader.notes)))
 
     @property
     def marks(self) -> dict[str, Any]:
