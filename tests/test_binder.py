@@ -65,20 +65,33 @@ def test_the_runtime_is_a_python_that_the_package_allows():
     assert version in SpecifierSet(metadata("together_nb")["Requires-Python"])
 
 
+ENGINE, FILE, MODEL = "python -m pip", "python -I -m", "python -I -"
+STEPS = ["jupyter labextension disable", ENGINE, FILE, MODEL]
+
+
 @pytest.mark.parametrize(
-    ("failing", "steps"), [(None, ["jupyter", "python"]), ("jupyter", ["jupyter"]), ("python", ["jupyter", "python"])]
+    ("failing", "steps", "fails"),
+    [
+        ("no step", STEPS, False),
+        ("jupyter labextension disable", STEPS[:1], True),
+        (ENGINE, STEPS, False),  # the n-gram model answers
+        (FILE, STEPS, False),
+        (MODEL, STEPS, True),
+    ],
 )
-def test_a_step_that_fails_fails_the_build(tmp_path, failing, steps):
+def test_a_step_that_fails_fails_the_build_unless_the_toy_can_stand_in(tmp_path, failing, steps, fails):
     for name in ("jupyter", "python"):
         step = tmp_path / name
-        step.write_text(f"#!/bin/sh\necho {name}\nexit {int(name == failing)}\n")
+        step.write_text(
+            f'#!/bin/sh\ncommand="{name} $1 $2"\necho "step: $command"\n[ "${{command% }}" != "{failing}" ]\n'
+        )
         step.chmod(0o755)
     environment = {**os.environ, "PATH": os.pathsep.join((str(tmp_path), os.environ["PATH"]))}
     done = subprocess.run(
         [BINDER / "postBuild"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == steps
-    assert done.returncode == int(failing is not None)
+    assert re.findall(r"step: (.+?) ?$", done.stdout, re.MULTILINE) == steps
+    assert bool(done.returncode) == fails
 
 
 def test_the_guide_gives_the_addresses_of_what_is_opened_below():
@@ -130,6 +143,7 @@ def build(tmp_path_factory):
         "PATH": os.pathsep.join((str(venv / "bin"), os.environ["PATH"])),
         "PYTHONPATH": "",
         "JUPYTER_PREFER_ENV_PATH": "1",
+        "TOGETHER_NB_MODELS": str(folder / "models"),
         **{name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")},
     }
     made = Build(root, venv, environment)
@@ -147,7 +161,7 @@ def build(tmp_path_factory):
 @pytest.mark.install
 def test_the_steps_leave_the_repository_as_it_was_and_ask_the_model(build):
     assert build.changed == []
-    assert re.search(r"^Once upon a time \S", build.said, re.MULTILINE)
+    assert re.search(r"^local/smollm2-135m: .*\S", build.said, re.MULTILINE)
 
 
 def without_outputs(path):

@@ -50,7 +50,8 @@ def test_loading_the_extension_imports_a_handful_of_modules_and_nothing_heavy(tm
     ours = {name for name in loaded if name.startswith("together_nb")}
     folders = {"", ".config", ".errors", ".magic", ".values", ".version"}
     modules = {".config.environment", ".config.keys"}
-    modules |= {".config.addresses", ".config.settings", ".magic.magics", ".values.hooks", ".values.parameters"}
+    modules |= {".config.addresses", ".config.settings", ".magic.magics", ".values.hooks"}
+    modules |= {".values.local_models", ".values.parameters"}
     assert ours == {f"together_nb{name}" for name in folders | modules}
 
 

@@ -232,11 +232,11 @@ def test_usage_tells_calls_tokens_and_dollars_by_model_and_a_budget_refuses(kern
     server.script = answers(["one", " two"])
     assert "$9.0e-06" in kernel.plain("%%together\nhello")
     kernel.cell("%%together -m test/base\nhello")
-    kernel.cell("%%together -m local/unknown --api chat\nhello")
+    kernel.cell("%%together -m test/unknown --api chat\nhello")
     chat, base, unknown, total = (line.split() for line in kernel.plain("%together usage").splitlines()[1:5])
     assert chat == ["test/chat", "1", "5", "2", "$9.0e-06"]
     assert base[:4] == ["test/base", "1", "5", "2"]
-    assert (unknown[:4], unknown[-1]) == (["local/unknown", "1", "5", "2"], "unknown")
+    assert (unknown[:4], unknown[-1]) == (["test/unknown", "1", "5", "2"], "unknown")
     assert total[:6] == ["all", "3", "15", "6", "at", "least"]
     kernel.cell("%config TogetherMagics.budget = 1e-6")
     assert kernel.refusal("%%together\nhello").startswith("BudgetError: The session has spent at least $")

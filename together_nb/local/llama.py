@@ -318,9 +318,15 @@ class LlamaProcess:
 def _checked(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event, unless it tells an error."""
     error = event.get("error") or (event if "code" in event and "message" in event else None)
-    if error is not None:
-        raise _error(_FAILED, error)
-    return event
+    if error is None:
+        return event
+    if "context size" in str(error.get("message")).lower():
+        raise RequestError(
+            _FAILED,
+            f"The context is full: prompts and answers at work share {CONTEXT:,} tokens. Ask for fewer answers at once, "
+            "shorten the prompt, or lower max_tokens.",
+        )
+    raise _error(_FAILED, error)
 
 
 def _refusal(status: int, body: bytes) -> RequestError:

@@ -73,10 +73,10 @@ class LocalServer:
         Whether a line is written to stderr for each request.
     stopped : bool
         Whether `stop` was called.
-    model : NgramModel
-        The n-gram model.
     llama : LlamaEngine
         What runs model files.
+    model : NgramModel
+        The n-gram model.
     base_url : str
         The server's address, ``http://127.0.0.1:PORT``, without ``/v1``.
     tokens_per_second : float or None

@@ -130,8 +130,9 @@ class Translation:
 
     def _requests(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the index of the first answer and the body of each request to send."""
-        for first in range(0, self._choices, STREAMS):
-            body = {**self._body, "n": min(STREAMS, self._choices - first)}
+        most = STREAMS if self.stream else 1  # of a whole reply llama.cpp counts the tokens of one answer
+        for first in range(0, self._choices, most):
+            body = {**self._body, "n": min(most, self._choices - first)}
             if "seed" in body:
                 body["seed"] = (_whole(body, "seed", 0) + first) % _SEEDS
             yield first, body

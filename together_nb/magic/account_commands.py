@@ -98,7 +98,7 @@ def get(notebook: Notebook, source: str | None, sha256: str | None) -> None:
 
 
 def _show_progress(words: str) -> None:
-    print(f"\r{words:<60}", end="", flush=True)  # noqa: T201
+    print(f"\r{words:<100}", end="", flush=True)  # noqa: T201
 
 
 def models(notebook: Notebook, text: str) -> None:

@@ -46,8 +46,7 @@ class CompletionStream:
     payload : dict
         The body of the HTTP request, as JSON.
     notes : tuple of str
-        What to tell the user before the answer comes: what kind of model it is, if it is a toy; that it is being loaded;
-        parameters that the server ignores, or calls by another name.
+        What to tell the user before the answer comes.
     marks : dict
         The fields of its completion that were known in advance.
     cancelled : bool

@@ -1,0 +1,442 @@
+"""The engine that runs model files: its process, from the first request to the end, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import openai
+import pytest
+import requests
+import together
+
+import together_nb
+from tests.llama import model_file
+from tests.servers import eventually
+from together_nb.errors import APIStatusError, StreamError
+from together_nb.local import llama
+from together_nb.local.request_body import RequestError
+from together_nb.local.server import LocalServer, running_server
+from together_nb.values.local_models import NGRAM, SMOLLM
+
+STORY = [{"role": "user", "content": "Tell me a long story about a dragon."}]
+PARENT = """
+import os, sys, time, together_nb
+from together_nb.local.server import running_server
+together_nb.complete("Hi", max_tokens=1)
+child = os.fork() if "fork" in sys.argv else None
+if child == 0:
+    time.sleep(60)
+print(running_server().llama._process._process.pid, child or 0, flush=True)
+time.sleep(60)
+"""
+slow = pytest.mark.slow
+
+
+# Without a process
+
+
+class FakeProcess:
+    """In place of `LlamaProcess`."""
+
+    started: ClassVar[list[str]] = []
+
+    def __init__(self, model, file):
+        del file
+        self.model = model
+        self.runs = False
+        self.started.append(model)
+
+    def wait_until_ready(self):
+        if self.model == "broken":
+            raise RequestError(424, "It is broken.")
+        self.runs = True
+
+    def kill(self):
+        self.runs = False
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    monkeypatch.setattr(llama, "LlamaProcess", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "started", [])
+    return llama.LlamaEngine()
+
+
+class AtWork:
+    """A request for a model in a thread of its own, which has the process from `begun` until `end`."""
+
+    def __init__(self, engine, model):
+        self.begun, self._done = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._answer, args=(engine, model))
+        self._thread.start()
+
+    def _answer(self, engine, model):
+        with engine.lease(model, Path(), lambda: None) as process:
+            assert process.model == model
+            self.begun.set()
+            assert self._done.wait(60)
+
+    def end(self):
+        assert self.begun.wait(60)
+        self._done.set()
+        self._thread.join()
+
+
+def test_a_model_is_started_once_and_another_one_takes_its_place(engine):
+    for model in ("a", "a", "b", "a"):
+        with engine.lease(model, Path(), lambda: None):
+            assert engine.is_loaded(model)
+    assert FakeProcess.started == ["a", "b", "a"]
+
+
+def test_answers_of_one_model_are_at_work_together_and_another_model_waits_for_them(engine):
+    answers = [AtWork(engine, "a"), AtWork(engine, "a")]
+    assert all(one.begun.wait(60) for one in answers)
+    with pytest.raises(InterruptedError), engine.lease("b", Path(), leave):
+        pass
+    assert FakeProcess.started == ["a"]
+    for one in answers:
+        one.end()
+    with engine.lease("b", Path(), lambda: None):
+        pass
+    assert FakeProcess.started == ["a", "b"]
+
+
+def leave():
+    raise InterruptedError
+
+
+def test_requests_are_served_in_their_order_so_that_none_waits_for_ever(engine):
+    first = AtWork(engine, "a")
+    assert first.begun.wait(60)
+    waiting = []
+    for number, model in enumerate("ba"):
+        waiting.append(AtWork(engine, model))
+        eventually(lambda most=number + 1: len(engine._queue) == most)
+    assert not any(one.begun.is_set() for one in waiting)
+    for one in (first, *waiting):
+        one.end()
+    assert FakeProcess.started == ["a", "b", "a"]
+
+
+def test_a_model_that_cannot_be_started_blocks_no_other(engine):
+    for _ in range(2):
+        with pytest.raises(RequestError), engine.lease("broken", Path(), lambda: None):
+            pass
+    with engine.lease("a", Path(), lambda: None):
+        assert engine.is_loaded("a")
+
+
+def test_a_process_ends_once_nothing_was_asked_for_a_while(engine, monkeypatch):
+    monkeypatch.setattr(llama, "IDLE_SECONDS", 0)
+    with engine.lease("a", Path(), lambda: None):
+        assert engine.is_loaded("a")
+    eventually(lambda: not engine.is_loaded("a"))
+
+
+def test_the_cores_are_those_that_a_container_may_use(monkeypatch, tmp_path):
+    monkeypatch.setattr(llama.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(llama, "_CPU_QUOTA", tmp_path / "cpu.max")
+    for text, cores in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text)
+        assert llama.usable_cores() == cores
+
+
+# With llama.cpp and SmolLM2
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """The folder with the model's file."""
+    folder = model_file().parent
+    monkeypatch.setenv("TOGETHER_NB_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def server(models):
+    with LocalServer() as one:
+        yield one
+
+
+def running(server):
+    """The process that answers."""
+    return server.llama._process._process
+
+
+def ask(server, path="/v1/chat/completions", **values):
+    body = {"model": SMOLLM, "messages": STORY, "max_tokens": 8, **values}
+    if "prompt" in body:
+        del body["messages"]
+    return requests.post(server.base_url + path, json=body, stream=bool(body.get("stream")), timeout=60)
+
+
+def events(reply):
+    assert reply.status_code == 200, reply.text
+    lines = [line.removeprefix(b"data: ") for line in reply.iter_lines() if line]
+    assert lines.pop() == b"[DONE]"
+    return list(map(json.loads, lines))
+
+
+def is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@slow
+def test_it_is_the_default_and_says_that_it_is_loaded(models, session):
+    running_server().llama.stop()
+    first = together_nb.stream("What is the capital of France?", temperature=0)
+    assert (first.request.model, first.request.api) == (SMOLLM, "chat")
+    assert first.notes == ("loading SmolLM2-135M, about 1 s",)
+    assert "Paris" in "".join(chunk.text for chunk in first)
+    assert first.notes == together_nb.stream("Hello").notes == ()
+    assert "SmolLM2-135M" in first.completion.footer()
+    assert [row.id for row in together_nb.models()] == [SMOLLM, NGRAM]
+
+
+@slow
+@pytest.mark.parametrize("forked", [False, True])
+def test_the_process_ends_when_its_parent_is_killed(models, forked):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, "fork" if forked else ""], stdout=subprocess.PIPE, text=True
+    )
+    pid, child = map(int, parent.stdout.readline().split())
+    try:
+        assert is_alive(pid)
+        parent.kill()
+        parent.wait()
+        eventually(lambda: not is_alive(pid))
+    finally:
+        parent.stdout.close()
+        if child:
+            os.kill(child, signal.SIGKILL)
+
+
+@slow
+def test_its_key_is_not_on_the_command_line_and_no_page_is_served(server):
+    assert ask(server).status_code == 200
+    process = server.llama._process
+    command = Path(f"/proc/{process._process.pid}/cmdline").read_bytes()
+    assert process._key.encode() not in command
+    root = process._address.geturl()
+    assert process._address.hostname == "127.0.0.1"
+    page = requests.get(root, headers={"Origin": "https://example.com"}, timeout=60)
+    assert page.status_code in {401, 404}
+    reply = requests.post(f"{root}/v1/chat/completions", json={"messages": STORY}, timeout=60)
+    assert reply.status_code == 401
+    assert not reply.headers.get("Access-Control-Allow-Origin")
+    assert not page.headers.get("Access-Control-Allow-Origin")
+
+
+@slow
+def test_a_crash_is_the_error_of_that_answer_and_the_next_one_starts_it_again(models, session):
+    session.settings.max_retries = 4
+    answer = together_nb.stream("Tell me a long story.", max_tokens=400, extra_body={"ignore_eos": True})
+    with pytest.raises(StreamError) as caught:
+        for chunk in answer:
+            if chunk.text:
+                running(running_server()).kill()
+    assert "signal 9" in caught.value.message
+    assert caught.value.completion.text
+    assert together_nb.complete("Hello", max_tokens=4).text
+
+
+@slow
+def test_a_file_that_is_no_model_is_named_and_not_tried_again(models, session, monkeypatch, tmp_path):
+    session.settings.max_retries = 4
+    (tmp_path / "torn.gguf").write_bytes(next(models.glob("*.gguf")).read_bytes()[:100_000])
+    (tmp_path / "ngram.gguf").write_bytes(b"GGUF")  # a reserved name
+    monkeypatch.setenv("TOGETHER_NB_MODELS", str(tmp_path))
+    assert [row.id for row in together_nb.models()] == ["local/torn", NGRAM]
+    with pytest.raises(APIStatusError, match=r"torn\.gguf") as caught:
+        together_nb.complete("Hello", model="local/torn")
+    assert "Tried" not in caught.value.message
+    assert together_nb.complete("Once", model=NGRAM, max_tokens=2).text
+
+
+@slow
+def test_another_file_in_the_folder_is_another_model(models, monkeypatch, tmp_path):
+    (tmp_path / "my own.gguf").symlink_to(next(models.glob("*.gguf")))
+    monkeypatch.setenv("TOGETHER_NB_MODELS", str(tmp_path))
+    with LocalServer() as server:
+        reply = ask(server, model="local/my own").json()
+        assert reply["model"] == "local/my own"
+        assert reply["choices"][0]["message"]["content"]
+        assert ask(server).status_code == 404  # SmolLM2 is not there under its name
+
+
+@slow
+def test_the_end_of_the_server_is_the_end_of_the_process_in_mid_answer(models):
+    with LocalServer() as server:
+        reply = ask(server, stream=True, max_tokens=2000, ignore_eos=True)
+        next(reply.iter_lines())
+        process = running(server)
+    assert process.poll() is not None
+    reply.close()
+
+
+@slow
+def test_an_answer_whose_client_leaves_is_ended(server):
+    reply = ask(server, stream=True, max_tokens=3000, ignore_eos=True)
+    next(reply.iter_lines())
+    assert server.llama._running == 1
+    reply.close()
+    eventually(lambda: not server.llama._running)
+
+
+@slow
+def test_ctrl_c_in_the_terminal_leaves_it_running(server):
+    assert ask(server).status_code == 200
+    assert os.getsid(running(server).pid) != os.getsid(0)  # Ctrl-C reaches the processes of the terminal's session
+    running(server).send_signal(signal.SIGINT)
+    assert ask(server).status_code == 200
+
+
+@slow
+def test_answers_that_fill_the_shared_context_are_told_so_and_the_memory_is_bounded(server):
+    long = [{"role": "user", "content": "word " * 850}]
+    replies = [ask(server, stream=True, messages=long, max_tokens=300, ignore_eos=True) for _ in range(4)]
+    ends = [json.loads(list(filter(None, reply.iter_lines()))[-2].removeprefix(b"data: ")) for reply in replies]
+    full = [end["error"]["message"] for end in ends if "error" in end]
+    assert full
+    assert all(f"{llama.CONTEXT:,}" in words for words in full)
+    assert ask(server).status_code == 200
+    status = Path(f"/proc/{running(server).pid}/status").read_text()
+    (kilobytes,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+    assert kilobytes < 350_000
+
+
+@slow
+def test_a_fork_starts_its_own_process_and_leaves_the_parents_alone(models):
+    assert together_nb.complete("Hello", max_tokens=2).text
+    parents = running(running_server()).pid
+    child = os.fork()
+    if child == 0:  # in the child nothing may be raised into pytest
+        code = 1
+        try:
+            answered = bool(together_nb.complete("Hello", max_tokens=2).text)
+            own = running(running_server()).pid
+            running_server().stop()
+            code = 0 if answered and own != parents else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert is_alive(parents)
+    assert together_nb.complete("Hello", max_tokens=2).text
+    assert running(running_server()).pid == parents
+
+
+# What the server translates
+
+
+@slow
+def test_the_first_api_streams_as_in_the_tutorial(server):
+    reply = ask(server, "/inference", prompt="Once upon a time", stream_tokens=True, repetition_penalty=1.1, logprobs=0)
+    *pieces, last = events(reply)
+    assert all(set(piece) == {"choices", "result_type", "id"} for piece in pieces)
+    text = "".join(piece["choices"][0]["text"] for piece in (*pieces, last))
+    assert len(text) > 8
+    assert last["usage"]["completion_tokens"] == 8
+    assert pieces[0]["choices"][0]["logprobs"]["top_logprobs"] == [[]]
+    whole = ask(server, "/inference", prompt="Once upon a time", repetition_penalty=1.1).json()
+    assert whole["output"]["choices"][0]["text"]
+
+
+@slow
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_answers_than_streams_are_numbered_seeded_and_counted(server, stream):
+    values = {"n": 6, "seed": 3, "temperature": 1.0, "stream": stream, "max_tokens": 6, "ignore_eos": True}
+    reply = ask(server, **values)
+    texts = dict.fromkeys(range(6), "")
+    for body in events(reply) if stream else [reply.json()]:
+        usage = body.get("usage")
+        for choice in body["choices"]:
+            texts[choice["index"]] += (choice.get("delta") or choice.get("message") or {}).get("content") or ""
+    assert len(set(texts.values())) > 3
+    assert usage["completion_tokens"] == 36
+    again = ask(server, **values | {"stream": False}).json()
+    assert {choice["index"]: choice["message"]["content"] for choice in again["choices"]} == texts
+    assert ask(server, n=129).status_code == 422
+
+
+@slow
+def test_log_probabilities_come_in_both_forms_and_with_none_of_the_alternatives(server):
+    ours = ask(server, logprobs=0, temperature=0).json()["choices"][0]["logprobs"]
+    assert "".join(ours["tokens"]) == "".join(row["token"] for row in ours["content"])
+    assert ours["top_logprobs"] == [[]] * len(ours["tokens"])
+    openais = ask(server, logprobs=True, top_logprobs=20).json()["choices"][0]["logprobs"]
+    assert len(openais["content"][0]["top_logprobs"]) == 20
+
+
+@slow
+def test_the_official_clients_are_served(server):
+    client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
+    options = {"model": SMOLLM, "messages": STORY, "max_tokens": 8, "temperature": 0}
+    whole = client.chat.completions.create(**options)
+    chunks = list(client.chat.completions.create(**options, stream=True))
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        == whole.choices[0].message.content
+    )
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 8
+    texts = list(client.completions.create(model=SMOLLM, prompt="Once upon a time", max_tokens=8, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in texts)  # every chunk has a choice
+    theirs = together.Together(base_url=server.base_url, api_key="none")
+    streamed = theirs.chat.completions.create(**options, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+    assert theirs.chat.completions.create(**options).choices[0].message.content == whole.choices[0].message.content
+
+
+@slow
+def test_what_it_refuses_keeps_its_status_and_its_words(server):
+    long = ask(server, messages=[{"role": "user", "content": "word " * 6000}])
+    assert (long.status_code, long.json()["error"]["code"]) == (400, "exceed_context_size_error")
+    assert ask(server, messages=[]).status_code == 400
+    assert ask(server, n="two").status_code == 422
+    assert ask(server, temperature="hot").status_code in range(400, 500)
+    assert (
+        ask(
+            server, response_format={"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}
+        ).status_code
+        == 400
+    )
+
+
+@slow
+def test_a_seed_gives_the_same_answer_again(server):
+    values = {"seed": 11, "temperature": 1.0, "max_tokens": 40}
+    texts = {ask(server, **values).json()["choices"][0]["message"]["content"] for _ in range(4)}
+    assert len(texts) == 1
+    other = ask(server, **values | {"seed": -12}).json()["choices"][0]["message"]["content"]
+    assert other not in texts
+
+
+@slow
+def test_the_system_prompt_has_a_default_and_can_be_set(server):
+    capital = [{"role": "user", "content": "What is the capital of France?"}]
+    assert (
+        "Paris"
+        in ask(server, messages=capital, temperature=0, max_tokens=20).json()["choices"][0]["message"]["content"]
+    )
+    with_system = [{"role": "system", "content": "You are a pirate."}, *capital]
+    reply = ask(server, messages=with_system, temperature=0, max_tokens=20).json()
+    assert reply["usage"]["prompt_tokens"] < ask(server, messages=capital).json()["usage"]["prompt_tokens"]
+
+
+@slow
+def test_a_process_that_idled_has_ended_and_the_next_request_starts_one(server, monkeypatch):
+    monkeypatch.setattr(llama, "IDLE_SECONDS", 0)
+    assert ask(server).status_code == 200
+    eventually(lambda: server.llama._process is None)
+    assert ask(server).status_code == 200
