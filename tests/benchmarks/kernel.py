@@ -135,8 +135,8 @@ class Heard:
 class Watched(Measured):
     """A kernel whose IOPub is listened to."""
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench)
+    def __init__(self, bench: Bench, **environment: str) -> None:
+        super().__init__(bench, **environment)
         self.client.iopub_channel.stop()  # or it would keep what nobody takes
         self._socket = self.manager.connect_iopub()
         while not self._socket.poll(100):  # the kernel hears of a subscription some time later

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmarks import batching, cells, clicks, engine, growth, loading, memory, page, pixels
+from tests.benchmarks import batching, cells, clicks, engine, growth, loading, local_model, memory, page, pixels
 from tests.benchmarks.clients import installed
 from tests.benchmarks.figures import RESULTS, Bench, Row, table
 from tests.benchmarks.server import Feed
@@ -32,6 +32,7 @@ FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory.memory,
     "batch": batching.batch,
     "engine": engine.engine,
+    "local-model": local_model.local_model,
 }
 
 

@@ -243,10 +243,10 @@ def test_its_key_is_not_on_the_command_line_and_no_page_is_served(server):
 def test_a_crash_is_the_error_of_that_answer_and_the_next_one_starts_it_again(models, session):
     session.settings.max_retries = 4
     answer = together_nb.stream("Tell me a long story.", max_tokens=400, extra_body={"ignore_eos": True})
+    assert any(chunk.text for chunk in answer)  # it has begun
+    running(running_server()).kill()
     with pytest.raises(StreamError) as caught:
-        for chunk in answer:
-            if chunk.text:
-                running(running_server()).kill()
+        list(answer)
     assert "signal 9" in caught.value.message
     assert caught.value.completion.text
     assert together_nb.complete("Hello", max_tokens=4).text

@@ -93,8 +93,11 @@ def get(notebook: Notebook, source: str | None, sha256: str | None) -> None:
     """Fetch SmolLM2-135M, or add another model file."""
     from together_nb.local.get import get_model
 
+    del notebook
     model = get_model(source, sha256, _show_progress)
-    print(f"\r{model} is ready: `-m {model}`" + (" is the default without a key." if model == SMOLLM else "."))  # noqa: T201
+    use = "It answers if there is no key." if model == SMOLLM else f"Use it with `-m {model}`."
+    _show_progress(f"{model} is ready. {use}")
+    print()  # noqa: T201
 
 
 def _show_progress(words: str) -> None:
@@ -134,12 +137,12 @@ def _table_of_local_models(text: str) -> tuple[str, str]:
             values = {"temperature": sampler.DEFAULT_TEMPERATURE, "max_tokens": generation.DEFAULT_MAX_TOKENS}
         else:
             values = llama.defaults(model.id)
-        unset = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        unset = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)  # top_k 0 is none
         if model.id == SMOLLM:
             unset += f", system prompt “{llama.SYSTEM}”"
         size = "" if model.size is None else f"{model.size / 1e6:,.0f} MB"
         rows.append((model.id, size, model.license, model.place, unset))
     if not rows:
         raise InputError(f"No model on this machine has {text!r} in its name.", "`%together models` alone lists them.")
-    note = "`%together login` brings the models of Together."
+    note = "%together login brings the models of Together."
     return tables.table("model | >size | license | where | what holds if you set nothing", rows, note)
