@@ -114,14 +114,15 @@ def _families() -> list[str]:
     """How each family is recognised, and what it does with a parameter that not all have."""
     rows = [
         (
-            f"`{one.name}`",
-            _recognised(one),
+            f"`{one.name}`{f', `{model}`' if model else ''}",
+            "the model's name" if model else _recognised(one),
             "begins a new turn" if one.continues is None else "yes",
             ", ".join(f"`{name}` as `{theirs}`" for name, theirs in one.names.items()),
             _named(one.ignores),
             _named(one.refuses),
         )
-        for one in FAMILIES.values()
+        for family in FAMILIES.values()
+        for model, one in (("", family), *family.models.items())
     ]
     return _rows(("family", "recognised by", "continues an answer in a chat", "sent as", "ignores", "refuses"), *rows)
 

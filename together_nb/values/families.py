@@ -157,7 +157,11 @@ FAMILIES: dict[str, Family] = {
             "local",
             headers=(("Server", "together_nb"),),
             sends_usage=False, integer_logprobs=True, continues={}, ignores=frozenset({"echo", "reasoning_effort"}),
-            models={NGRAM: Family("local", sends_usage=False, integer_logprobs=True, continues={})},
+            models={
+                NGRAM: Family(
+                    "local", sends_usage=False, integer_logprobs=True, continues={}, refuses=frozenset({"schema"})
+                )
+            },
         ),
         Family(
             "llama.cpp",
