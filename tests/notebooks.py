@@ -6,6 +6,7 @@ What is saved holds no widget: a widget means nothing to whoever has not run it,
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import tempfile
@@ -17,15 +18,18 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 from tests.kernels import WIDGET, environment_without
+from tests.llama import model_file
+from together_nb.local.models import FOLDER_VARIABLE
+from together_nb.values.local_models import SMOLLM
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-# The one line that a key's owner changes: what it says, and in its comment what to say in its place.
-MODEL_LINE = re.compile(r"^(?P<name>.+? = )(?P<keyless>.+?)  # with a key: (?P<keyed>.+)$", re.MULTILINE)
+# The line that the owner of a key changes. The comment behind it, or below it where it is long, says to what.
+MODEL_LINE = re.compile(r"^(?P<name>.+? = )(?P<keyless>.+?)(?:  |\n)# with a key: (?P<keyed>.+)$", re.MULTILINE)
 _REPR_OF_A_WIDGET = re.compile(r"\w+\(")
-_SECONDS = 120
+_SECONDS = 120  # of a cell
 
 
 def lessons() -> list[Path]:
@@ -37,9 +41,18 @@ def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
+def asks_a_real_model(notebook: NotebookNode) -> bool:
+    """Whether it asks SmolLM2-135M, rather than the n-gram model or one that a key is for."""
+    return any(SMOLLM in cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
 def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
-    """The notebook as it is after a run from top to bottom, in an empty folder and with settings of nobody's."""
+    """The notebook after a run from top to bottom, in an empty folder, with the default settings.
+
+    Model files are there only for a notebook that asks one.
+    """
     notebook = nbformat.from_dict(notebook)
+    models = str(model_file().parent) if asks_a_real_model(notebook) else os.devnull
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -48,12 +61,13 @@ def ran(notebook: NotebookNode, **environment: str) -> NotebookNode:
         # Sockets with names, as in `Kernel`.
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})
         client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": folder}}, config=config)
-        asyncio.run(client.async_execute(env={**kept, "IPYTHONDIR": folder, **environment}))
+        own = {"IPYTHONDIR": folder, FOLDER_VARIABLE: models}
+        asyncio.run(client.async_execute(env={**kept, **own, **environment}))
     return notebook
 
 
 def with_a_key(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with its one line changed, as its comment says."""
+    """The notebook with its model line changed as the comment says."""
     notebook = nbformat.from_dict(notebook)
     changed = 0
     for cell in notebook.cells:
