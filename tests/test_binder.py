@@ -187,8 +187,8 @@ def test_the_quickstart_runs_with_what_the_steps_installed(build):
     assert asked
     for cell in asked:
         (output,) = cell.outputs
-        assert output.metadata["together_nb"]["model"] == "local/ngram"
-        assert output.data["text/plain"].partition("[local/ngram")[0].strip()
+        assert output.metadata["together_nb"]["model"] == "local/smollm2-135m"
+        assert output.data["text/plain"].partition("[local/smollm2-135m")[0].strip()
 
 
 # What a visitor sees
@@ -243,7 +243,7 @@ def test_the_first_link_opens_the_quickstart_in_jupyterlab_and_it_streams(visite
     pictures(page, "binder-quickstart-opened")
     asks = next(number for number, cell in enumerate(lesson.cells) if cell.source.startswith("%%together"))
     run(notebook, *(number for number in range(asks + 1) if lesson.cells[number].cell_type == "code"))
-    notebook.output(asks).get_by_text("local/ngram · ").wait_for()
+    notebook.output(asks).get_by_text("local/smollm2-135m · ").wait_for()
     pictures(page, "binder-quickstart-run", of=notebook.output(asks))
     config = json.loads(page.locator("#jupyter-config-data").text_content())
     assert NEWS in config["disabledExtensions"]
