@@ -98,10 +98,12 @@ def _settings() -> list[str]:
 
 
 def _speed() -> list[str]:
-    """The figures of the last whole run that was kept."""
+    """The figures that were kept."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     about = "{date}, Python {python}, {processors} processors, {machine}".format(**results)
+    later = {row["name"]: row["date"] for row in results["rows"] if row.get("date", results["date"]) != results["date"]}
+    about += "".join(f"; {name} on {date}" for name, date in later.items())
     return [*table([row["cells"] for row in shown(results["rows"])]), "", f"{about}; {versions}."]
 
 

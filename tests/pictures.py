@@ -1,6 +1,6 @@
 """The README's pictures: ``python -m tests.pictures`` takes them anew, in a real JupyterLab and a real browser.
 
-What is seen is the package as it is, on the embedded model, which needs no key; the seeds say what it writes.
+What is seen is the package as it is, with the small model on this machine, which needs no key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageOps
 
 from tests.lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, write_notebook
+from tests.llama import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,24 +29,22 @@ MARGIN = 24  # pixels around what is cut out of the page, white as the page is
 PATIENCE = 60_000  # milliseconds; only a hang takes that long
 
 _LOAD = "%load_ext together_nb"
-_CELL = """%%together --temperature 0.3 --seed 11 --max-tokens 200 -o answer
-A language model"""
-_HELD = 81  # tokens: an answer of 133, held in the first sentence of its second paragraph
-_CAUGHT = "Think of a friend who reads a letter to you over the telephone while her brother"
-# Run first, and not in the picture: at its usual pace up to there, and no further on a machine that is slow to look.
-_HOLD = f"""from together_nb.local import server
-class Held(server.Throttle):
-    tokens = 0
-    def wait(self):
-        super().wait()
-        self.tokens += 1
-        if self.tokens == {_HELD}:
-            embedded.tokens_per_second = 1e-9
-embedded = server.running_server()
-embedded.pace = lambda look: Held(embedded, look)"""
+_CELL = """%%together --temperature 0 -o answer
+Explain in three sentences how a language model writes a text."""
+HELD = 42  # tokens: in the middle of the answer
+# Run first, and not in the picture: no further than that on a machine that is slow to look.
+_HOLD = f"""import time
+from together_nb.local.llama import LlamaProcess
+usual = LlamaProcess.events
+def held(*args):
+    for number, event in enumerate(usual(*args)):
+        if number == {HELD + 1}:
+            time.sleep(60)
+        yield event
+LlamaProcess.events = held"""
 _PANEL = """from together_nb import Panel
-Panel(prompt="The robot", temperature=0.6, top_p=0.9, max_tokens=120, seed=18, logprobs=8)"""
-_BEFORE = "was"  # the token after it is the one whose alternatives are shown: not the likeliest was taken
+Panel(prompt="Describe the sea at night in one sentence.", temperature=0.8, max_tokens=60, seed=2, logprobs=8)"""
+_POINTED_AT = 3  # the token whose alternatives are shown, counted from 0
 
 
 def take_streaming(browser: Any, folder: Path, target: Path) -> str:
@@ -56,8 +55,7 @@ def take_streaming(browser: Any, folder: Path, target: Path) -> str:
             notebook.wait_run(number)
         notebook.cell(1).locator(".jp-InputPrompt").click()
         notebook.page.keyboard.press("Shift+Enter")  # as a person would; the cell is no longer the chosen one then
-        for words in (_CAUGHT, f"{_HELD} chunks"):
-            notebook.output(1).get_by_text(words).wait_for(timeout=PATIENCE)
+        notebook.output(1).get_by_text(f"{HELD} chunks").wait_for(timeout=PATIENCE)
         shown = [notebook.cell(number) for number in (0, 1)]
         picture = _picture(notebook.page, *shown)
         text = "\n".join(cell.inner_text() for cell in shown)
@@ -77,7 +75,7 @@ def take_panel(browser: Any, folder: Path, target: Path) -> str:
         panel.get_by_role("button", name="Generate").click(timeout=PATIENCE)
         panel.get_by_role("tab", name="Tokens").click()
         panel.get_by_role("status").get_by_text("Done").wait_for(timeout=PATIENCE)
-        token = panel.locator(f".tnb-token:has(> input + span:text-is('{_BEFORE}')) + .tnb-token").first
+        token = panel.locator(".tnb-token").nth(_POINTED_AT)
         token.locator("input").focus()
         notebook.page.keyboard.press("Space")
         token.locator(".tnb-tip").wait_for()
@@ -90,8 +88,8 @@ def take_panel(browser: Any, folder: Path, target: Path) -> str:
 def _opened(browser: Any, folder: Path, *cells: str, width: int) -> Iterator[Notebook]:
     """A notebook in a server and a page of its own, with no key and nothing of the session's settings."""
     write_notebook(folder / "lesson.ipynb", *cells)
-    unset = {name: "" for name in os.environ if name.startswith("TOGETHER_")}
-    lab = Lab(folder, environment=unset)
+    environment = {name: "" for name in os.environ if name.startswith("TOGETHER_")}
+    lab = Lab(folder, environment=environment | {"TOGETHER_NB_MODELS": str(model_file().parent)})
     try:
         with browser.new_page(viewport={"width": width, "height": 1100}, device_scale_factor=SCALE) as page:
             notebook = Notebook(page, lab, "lesson.ipynb")

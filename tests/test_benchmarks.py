@@ -116,7 +116,7 @@ def test_an_unknown_figure_is_refused():
     assert "speed" in done.stderr
 
 
-def test_the_published_results_are_of_one_whole_run():
+def test_the_published_results_have_every_figure():
     assert json.loads(RESULTS.read_text(encoding="utf-8"))["figures"] == list(FIGURES)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import batching, cells, clicks, engine, growth, loading, local_model, memory, page, pixels
 from tests.benchmarks.clients import installed
@@ -41,29 +42,46 @@ def main() -> None:
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"any of {', '.join(FIGURES)}; all without one")
     parser.add_argument("--short", action="store_true", help="see that it works; the figures say nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
-    parser.add_argument("--keep", action="store_true", help="keep the run for the page")
+    parser.add_argument("--keep", action="store_true", help="keep the run, or these figures of it, for the page")
     options = parser.parse_args()
     if unknown := set(options.figures) - FIGURES.keys():
         parser.error(f"there is no figure called {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    if options.keep and (options.short or options.figures):
-        parser.error("the page is of one whole run: leave out --short and the names of figures")
+    if options.keep and options.short:
+        parser.error("the page is of no short run: leave out --short")
+    date = datetime.now(tz=UTC).date().isoformat()
     rows: list[Row] = []
+    told: list[dict[str, Any]] = []
     with Feed() as feed:
         bench = Bench(feed, options.short)
         for name in options.figures or FIGURES:
             begun = time.perf_counter()
-            rows += FIGURES[name](bench)
+            measured = FIGURES[name](bench)
+            rows += measured
+            told += [row.to_dict() | {"name": name, "date": date} for row in measured]
             bench.say(f"{name}: {time.perf_counter() - begun:.0f} s")
     print("\n".join(table([row.cells() for row in rows])))
     run = {
-        "date": datetime.now(tz=UTC).date().isoformat(),
+        "date": date,
         "python": platform.python_version(),
         "processors": os.cpu_count(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in _PACKAGES if installed(name)},
         "figures": options.figures or list(FIGURES),
-        "rows": [row.to_dict() for row in rows],
+        "rows": told,
     }
-    written = json.dumps(run, indent=1, ensure_ascii=False)
-    for path in filter(None, (options.json, RESULTS if options.keep else None)):
-        path.write_text(written + "\n", encoding="utf-8")
+    if options.json is not None:
+        _write(options.json, run)
+    if options.keep:
+        _write(RESULTS, _merged(run) if options.figures else run)
+
+
+def _merged(run: dict[str, Any]) -> dict[str, Any]:
+    """The kept run with the figures of this one in the place of its own."""
+    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    others = [row for row in kept["rows"] if row.get("name") not in run["figures"]]
+    figures = [name for name in FIGURES if name in {*kept["figures"], *run["figures"]}]
+    return kept | {"figures": figures, "rows": [*others, *run["rows"]]}
+
+
+def _write(path: Path, run: dict[str, Any]) -> None:
+    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import secrets
-import select
+import socket
 import subprocess
 import sys
 import threading
@@ -286,9 +286,11 @@ class LlamaProcess:
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         try:
             self._read(lambda: connection.request("POST", path, json.dumps(body).encode(), headers))
+            connection.sock.settimeout(_LOOK_SECONDS)
             # A reply begins with the first token, or with the whole of it.
-            while not select.select([connection.sock], [], [], _LOOK_SECONDS)[0]:
+            while not self._read(lambda: _has_come(connection.sock)):
                 look()
+            connection.sock.settimeout(None)
             reply = self._read(connection.getresponse)
             if reply.status != _OK:
                 words = self._read(reply.read)
@@ -313,6 +315,15 @@ class LlamaProcess:
         except subprocess.TimeoutExpired:
             return "did not answer to the end."
         return f"stopped unexpectedly ({f'signal {-status}' if status < 0 else f'exit status {status}'})."
+
+
+def _has_come(connection: socket.socket) -> bool:
+    """Whether data, or the end, comes within the connection's timeout."""
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _checked(event: dict[str, Any]) -> dict[str, Any]:
