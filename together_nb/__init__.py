@@ -1,7 +1,8 @@
 """Stream a language model's answer in a notebook: ``%load_ext together_nb``, then ``%%together``.
 
-``%%together?`` describes cells. This page lists the Python names; `help` of each has the details. Without a key,
-everything runs on ``local/ngram``, a toy model on this machine. ``%together login`` asks for a key.
+``%%together?`` describes cells. This page lists the Python names; `help` of each has the details. Without a key, a
+small model on this machine answers: SmolLM2-135M once ``%together get`` has fetched it, else ``local/ngram``, a toy.
+``%together login`` asks for a key.
 
 Ask:
 

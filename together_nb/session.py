@@ -170,7 +170,7 @@ class Session(Answers):
             The text to continue, or the user's turn of a chat; sent unchanged.
         model : str or None
             Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-            ``local/ngram`` without a key. A server with only one model needs none.
+            one on this machine without a key. A server with only one model needs none.
         api : str
             The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
             ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
@@ -286,7 +286,7 @@ class Session(Answers):
             The text to continue, or the user's turn of a chat; sent unchanged.
         model : str or None
             Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-            ``local/ngram`` without a key. A server with only one model needs none.
+            one on this machine without a key. A server with only one model needs none.
         api : str
             The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
             ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
@@ -417,7 +417,7 @@ class Session(Answers):
             The text to continue, or the user's turn of a chat; sent unchanged.
         model : str or list of str or None
             Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-            ``local/ngram`` without a key. A server with only one model needs none.
+            one on this machine without a key. A server with only one model needs none.
         api : str or list of str
             The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
             ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
@@ -543,7 +543,7 @@ class Session(Answers):
             Whether to show a bar.
         model : str or None
             Model id, as `models` lists it. None takes `settings.model`, ``TOGETHER_MODEL``, or the default, which is
-            ``local/ngram`` without a key. A server with only one model needs none.
+            one on this machine without a key. A server with only one model needs none.
         api : str
             The dialect: ``chat``, ``completions``, ``inference``, or ``auto``, which goes by the model's type in
             ``GET /v1/models`` (completions for ``language`` and ``code``, chat for all others).
