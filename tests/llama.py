@@ -30,6 +30,7 @@ params.model.path, params.port = sys.argv[1], int(sys.argv[2])
 params.hostnames, params.model_alias = ["127.0.0.1"], {"smollm2"}
 params.n_ctx, params.n_parallel, params.kv_unified, params.cache_ram_mib = int(sys.argv[3]), 4, True, 0
 params.ui, params.verbosity = False, 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # more would wait actively for each other
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
 sys.stdin.read()
@@ -50,6 +51,7 @@ class LlamaServer:
     """llama.cpp's server; `kill` ends it as a crash would, and `start` brings it back at the same address."""
 
     model = "smollm2"
+    family = "llama.cpp"
 
     def __init__(self) -> None:
         self._file = model_file()
