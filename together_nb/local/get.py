@@ -28,7 +28,15 @@ from zipfile import ZipFile
 from together_nb.base.wording import shorten
 from together_nb.config.addresses import host_of, without_userinfo
 from together_nb.errors import InputError, TogetherError
-from together_nb.local.models import FOLDER_VARIABLE, INSTALL_ENGINE, SMOLLM_SOURCE, SUFFIX, Source, models_folder
+from together_nb.local.models import (
+    FOLDER_VARIABLE,
+    INSTALL_ENGINE,
+    SMOLLM_SOURCE,
+    SUFFIX,
+    Source,
+    engine_installed,
+    models_folder,
+)
 from together_nb.values.local_models import NGRAM, PREFIX, SMOLLM
 from together_nb.version import __version__
 
@@ -62,8 +70,12 @@ def get_model(source: str | None, sha256: str | None, report: Callable[[str], No
     Raises
     ------
     InputError, TogetherError
-        As those two do; also if there is a `sha256` and no `source`.
+        As those two do; also if the engine is not installed, and if there is a `sha256` and no `source`.
     """
+    if not engine_installed():
+        raise InputError(
+            "The engine that runs model files is not installed.", f"Run `{INSTALL_ENGINE}` first. {_NGRAM_WORKS}"
+        )
     if source is not None:
         return _model(get_file(source, report, sha256))
     if sha256 is not None:
@@ -159,7 +171,7 @@ def _model(file: Path) -> str:
 def _folder() -> Path:
     folder = models_folder()
     if folder is None:
-        hint = f"Install the extra `local`: {INSTALL_ENGINE}. Or set {FOLDER_VARIABLE} to a folder."
+        hint = f"Run `{INSTALL_ENGINE}`, or set {FOLDER_VARIABLE} to a folder."
         raise InputError("There is no folder for models yet.", hint)
     return folder
 
