@@ -28,7 +28,7 @@ LESSONS = ["quickstart", "streaming", "sampling", "probabilities", "conversation
 REAL = [name for name, path in PATHS.items() if asks_a_real_model(read(path))]
 KEY = "tok-canary-6b1f0e7d9c"
 MODELS_ASKED = "import together_nb\nprint('models:', *{one.request.model for one in together_nb.history})"
-SCHEMA_AND_ANSWER = "import json\nprint(json.dumps([city, told.text]))"
+SCHEMA_AND_ANSWER = "import json\nprint(json.dumps([city, paris.text]))"
 MOST_CHARACTERS = 105  # of a line: as many as JupyterLab shows at 1,280 px, its list of files open
 NOTES = {NGRAM: "a toy n-gram model", SMOLLM: "SmolLM2"}
 SECRET = re.compile(
@@ -87,6 +87,10 @@ def check_answers(notebook, model):
         assert answer_of(output).strip()
         if "items" not in metadata:  # a table has no footer for each answer
             assert NOTES[model] in text_of(output)
+
+
+def test_these_lessons_ask_the_real_model():
+    assert set(REAL) == {"quickstart", "conversations", "many-prompts"}
 
 
 # Run

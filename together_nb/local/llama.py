@@ -35,12 +35,15 @@ STREAMS = 4
 """The most answers at work; more wait."""
 IDLE_SECONDS = 600
 _LOOK_SECONDS = 0.1
+_SILENCE_SECONDS = 30  # after which a process that sends not even pings hangs
 _PIECE = 65_536
 _END = b"\n\n"
 _FAILED = 424  # no status that clients retry: the same request may end the process again
-_OK = 200
-# More make a small model no faster. Each waits actively for the others, so that one core is left to the browser: on two
-# cores, a busy page takes 2 threads from 75 tokens per second to 3, and 1 thread from 46 to 30 (SmolLM2, 2026-12).
+_OK, _INTERNAL = 200, 500
+_TOO_LONG = "exceed_context_size_error"
+# More make a small model no faster. Each waits actively for the others, so that one core is left to the browser. On two
+# cores, a busy page takes 2 threads from 75 tokens per second to 3, and 1 thread from 46 to 30. To read a short prompt
+# takes 2 threads 3 s beside it, and 1 thread 0.1 s (SmolLM2, 2026-12).
 _MOST_THREADS = 4
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -49,7 +52,9 @@ SYSTEM = "You are a helpful assistant."
 _SMOLLM_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
     f"{{{{ '<|im_start|>system\n{SYSTEM}<|im_end|>\n' }}}}{{% endif %}}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    # A blank line at the end of a cell is not a part of the question. An answer to be continued may end in a blank.
+    "{% set text = message['content'] if message['role'] == 'assistant' else message['content'] | trim %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + text + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -66,6 +71,13 @@ class LlamaEngine:
         self._queue: deque[object] = deque()
         self._running = 0
         self._last_use = 0.0
+        self._stopped = False
+
+    @property
+    def model_at_work(self) -> str | None:
+        """The model whose answers are at work, or None."""
+        process = self._process
+        return process.model if process is not None and self._running else None
 
     def is_loaded(self, model: str) -> bool:
         """Whether a model is ready to answer."""
@@ -116,9 +128,15 @@ class LlamaEngine:
         finally:
             self._release()
 
-    def stop(self) -> None:
+    def unload(self) -> None:
         """End the process, and all answers with it."""
         with self._changed:
+            self._end()
+
+    def stop(self) -> None:
+        """Do so for ever."""
+        with self._changed:
+            self._stopped = True
             self._end()
 
     def abandon(self) -> None:
@@ -134,6 +152,8 @@ class LlamaEngine:
             return self._process
         with self._changed:
             self._end()
+            if self._stopped:
+                raise RequestError(503, "The server has stopped.")
             self._process = process = LlamaProcess(model, file)
         process.wait_until_ready()
         threading.Thread(target=self._end_when_idle, args=(process,), name="together_nb.idle", daemon=True).start()
@@ -161,6 +181,16 @@ class LlamaEngine:
                     self._changed.wait(None if self._running else left)
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use; a container often has fewer than the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or no quota
+        return cores
+
+
 class LlamaProcess:
     """A process that runs llama.cpp's server for one model.
 
@@ -183,6 +213,7 @@ class LlamaProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,  # a buffer's lock, held at a fork, would never be free in the child
             start_new_session=True,  # Ctrl-C is sent to all processes of a session
         )
 
@@ -194,6 +225,19 @@ class LlamaProcess:
         RequestError
             It cannot be loaded, or `kill` was called.
         """
+        line = b""
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or is ended meanwhile
+            self._input.write(self._options())
+            line = self._output.readline()
+        answer = json.loads(line or "{}")
+        if "address" not in answer:
+            reason = "Is it whole, and of a kind that llama.cpp knows?" if "error" in answer else f"It {self._ending()}"
+            self.kill()
+            raise RequestError(_FAILED, f"{title(self.model)} could not be loaded from {self._file}. {reason}", "model")
+        self._address = urlsplit(answer["address"])
+        self._is_ready = True
+
+    def _options(self) -> bytes:
         options = {
             "model": self.model,
             "file": str(self._file),
@@ -204,18 +248,7 @@ class LlamaProcess:
             "template": _SMOLLM_TEMPLATE if self._file.name == SMOLLM_SOURCE.file else "",
             "parent": os.getpid(),
         }
-        line = b""
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or is ended meanwhile
-            self._input.write(json.dumps(options).encode() + b"\n")
-            self._input.flush()
-            line = self._output.readline()
-        answer = json.loads(line or "{}")
-        if "address" not in answer:
-            reason = "Is it whole, and of a kind that llama.cpp knows?" if "error" in answer else self._ending()
-            self.kill()
-            raise RequestError(_FAILED, f"{title(self.model)} could not be loaded from {self._file}. {reason}", "model")
-        self._address = urlsplit(answer["address"])
-        self._is_ready = True
+        return json.dumps(options).encode() + b"\n"
 
     @property
     def _input(self) -> Any:
@@ -241,6 +274,8 @@ class LlamaProcess:
         for pipe in (self._input, self._output):
             with contextlib.suppress(OSError):
                 pipe.close()
+        if self._process.returncode is None:  # in the child of a fork, whose it is not
+            self._process.returncode = 0
 
     def whole(self, path: str, body: dict[str, Any], look: Callable[[], None]) -> dict[str, Any]:
         """Return the reply to a request.
@@ -268,6 +303,7 @@ class LlamaProcess:
         with self._reply(path, body, look) as reply:
             data = b""
             while True:
+                look()
                 piece = self._read(lambda: reply.read1(_PIECE))
                 if not piece:
                     raise self._ended()
@@ -277,7 +313,6 @@ class LlamaProcess:
                     if value == b"[DONE]":
                         return
                     if kind in (b"data", b"error"):
-                        look()
                         yield _checked(json.loads(value))
 
     @contextlib.contextmanager
@@ -287,10 +322,9 @@ class LlamaProcess:
         try:
             self._read(lambda: connection.request("POST", path, json.dumps(body).encode(), headers))
             connection.sock.settimeout(_LOOK_SECONDS)
-            # A reply begins with the first token, or with the whole of it.
             while not self._read(lambda: _has_come(connection.sock)):
                 look()
-            connection.sock.settimeout(None)
+            connection.sock.settimeout(_SILENCE_SECONDS)
             reply = self._read(connection.getresponse)
             if reply.status != _OK:
                 words = self._read(reply.read)
@@ -329,18 +363,14 @@ def _has_come(connection: socket.socket) -> bool:
 def _checked(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event, unless it tells an error."""
     error = event.get("error") or (event if "code" in event and "message" in event else None)
-    if error is None:
-        return event
-    if "context size" in str(error.get("message")).lower():
-        raise RequestError(
-            _FAILED,
-            f"The context is full: prompts and answers at work share {CONTEXT:,} tokens. Ask for fewer answers at once, "
-            "shorten the prompt, or lower max_tokens.",
-        )
-    raise _error(_FAILED, error)
+    if error is not None:
+        raise _error(_FAILED, error)
+    return event
 
 
 def _refusal(status: int, body: bytes) -> RequestError:
+    if status == _INTERNAL:  # so llama.cpp answers what it does not take, such as a picture
+        status = 400
     try:
         return _error(status, json.loads(body)["error"])
     except (ValueError, LookupError, TypeError):
@@ -348,17 +378,16 @@ def _refusal(status: int, body: bytes) -> RequestError:
 
 
 def _error(status: int, error: dict[str, Any]) -> RequestError:
-    return RequestError(status, str(error.get("message", error)), None, error.get("type"))
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use; a container often has fewer than the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _CPU_QUOTA.read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or no quota
-        return cores
+    words, kind = str(error.get("message", error)), error.get("type")
+    if kind == _TOO_LONG:
+        words = f"The prompt has {error.get('n_prompt_tokens')} tokens, and the context has {CONTEXT:,}."
+    elif "context size" in words.lower():
+        words = (
+            f"The context is full: prompts and answers at work share {CONTEXT:,} tokens. Ask for fewer answers at once, "
+            "shorten the prompt, or lower max_tokens."
+        )
+        status, kind = _FAILED, None
+    return RequestError(status, words, None, kind)
 
 
 def defaults(model: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 
 def _follow(parent: int) -> None:
@@ -28,7 +29,13 @@ def _tell(**facts: str) -> None:
 def main() -> None:
     """Serve until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    options = json.loads(sys.stdin.readline())
+    try:
+        _serve(json.loads(sys.stdin.readline()))
+    finally:
+        os._exit(0)  # whatever happened: nothing may destroy the server
+
+
+def _serve(options: dict[str, Any]) -> None:
     if os.name == "posix":  # elsewhere the parent's number does not change
         threading.Thread(target=_follow, args=(options["parent"],), daemon=True).start()
     import xllamacpp
@@ -43,6 +50,8 @@ def main() -> None:
     params.cache_ram_mib = 0  # it would keep the prompts of the past, up to 8 GB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options["threads"]
     params.chat_template = options["template"]
+    params.n_batch = 256  # tokens of a prompt between two looks whether the client has left
+    params.sse_ping_interval = 1  # second, so that this is seen at the other end too
     params.verbosity = 0
     try:
         server = xllamacpp.Server(params)
@@ -51,7 +60,6 @@ def main() -> None:
         return
     _tell(address=server.listening_address)
     sys.stdin.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def model_files() -> dict[str, Path]:
     except OSError:  # there is none yet
         return files
     for file in found:
-        if file.suffix != SUFFIX:
+        if file.suffix.lower() != SUFFIX or not file.is_file():
             continue
         model = SMOLLM if file.name == SMOLLM_SOURCE.file else PREFIX + file.stem
         if file.name == SMOLLM_SOURCE.file or model not in _RESERVED:
@@ -107,6 +107,11 @@ def served_models() -> list[str]:
     """Return the models that can answer, by name: SmolLM2-135M first, the n-gram model last."""
     files = list(model_files()) if engine_installed() else []
     return [*sorted(files, key=lambda model: (model != SMOLLM, model)), NGRAM]
+
+
+def is_here(model: str) -> bool:
+    """Whether a model is one of this machine; of others, only the two names that are reserved are not looked up."""
+    return model in _RESERVED or (model.startswith(PREFIX) and model in model_files())
 
 
 def title(model: str) -> str:

@@ -140,8 +140,8 @@ def parsed(dialect: str, values: dict[str, Any]) -> ParsedRequest:
         400: no prompt, or something this model cannot do; 403: too long; 422: a parameter is of the wrong type or out
         of bounds.
     """
-    prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else _prompt(values.get("prompt"))
-    stream = _flag(values, "stream") or _flag(values, "stream_tokens")
+    prompt = _chat_prompt(values.get("messages")) if dialect == CHAT else checked_prompt(values.get("prompt"))
+    stream = flag(values, "stream") or flag(values, "stream_tokens")
     openai_logprobs = isinstance(values.get("logprobs"), bool)
     sampling = _sampling(values)
     prompt_tokens = sum(1 for _ in islice(tokens_of(prompt), CONTEXT_LENGTH))
@@ -218,7 +218,8 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text:.20} is no number that can be used")
 
 
-def _prompt(prompt: object) -> str:
+def checked_prompt(prompt: object) -> str:
+    """Return a prompt that is a text."""
     if not isinstance(prompt, str) or not prompt:
         raise RequestError(400, "prompt must be a text that is not empty.", "prompt")
     return prompt
@@ -259,7 +260,8 @@ def _text(content: str | list[dict[str, str]]) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
-def _flag(values: dict[str, Any], name: str) -> bool:
+def flag(values: dict[str, Any], name: str) -> bool:
+    """Return a value that is true or false; false if it is not there."""
     value = values.get(name, False)
     if not isinstance(value, bool):
         raise RequestError(422, f"{name} must be true or false, not {value!r:.80}.", name)
@@ -281,6 +283,19 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
                 f"{NGRAM} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",
                 name[:80],
             )
+    valid = checked_parameters(values)
+    valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
+    return SamplingParams(**valid)
+
+
+def checked_parameters(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the sampling parameters of a body, under Together's names.
+
+    Raises
+    ------
+    RequestError
+        422: one is of the wrong type or out of bounds.
+    """
     given = {name: values[name] for name in _HONOURED if name in values}
     if "max_completion_tokens" in given:
         given.setdefault("max_tokens", given.pop("max_completion_tokens"))
@@ -296,8 +311,7 @@ def _sampling(values: dict[str, Any]) -> SamplingParams:
         raise RequestError(
             422, f"stop must be at most {_MOST_STOPS} texts of at most {_LONGEST_STOP} characters.", "stop"
         )
-    valid.setdefault("seed", secrets.randbits(31))  # not from `random`, whose state is the user's
-    return SamplingParams(**valid)
+    return valid
 
 
 def _validated(name: str, value: object) -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from together_nb.local.vocabulary import Generated
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` would create one each time
+_FAILED, _SERVER_ERROR = 424, 500
 _CREATED = 1_690_329_600  # any fixed date: every process trains the model anew
 _INFERENCE_REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
 
@@ -56,7 +57,8 @@ def _model_row(model: str) -> dict[str, Any]:
 
 def error_body(error: RequestError) -> dict[str, Any]:
     """Together's body of an error reply."""
-    text = {"message": error.message, "type": "invalid_request_error", "param": error.param, "code": error.code}
+    kind = "server_error" if error.status >= _SERVER_ERROR or error.status == _FAILED else "invalid_request_error"
+    text = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
     return {"id": _new_id(), "error": text}
 
 

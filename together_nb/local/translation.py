@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from together_nb.local.llama import STREAMS, defaults
-from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError
+from together_nb.local.request_body import (
+    CHAT,
+    COMPLETIONS,
+    INFERENCE,
+    RequestError,
+    checked_parameters,
+    checked_prompt,
+    flag,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,13 +27,12 @@ _PATHS = {
     COMPLETIONS: "/v1/completions",
     INFERENCE: "/v1/completions",
 }
-_NAMES = {
-    "repetition_penalty": "repeat_penalty",
-    "max_completion_tokens": "max_tokens",
-    "stream_tokens": "stream",
-}
+_NAMES = {"repetition_penalty": "repeat_penalty"}
+# Named anew below, or without bounds in llama.cpp.
+_DROPPED = frozenset({
+    "repetition_penalty", "max_completion_tokens", "stream_tokens", "logprobs", "top_logprobs", "n_probs", "n_predict"
+})  # fmt: skip
 _SEEDS = 2**32 - 1  # the greatest means a random one
-_MOST_CHOICES = 128
 _INFERENCE_TYPE = "language-model-inference"
 
 
@@ -49,38 +56,32 @@ class Translation:
     Raises
     ------
     RequestError
-        422: a value is not of its type; 400: it has no prompt.
+        422: a parameter is of the wrong type or out of bounds; 400: it has no prompt, or another value is invalid.
     """
 
     def __init__(self, dialect: str, model: str, values: dict[str, Any]) -> None:
         self._dialect = dialect
         self._model = model
-        given = {_NAMES.get(name, name): value for name, value in values.items() if value is not None}
         self._path = _PATHS[dialect]
-        self.stream = given.get("stream") is True
-        self._choices = _whole(given, "n", 1)
-        if not 1 <= self._choices <= _MOST_CHOICES:
-            raise RequestError(422, f"n must be from 1 to {_MOST_CHOICES}, not {self._choices}.", "n")
-        needed = "messages" if dialect == CHAT else "prompt"
-        if not given.get(needed):
-            raise RequestError(400, f"{needed} is missing.", needed)
-        self._wanted: int | None = None  # alternatives to each token, if the request has Together's form
-        self._body = {**defaults(model), **given, "model": model}
+        self.stream = flag(values, "stream") or flag(values, "stream_tokens")
+        if dialect == CHAT:
+            _check_messages(values.get("messages"))
+        else:
+            checked_prompt(values.get("prompt"))
+        _check_form(values.get("response_format"))
+        parameters = checked_parameters(values)
+        self._choices = parameters.get("n") or 1
+        self._alternatives: int | None = parameters.pop("logprobs", None)
+        self._has_arrays = not isinstance(values.get("logprobs"), bool)
+        self._body = {name: value for name, value in values.items() if name not in _DROPPED}
+        self._body |= defaults(model) | {_NAMES.get(name, name): value for name, value in parameters.items()}
+        self._body["stream"] = self.stream
         if self.stream:
             self._body["stream_options"] = {"include_usage": True}
-        self._count_logprobs()
+        if self._alternatives is not None:  # llama.cpp gives no log-probabilities with 0 alternatives
+            most = max(self._alternatives, 1)
+            self._body |= {"logprobs": True, "top_logprobs": most} if dialect == CHAT else {"logprobs": most}
         self._usage = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
-
-    def _count_logprobs(self) -> None:
-        """Spell the request for log-probabilities: llama.cpp gives none with 0 alternatives."""
-        wanted = self._body.get("logprobs")
-        if isinstance(wanted, bool) or wanted is None:
-            return
-        self._wanted = _whole(self._body, "logprobs", 0)
-        if self._dialect == CHAT:
-            self._body |= {"logprobs": True, "top_logprobs": max(self._wanted, 1)}
-        else:
-            self._body["logprobs"] = max(self._wanted, 1)
 
     def events(self, send: Callable[[str, dict[str, Any]], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         """Yield the events of a streamed reply.
@@ -134,7 +135,7 @@ class Translation:
         for first in range(0, self._choices, most):
             body = {**self._body, "n": min(most, self._choices - first)}
             if "seed" in body:
-                body["seed"] = (_whole(body, "seed", 0) + first) % _SEEDS
+                body["seed"] = (body["seed"] + first) % _SEEDS
             yield first, body
 
     def _event(self, event: dict[str, Any], first: int) -> dict[str, Any]:
@@ -160,10 +161,12 @@ class Translation:
         self._usage["total_tokens"] = self._usage["prompt_tokens"] + self._usage["completion_tokens"]
 
     def _logprobs(self, logprobs: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return log-probabilities with Together's arrays, if they were asked for in its form."""
-        if self._wanted is None or not logprobs or not logprobs.get("content"):
+        """Return log-probabilities with the alternatives asked for, and Together's arrays unless asked in OpenAI's way."""
+        if not logprobs or not logprobs.get("content"):
             return logprobs
-        rows = [{**row, "top_logprobs": row["top_logprobs"][: self._wanted]} for row in logprobs["content"]]
+        rows = [{**row, "top_logprobs": row["top_logprobs"][: self._alternatives]} for row in logprobs["content"]]
+        if not self._has_arrays:
+            return {"content": rows}
         return {
             "tokens": [row["token"] for row in rows],
             "token_logprobs": [row["logprob"] for row in rows],
@@ -173,8 +176,24 @@ class Translation:
         }
 
 
-def _whole(values: dict[str, Any], name: str, default: int) -> int:
-    value = values.get(name, default)
-    if type(value) is not int:
-        raise RequestError(422, f"{name} must be a whole number, not {value!r:.80}.", name)
-    return value
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("role"), str) and ("content" in one or "tool_calls" in one)
+        for one in messages
+    ):
+        raise RequestError(400, 'messages must be a list of {"role": …, "content": …}.', "messages")
+
+
+def _check_form(form: object) -> None:
+    """Check a ``response_format``: llama.cpp ignores one that it does not know, and the answer would be no JSON."""
+    kind = form.get("type") if isinstance(form, dict) else None
+    if form is None or kind in ("text", "json_object"):
+        return
+    within = form.get("json_schema") if isinstance(form, dict) and kind == "json_schema" else None
+    if not isinstance(within, dict) or not isinstance(within.get("schema"), dict):
+        raise RequestError(
+            400,
+            "response_format must have the type text, json_object or json_schema, and with json_schema a schema: "
+            '{"type": "json_schema", "json_schema": {"name": …, "schema": …}}.',
+            "response_format",
+        )

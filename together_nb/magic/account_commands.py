@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from together_nb.base.interrupts import interrupt_message
 from together_nb.config import environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, host_of, server_root
 from together_nb.config.environment import KEY_VARIABLE
@@ -94,14 +95,16 @@ def get(notebook: Notebook, source: str | None, sha256: str | None) -> None:
     from together_nb.local.get import get_model
 
     del notebook
-    model = get_model(source, sha256, _show_progress)
-    use = "It answers if there is no key." if model == SMOLLM else f"Use it with `-m {model}`."
-    _show_progress(f"{model} is ready. {use}")
-    print()  # noqa: T201
+    width = 0
 
+    def show(words: str) -> None:  # each line in the place of the one before
+        nonlocal width
+        print(f"\r{words:<{width}}", end="", flush=True)  # noqa: T201
+        width = len(words)
 
-def _show_progress(words: str) -> None:
-    print(f"\r{words:<100}", end="", flush=True)  # noqa: T201
+    with interrupt_message("stopped by you; nothing is kept."):
+        model = get_model(source, sha256, show)
+    print("\nIt answers if there is no key." if model == SMOLLM else f"\nUse it with `-m {model}`.")  # noqa: T201
 
 
 def models(notebook: Notebook, text: str) -> None:
@@ -144,5 +147,5 @@ def _table_of_local_models(text: str) -> tuple[str, str]:
         rows.append((model.id, size, model.license, model.place, unset))
     if not rows:
         raise InputError(f"No model on this machine has {text!r} in its name.", "`%together models` alone lists them.")
-    note = "%together login brings the models of Together."
-    return tables.table("model | >size | license | where | what holds if you set nothing", rows, note)
+    note = "%together login gives access to the models of Together."
+    return tables.table("model | >size | license | where | defaults", rows, note)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import Combobox
 
 from together_nb.errors import TogetherError
+from together_nb.local.models import is_here
 from together_nb.panel.elements import explained, icon_button
 from together_nb.run import resolve
-from together_nb.values.local_models import is_local
 from together_nb.values.model_list import Model, ModelList
 from together_nb.views.parts import DrawnValue, box, escaped, note, row, sentences
 from together_nb.wire.retry import ignore_wait, listen_to_waits
@@ -108,7 +108,7 @@ class ModelBox:
         offered = len(catalog.callable())
         if known is not None:
             return " · ".join((*_facts(known), f"{offered} to choose from" if offered > 1 else server))
-        if is_local(model):
+        if is_here(model):
             return server
         return f"Not in the server's list of {offered}. {catalog.nearest(model)}".strip()
 

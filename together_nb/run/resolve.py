@@ -13,9 +13,9 @@ from together_nb.config.environment import BASE_URL_VARIABLE
 from together_nb.config.keys import ARGUMENT, Key, remember
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, MissingKeyError
-from together_nb.local.models import local_default, model_files, served_models, title
+from together_nb.local.models import is_here, local_default, model_files, served_models, title
 from together_nb.values.families import UNKNOWN, family_differs
-from together_nb.values.local_models import NGRAM, SMOLLM, is_local
+from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.model_list import ModelList
 from together_nb.values.parameters import AUTO
 from together_nb.values.request import CompletionRequest, checked_extra
@@ -138,7 +138,7 @@ def _unsent(
     """Return a stream for inspection, not for reading: what only a server knows is left open."""
     model = _model(request, endpoint, chosen)
     unknown = [] if model else ["the model (the server's only one)"]
-    own_engine = is_local(model) and not endpoint.serves(model, ask=False)
+    own_engine = is_here(model) and not endpoint.serves(model, ask=False)
     if own_engine and endpoint.is_loopback and endpoint.known_models is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
     elif own_engine:
@@ -164,7 +164,7 @@ def _unsent(
 
 def _note(session: Context, model: str, price: tuple[float, float] | None, endpoint: Endpoint) -> str:
     """Return the footer's note on where the answer comes from."""
-    if is_local(model):
+    if is_here(model):
         return " · ".join(filter(None, (_local_note(model), environment.environment.late)))
     unpriced = session.settings.budget is not None and price is None and endpoint.bills
     return UNPRICED_NOTE if unpriced else ""
@@ -174,6 +174,8 @@ def _local_note(model: str) -> str:
     if model == NGRAM:
         better = f"-m {SMOLLM}" if local_default() == SMOLLM else "%together get"
         return f"a toy n-gram model · a real one: {better}"
+    if model not in served_models():  # an error follows
+        return ""
     name = f"{title(model)}, a small model" if model == SMOLLM else title(model)
     return f"{name} on this machine · larger ones: %together login"
 
@@ -182,9 +184,11 @@ def _loading(model: str) -> str:
     """Return what to say while a model of the embedded engine is loaded, or ""."""
     from together_nb.local.server import running_server
 
-    file = model_files().get(model)
-    if file is None or running_server().llama.is_loaded(model):
+    file, engine = model_files().get(model), running_server().llama
+    if file is None or model not in served_models() or engine.is_loaded(model):
         return ""
+    if engine.model_at_work is not None:
+        return f"waiting for the answers of {title(engine.model_at_work)}, then loading {title(model)}"
     return f"loading {title(model)}, {'about 1 s' if model == SMOLLM else f'{file.stat().st_size / 1e9:.1f} GB'}"
 
 
@@ -193,7 +197,7 @@ def _price(session: Context, model: str, endpoint: Endpoint) -> tuple[float, flo
 
     The list of models is requested if it has prices or there is a budget to keep.
     """
-    if is_local(model) and endpoint.is_loopback:
+    if is_here(model) and endpoint.is_loopback:
         return _FREE
     wanted = endpoint.is_together or session.settings.budget is not None
     listed = endpoint.helpful_models(_list_retries(session, endpoint)) if wanted else endpoint.known_models
@@ -215,7 +219,7 @@ def resolve(
     """
     model = _model(request, endpoint, chosen) or _only_model(endpoint)
     meant = named and not endpoint.is_together  # the call itself names the server: then that is meant
-    if is_local(model) and not endpoint.embedded and not meant and not endpoint.serves(model):
+    if is_here(model) and not endpoint.embedded and not meant and not endpoint.serves(model):
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     _check_key(model, endpoint)
     api = _api(request, model, endpoint, _list_retries(session, endpoint))
@@ -282,7 +286,7 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
     endpoint = Endpoint(session.client, root, family_name=chosen.server_family)
     endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
     model = _model(CompletionRequest(""), endpoint, chosen)
-    if is_local(model) and not endpoint.serves(model, ask=False):
+    if is_here(model) and not endpoint.serves(model, ask=False):
         endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
     return model, endpoint
 

@@ -8,8 +8,3 @@ NGRAM = "local/ngram"
 """The n-gram model, which is a part of the package."""
 SMOLLM = "local/smollm2-135m"
 """SmolLM2-135M, which ``%together get`` fetches."""
-
-
-def is_local(model: str) -> bool:
-    """Whether a model is one on this machine."""
-    return model.startswith(PREFIX)

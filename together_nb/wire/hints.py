@@ -17,7 +17,8 @@ _LETTERS_A_TOKEN = 4  # in English, roughly; only shown as "about"
 def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
     """Give `error` a better hint, if there is one."""
     if isinstance(error, NotFoundError):
-        error.hint = _list(endpoint).nearest(request.model) or error.hint
+        listed = "" if endpoint.embedded else error.hint  # which names a base URL
+        error.hint = _list(endpoint).nearest(request.model) or listed
     elif isinstance(error, ContextLengthError):
         error.hint = f"{_lengths(request, _list(endpoint))} {error.hint}"
 

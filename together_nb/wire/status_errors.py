@@ -137,6 +137,7 @@ _STATUS: dict[int, tuple[str, str]] = {
     409: ("The request is in conflict with another", "Wait a little and run it again."),
     413: ("The request is too large", "Shorten the prompt."),
     422: ("The server did not accept a parameter", "Look at what was sent with --dry-run."),
+    424: ("The model on this machine failed", "Run it again."),
     429: ("Too many requests or tokens", "Wait a little and run it again."),
     503: ("The server is overloaded", "Wait a little and run it again, or take another model."),
     504: ("The server took too long", "Run it again, or ask for fewer tokens."),
