@@ -109,6 +109,7 @@ def get(notebook: Notebook, source: str | None, sha256: str | None) -> None:
 
 def models(notebook: Notebook, text: str) -> None:
     """List the models that can be called."""
+    from together_nb.local.models import served_models
     from together_nb.render import tables
     from together_nb.run import resolve
     from together_nb.values.model_list import ModelList
@@ -124,7 +125,8 @@ def models(notebook: Notebook, text: str) -> None:
         )
     left = len(found) - len(rows)
     note = f"{len(rows)} of {len(found)}: the others write no text or need an endpoint of their own." if left else ""
-    notebook.display(*tables.of_models(rows, note))
+    here = f"On this machine, with no key: {', '.join(served_models())}."
+    notebook.display(*tables.of_models(rows, f"{note} {here}".strip()))
 
 
 def _table_of_local_models(text: str) -> tuple[str, str]:
