@@ -27,6 +27,8 @@ from together_nb.panel import panel as panel_module
 from together_nb.panel.elements import within
 from together_nb.panel.status_line import State
 from together_nb.run.background import BackgroundRun
+from together_nb.run.resolve import TOY_NATURE
+from together_nb.values.local_models import NGRAM
 from together_nb.views import layouts
 
 pytestmark = pytest.mark.timeout(120)
@@ -574,3 +576,21 @@ def test_in_colab_all_is_drawn_in_the_calling_thread_and_an_interrupt_stops_it_a
         assert "KeyboardInterrupt" not in words(page(panel, "Answer"))
         assert kept()[4:] == [("Once", True)]
         assert threads == {threading.current_thread()}
+
+
+def test_the_toy_says_what_it_is_before_its_first_word(session):
+    session.settings.local_tokens_per_second = 1e-6  # the second token would come in eleven days
+    with watched():
+        panel = Panel(prompt="Once upon a time", model=NGRAM)
+        drawn = []
+        (line,) = of_class(panel.widget, "tnb-figures")
+        line.observe(lambda change: drawn.append(change["new"]), "value")
+        try:
+            click(panel, "Generate")
+            until(lambda: drawn)
+            assert TOY_NATURE in drawn[0]
+            assert "0 chunks" in drawn[0]
+        finally:
+            click(panel, "Stop")
+            rest()
+            panel.close()

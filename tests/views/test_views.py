@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import together_nb
 from tests.servers import PATIENCE
 from together_nb.errors import InputError
+from together_nb.run.resolve import TOY_NATURE
 from together_nb.values.chunk import Choice, Chunk
 from together_nb.values.completion import Completion
+from together_nb.values.local_models import NGRAM
 from together_nb.values.request import CompletionRequest
 from together_nb.views import layouts, side_by_side_view_for, view_for
 from together_nb.views.blocks import LONGEST, SEAL_AFTER, Blocks
@@ -151,3 +154,12 @@ def test_few_widgets_are_closed_at_once_and_many_in_a_thread_though_one_fails(mo
             if thread.name == "together_nb closing":
                 thread.join(PATIENCE)
         assert {one.closed_in for one in (*widgets, *more)} == {"together_nb closing"}
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_the_toy_says_what_it_is_before_its_first_word_in_a_terminal(capsys, columns):
+    toy = together_nb.stream("Once upon a time", model=NGRAM, max_tokens=3)
+    view = TerminalColumns(["toy"], 1, "auto").column(0) if columns else TerminalView()
+    view.start(toy)
+    assert TOY_NATURE in capsys.readouterr().out
+    assert toy.chunks == 0

@@ -336,6 +336,9 @@ class LlamaProcess:
     def _read(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
+        except TimeoutError:  # it hangs
+            self._process.kill()
+            raise self._ended() from None
         except (OSError, HTTPException):
             raise self._ended() from None
 

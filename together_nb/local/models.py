@@ -151,7 +151,7 @@ def known_models() -> list[KnownModel]:
             model,
             file.stat().st_size,
             SMOLLM_SOURCE.license if model == SMOLLM else "",
-            lacking or f"in {file.parent}",
+            lacking or str(file.parent).replace(str(Path.home()), "~"),
         )
         for model, file in model_files().items()
     ]

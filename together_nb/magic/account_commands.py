@@ -146,8 +146,8 @@ def _table_of_local_models(text: str) -> tuple[str, str]:
         if model.id == SMOLLM:
             unset += f", system prompt “{llama.SYSTEM}”"
         size = "" if model.size is None else f"{model.size / 1e6:,.0f} MB"
-        rows.append((model.id, size, model.license, model.place, unset))
+        rows.append((model.id, size, model.license, unset, model.place))
     if not rows:
         raise InputError(f"No model on this machine has {text!r} in its name.", "`%together models` alone lists them.")
     note = "%together login gives access to the models of Together."
-    return tables.table("model | >size | license | where | defaults", rows, note)
+    return tables.table("model | >size | license | defaults | where", rows, note)

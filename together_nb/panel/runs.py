@@ -224,6 +224,8 @@ class _TabsView(SilentView):
             if runs.shows(self):
                 runs.answer.follow(stream)
                 runs.events.follow(stream)
+                if stream.notes:  # before the first word
+                    runs.status.streaming(stream, self.before)
 
     def write(self, chunks: list[Chunk]) -> None:
         """Draw new chunks."""
