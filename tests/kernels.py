@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import tempfile
@@ -130,6 +131,12 @@ class Kernel:
         run = self.run(expression).wait()
         assert run.status == "ok", run.error
         return run.of("execute_result")[0]["content"]["data"]["text/plain"]
+
+    def text(self, expression: str) -> str:
+        """The text that an expression is; its repr chooses its quotes by what is in it."""
+        text = ast.literal_eval(self.value(expression))
+        assert isinstance(text, str), text
+        return text
 
     def answer_stdin(self, text: str) -> dict[str, Any]:
         """Answer the question that the kernel asks; returns the question."""

