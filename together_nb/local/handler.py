@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from together_nb.local import access, responses
 from together_nb.local.connection import MAX_HEAD, HeadTooLongError
-from together_nb.local.models import INSTALL_ENGINE, model_files, served_models, title
+from together_nb.local.models import INSTALL_ENGINE, model_files, runnable_files, served_models, title
 from together_nb.local.request_body import CHAT, COMPLETIONS, INFERENCE, RequestError, body_values, parsed
 from together_nb.local.translation import Translation
 from together_nb.values.local_models import NGRAM, SMOLLM
@@ -217,8 +217,9 @@ class Handler(BaseHTTPRequestHandler):
         dialect, values = _DIALECTS[path], body_values(body)
         del body  # frees a long one before the answer is written
         model = values.get("model")
-        if isinstance(model, str) and model in served_models() and model != NGRAM:
-            self._relay(Translation(dialect, model, values), model, model_files()[model])
+        files = runnable_files()
+        if isinstance(model, str) and model in files:
+            self._relay(Translation(dialect, model, values), model, files[model])
             return
         if model != NGRAM and not self.owner.any_model:
             raise _unknown_model(model)

@@ -108,10 +108,14 @@ def engine_installed() -> bool:
     return find_spec(ENGINE) is not None
 
 
+def runnable_files() -> dict[str, Path]:
+    """Return what `model_files` does, but nothing without the engine."""
+    return model_files() if engine_installed() else {}
+
+
 def served_models() -> list[str]:
     """Return the models that can answer, by name: SmolLM2-135M first, the n-gram model last."""
-    files = list(model_files()) if engine_installed() else []
-    return [*sorted(files, key=lambda model: (model != SMOLLM, model)), NGRAM]
+    return [*sorted(runnable_files(), key=lambda model: (model != SMOLLM, model)), NGRAM]
 
 
 def is_here(model: str) -> bool:

@@ -13,7 +13,7 @@ from together_nb.config.environment import BASE_URL_VARIABLE
 from together_nb.config.keys import ARGUMENT, Key, remember
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, MissingKeyError
-from together_nb.local.models import is_here, local_default, model_files, served_models, title
+from together_nb.local.models import is_here, local_default, runnable_files, served_models, title
 from together_nb.values.families import UNKNOWN, family_differs
 from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.model_list import ModelList
@@ -174,7 +174,7 @@ def _local_note(model: str) -> str:
     if model == NGRAM:
         better = f"-m {SMOLLM}" if local_default() == SMOLLM else "%together get"
         return f"a toy n-gram model · a real one: {better}"
-    if model not in served_models():  # an error follows
+    if model not in runnable_files():  # an error follows
         return ""
     name = f"{title(model)}, a small model" if model == SMOLLM else title(model)
     return f"{name} on this machine · larger ones: %together login"
@@ -184,8 +184,8 @@ def _loading(model: str) -> str:
     """Return what to say while a model of the embedded engine is loaded, or ""."""
     from together_nb.local.server import running_server
 
-    file, engine = model_files().get(model), running_server().llama
-    if file is None or model not in served_models() or engine.is_loaded(model):
+    file, engine = runnable_files().get(model), running_server().llama
+    if file is None or engine.is_loaded(model):
         return ""
     if engine.model_at_work is not None:
         return f"waiting for the answers of {title(engine.model_at_work)}, then loading {title(model)}"
