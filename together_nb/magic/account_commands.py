@@ -145,7 +145,7 @@ def _table_of_local_models(text: str) -> tuple[str, str]:
         unset = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)  # top_k 0 is none
         if model.id == SMOLLM:
             unset += f", system prompt “{llama.SYSTEM}”"
-        size = "" if model.size is None else f"{model.size / 1e6:,.0f} MB"
+        size = "" if model.size is None else f"{model.size / 1e6:,.0f}\u00a0MB"  # on one line
         rows.append((model.id, size, model.license, unset, model.place))
     if not rows:
         raise InputError(f"No model on this machine has {text!r} in its name.", "`%together models` alone lists them.")
