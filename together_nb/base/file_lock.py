@@ -17,7 +17,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _POLL = 0.01  # seconds between two tries
-_FAR = 2**40  # bytes; beyond any data, as Windows locks a range, for readers too
+_FAR = 2**28  # bytes; no file here is larger. Windows locks a range, for readers too, and counts with 32 bits
 
 
 @contextlib.contextmanager

