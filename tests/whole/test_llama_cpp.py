@@ -1,4 +1,9 @@
-"""Everything that one does, with a real model: SmolLM2 on llama.cpp's own server, and as the model of this machine."""
+"""Everything that one does, with a real model: SmolLM2 on llama.cpp's own server, and as the model of this machine.
+
+The same request gives log-probabilities that differ by up to 0.2, by how much of its prompt is cached and what else is
+evaluated in the same batch. So two answers are compared only where the likeliest token leads by more than 1 at
+temperature 0 (see `CERTAIN`), or where both go the same way through the server (see `SAME_WAY`).
+"""
 
 from __future__ import annotations
 
@@ -19,11 +24,15 @@ from together_nb.values.local_models import SMOLLM
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 APIS = ["chat", "completions"]
 COUNT = "Count from one to ten in words: one, two, three,"
+STORY = "Tell me a long story about a dragon."
+# At temperature 0 the likeliest of the first 13 tokens leads by at least 2.
+CERTAIN = {"chat": "Repeat the alphabet: A, B, C, D, E, F, G, H, I, J, K, L, M", "completions": COUNT}
+SHORT = {"type": "string", "maxLength": 40}
 TURING = {
     "type": "object",
     "properties": {
-        "name": {"type": "string"},
-        "born": {"type": "object", "properties": {"year": {"type": "integer"}, "place": {"type": "string"}}},
+        "name": SHORT,
+        "born": {"type": "object", "properties": {"year": {"type": "integer"}, "place": SHORT}},
         "fields": {
             "type": "array",
             "items": {"enum": ["logic", "painting", "computing"]},
@@ -34,6 +43,7 @@ TURING = {
     "required": ["name", "born", "fields"],
 }
 ON_AND_ON = {"ignore_eos": True}  # so that an answer has the length that was asked for
+SAME_WAY = {**ON_AND_ON, "id_slot": 0}  # once the prompt is cached there, only its last token is evaluated
 ENDLESS = {"max_tokens": 3000, "extra_body": ON_AND_ON}
 IN_THE_KERNEL = "import together_nb"
 
@@ -95,7 +105,7 @@ def test_an_answer_streams_token_by_token_and_is_counted(server, session, api):
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("alternatives", [0, 1, 20])
 def test_log_probabilities_are_those_of_the_tokens_of_the_text(server, api, alternatives):
-    prompt = COUNT if api == "completions" else "Tell me a long story about a dragon."
+    prompt = COUNT if api == "completions" else STORY
     answer = together_nb.complete(prompt, api=api, max_tokens=8, logprobs=alternatives, temperature=0)
     assert len(answer.tokens) == 8
     assert "".join(token.text for token in answer.tokens) == answer.text
@@ -120,27 +130,29 @@ def test_several_answers_are_kept_apart_and_all_of_their_tokens_are_counted(serv
 
 @pytest.mark.parametrize("api", APIS)
 def test_stop_seed_and_penalties_take_effect(server, api):
-    def ask(**options):
-        return together_nb.complete(COUNT, api=api, **{"max_tokens": 16, **options})
+    def ask(prompt=STORY, **options):
+        return together_nb.complete(prompt, api=api, **{"max_tokens": 16, **options})
 
-    plain = ask(temperature=0).text
+    plain = ask(CERTAIN[api], temperature=0, max_tokens=12).text
     word = plain.split()[1]
-    stopped = ask(stop=[word], temperature=0)
+    stopped = ask(CERTAIN[api], stop=[word], temperature=0, max_tokens=12)
     assert (stopped.text, stopped.finish_reason) == (plain[: plain.index(word)], "stop")
-    assert ask(seed=7, temperature=1).text == ask(seed=7, temperature=1).text != ask(seed=8, temperature=1).text
-    plain, penalized = (ask(temperature=0, max_tokens=60, repetition_penalty=value) for value in (1.0, 2.0))
+    ask(max_tokens=1, extra_body=SAME_WAY)
+    first, again, other = (ask(seed=seed, temperature=1, extra_body=SAME_WAY).text for seed in (7, 7, 8))
+    assert first == again != other
+    plain, penalized = (ask(COUNT, temperature=0, max_tokens=60, repetition_penalty=value) for value in (1.0, 2.0))
     assert plain.text != penalized.text
     assert ("sent as `repeat_penalty`" in penalized.footer()) == (server.model != SMOLLM)
 
 
 def test_an_answer_fits_a_schema(server):
-    answer = together_nb.complete("Who was Alan Turing?", schema=TURING, max_tokens=200, temperature=0)
+    answer = together_nb.complete("Who was Alan Turing?", schema=TURING, max_tokens=300, temperature=0)
     jsonschema.validate(answer.parsed, TURING)
 
 
 def test_a_conversation_is_remembered(server, session):
     for prompt in ("My name is Zanzibar. Say hello.", "Repeat my name."):
-        together_nb.complete(prompt, chat="talk", system="You are a helpful assistant.", temperature=0, max_tokens=30)
+        together_nb.complete(prompt, chat="talk", system="You are a helpful assistant.", temperature=0, max_tokens=3)
     talk = session.conversations["talk"]
     assert len(talk) == 2
     assert "Zanzibar" in talk[1].completion.text
@@ -148,12 +160,10 @@ def test_a_conversation_is_remembered(server, session):
 
 @pytest.mark.parametrize("api", APIS)
 def test_an_answer_is_continued_where_it_ended(server, api):
-    options = {"api": api, "temperature": 0, "extra_body": ON_AND_ON}
-    whole = together_nb.complete(COUNT, max_tokens=12, **options)
-    part = together_nb.complete(COUNT, max_tokens=6, **options)
+    whole, part = (together_nb.complete(CERTAIN[api], api=api, temperature=0, max_tokens=most) for most in (12, 6))
     joined = together_nb.continue_from(part)
-    assert whole.text.startswith(part.text)
-    assert joined.text[: len(part.text) + 3] == whole.text[: len(part.text) + 3]
+    assert part.text != whole.text
+    assert joined.text == whole.text
     assert joined.usage.completion_tokens == 12
     assert "a new turn" not in joined.footer()
 
