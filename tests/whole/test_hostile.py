@@ -359,6 +359,7 @@ def test_no_script_runs_in_any_tab_of_the_panel_where_it_would_without_us(open_n
             assert ran(page) == []
         panel.tab("Compare")
         panel.field("vary").select_option("model")
+        panel.root.get_by_placeholder("ids of models").wait_for()  # else the kernel empties the field while it is typed
         panel.type("over", f"{SCRIPTS['image']}, {SCRIPTS['svg-script']}")
         panel.root.locator(".tnb-compare-head").get_by_role("button", name="Compare").click()
         panel.root.locator(".tnb-column .tnb-help", has_text="ended by").nth(1).wait_for()
