@@ -1,6 +1,10 @@
 """A real language model: SmolLM2-135M, served by llama.cpp's own server in a child process.
 
 The model is fetched once, and kept in the user's cache, or in the folder that `TOGETHER_NB_TEST_MODELS` names.
+
+The same request gives log-probabilities that differ by up to 0.2, by how much of its prompt is cached and what else is
+evaluated in the same batch. So two answers are compared only at temperature 0 where the likeliest token always leads by
+at least 2 (`ALPHABET` as a chat, `COUNT` as a text), or where both go the same way through the server (`SAME_WAY`).
 """
 
 from __future__ import annotations
@@ -19,6 +23,10 @@ from together_nb.local.get import get_smollm
 from together_nb.local.models import FOLDER_VARIABLE
 
 CONTEXT = 4096  # tokens, shared by four answers at once
+ALPHABET = "Repeat the alphabet: A, B, C, D, E, F, G, H, I, J, K, L, M"  # certain for 12 tokens
+COUNT = "Count from one to ten in words: one, two, three,"  # certain for 12 tokens
+STORY = "Tell me a long story about a dragon."
+SAME_WAY = {"id_slot": 0}  # once the prompt is cached in that slot, only its last token is evaluated
 
 # The server cannot be destroyed while it answers, so its process is ended instead: with ours, when the pipe closes.
 _SERVE = """

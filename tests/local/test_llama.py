@@ -18,7 +18,7 @@ import requests
 import together
 
 import together_nb
-from tests.llama import model_file
+from tests.llama import ALPHABET, SAME_WAY, STORY, model_file
 from tests.servers import eventually
 from together_nb.errors import APIStatusError, StreamError
 from together_nb.local import llama
@@ -26,9 +26,7 @@ from together_nb.local.request_body import RequestError
 from together_nb.local.server import LocalServer, running_server
 from together_nb.values.local_models import NGRAM, SMOLLM
 
-STORY = [{"role": "user", "content": "Tell me a long story about a dragon."}]
-# At temperature 0 its first tokens are the same whatever else the server does.
-ALPHABET = [{"role": "user", "content": "Repeat the alphabet: A, B, C, D, E, F, G, H, I, J, K, L, M"}]
+MESSAGES = [{"role": "user", "content": STORY}]
 LOADING = """
 import os, sys, threading, time
 from pathlib import Path
@@ -200,7 +198,7 @@ def running(server):
 
 
 def ask(server, path="/v1/chat/completions", **values):
-    body = {"model": SMOLLM, "messages": STORY, "max_tokens": 8, **values}
+    body = {"model": SMOLLM, "messages": MESSAGES, "max_tokens": 8, **values}
     if "prompt" in body:
         del body["messages"]
     return requests.post(server.base_url + path, json=body, stream=bool(body.get("stream")), timeout=60)
@@ -267,7 +265,7 @@ def test_its_key_is_not_on_the_command_line_and_no_page_is_served(server):
     assert process._address.hostname == "127.0.0.1"
     page = requests.get(root, headers={"Origin": "https://example.com"}, timeout=60)
     assert page.status_code in {401, 404}
-    reply = requests.post(f"{root}/v1/chat/completions", json={"messages": STORY}, timeout=60)
+    reply = requests.post(f"{root}/v1/chat/completions", json={"messages": MESSAGES}, timeout=60)
     assert reply.status_code == 401
     assert not reply.headers.get("Access-Control-Allow-Origin")
     assert not page.headers.get("Access-Control-Allow-Origin")
@@ -437,7 +435,7 @@ def test_more_answers_than_streams_are_numbered_seeded_and_counted(server, strea
     assert len(set(texts)) > 3
     assert usage["completion_tokens"] == 24
     again = sorted(ask(server, **values | {"stream": False}).json()["choices"], key=lambda choice: choice["index"])
-    # one may differ: what is evaluated in one batch changes the log-probabilities a little
+    # two may differ: what is evaluated in one batch changes the log-probabilities a little
     assert sum(choice["message"]["content"] == text for choice, text in zip(again, texts, strict=True)) > 3
     assert ask(server, n=129).status_code == 422
 
@@ -454,7 +452,8 @@ def test_log_probabilities_come_in_both_forms_and_with_none_of_the_alternatives(
 @slow
 def test_the_official_clients_are_served(server):
     client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
-    options = {"model": SMOLLM, "messages": ALPHABET, "max_tokens": 8, "temperature": 0}
+    messages = [{"role": "user", "content": ALPHABET}]
+    options = {"model": SMOLLM, "messages": messages, "max_tokens": 8, "temperature": 0}
     whole = client.chat.completions.create(**options)
     chunks = list(client.chat.completions.create(**options, stream=True))
     assert (
@@ -495,8 +494,8 @@ def test_what_it_refuses_keeps_its_status_and_its_words(server):
 
 @slow
 def test_a_seed_gives_the_same_answer_again(server):
-    values = {"seed": 11, "temperature": 1.0, "max_tokens": 40, "id_slot": 0}
-    ask(server, **values)  # so that of the prompt only the last token is evaluated from now on
+    values = {"seed": 11, "temperature": 1.0, "max_tokens": 40, **SAME_WAY}
+    ask(server, **values)  # caches the prompt
     texts = {ask(server, **values).json()["choices"][0]["message"]["content"] for _ in range(4)}
     assert len(texts) == 1
     other = ask(server, **values | {"seed": -12}).json()["choices"][0]["message"]["content"]
