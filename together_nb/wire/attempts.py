@@ -164,7 +164,7 @@ class Attempts:
         """Send the request and yield the answer, chunk by chunk."""
         self.tell_notes()
         self._started = perf_counter()
-        retries = Retries(self.endpoint.max_retries)
+        retries = Retries(self.endpoint.max_retries, self.endpoint.timeout)
         try:
             if self._account is not None:  # again: many streams may have been created before the first was paid for
                 self._account.check(self.marks.get("price"))

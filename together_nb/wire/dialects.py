@@ -17,6 +17,7 @@ from together_nb.base.suggest import suggestion
 from together_nb.errors import InputError, StreamError
 from together_nb.values.chunk import Chunk, Token, Usage
 from together_nb.values.parameters import PARAMETERS
+from together_nb.wire.error_words import LONGEST_WORDS, error_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _MOST_INDEX = 1_000_000
 _MOST_CHOICES = 1024  # per event, each an answer; `n` is at most 128
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice without answer content
-_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys of a server's error message
-LONGEST_WORDS = 300  # characters of a server's error message
 _LONGEST_NAME = 1000  # characters of a model's id and the like, which every footer shows
 _MOST_TOKENS = 2**63 - 1  # limit of counts and ids elsewhere; JSON's numbers are unbounded
 
@@ -320,23 +319,6 @@ def _says_something(choice: Any) -> bool:
         return True
     inner = [choice["delta"]] if isinstance(choice.get("delta"), dict) else []
     return any(value for one in (choice, *inner) for name, value in one.items() if name not in _NOTHING_YET)
-
-
-def error_message(body: Any) -> str:
-    """Extract the server's message from an error: a string, or objects and lists around a message."""
-    listed = None
-    while isinstance(body, dict) or (isinstance(body, list) and body and isinstance(body[0], dict)):
-        if isinstance(body, list):
-            listed, body = body, body[0]
-            continue
-        inner = next((body[name] for name in _MESSAGE if body.get(name)), None)
-        if inner is None:
-            return "" if listed is None else _spelled(listed)
-        body = inner
-    # A JavaScript server lost its own message this way (recorded).
-    if body is None or body == "[object Object]":
-        return ""
-    return body.strip() if isinstance(body, str) else _spelled(body)
 
 
 def _stream_error(error: Any) -> StreamError:

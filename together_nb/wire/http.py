@@ -40,13 +40,15 @@ from together_nb.wire.chunked import Dechunker
 from together_nb.wire.exchange import Call, Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from together_nb.config.keys import Key
 
 _READ_SIZE = 65536
 _IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that its server has closed
 _LONGEST = 1e6  # seconds; sockets reject infinity
+# As registered with IANA; urllib3 reads some of them, more if other packages are installed.
+_COMPRESSIONS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "gzip", "x-gzip", "deflate"})
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
 # TypeError, AttributeError: from odd proxies, or a connection closed during a read.
@@ -146,6 +148,8 @@ class HTTPExchange(Exchange):
         if self._response is None:
             return
         raw = self._response.raw
+        if _undecodable(self._encoding, raw.CONTENT_DECODERS):
+            raise self._unreadable()
         while not self.cancelled:
             if self._is_of_another_process:
                 raise APIConnectionError(
@@ -257,10 +261,7 @@ class HTTPExchange(Exchange):
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
             return self._silent(server)
         if "DecodeError" in words:  # not retried: an unreadable reply may be a whole answer
-            return APIConnectionError(
-                f"{server} sent what cannot be read: {_last_words(causes)}.",
-                "Something on the way may spoil it: a proxy, a virus scanner.",
-            )
+            return self._unreadable()
         unreached = _unreached(server, parts.hostname or "", causes, words)
         if unreached is not None:
             unreached.reached = False
@@ -271,6 +272,19 @@ class HTTPExchange(Exchange):
             APIConnectionError(
                 f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
             )
+        )
+
+    @property
+    def _encoding(self) -> str:
+        """The encoding of the reply, as its headers say."""
+        return self.headers.get("Content-Encoding", "")[:100]
+
+    def _unreadable(self) -> APIConnectionError:
+        parts = urlsplit(self.url)
+        return APIConnectionError(
+            f"{parts.scheme}://{parts.netloc} sent what cannot be read (Content-Encoding: {self._encoding}), "
+            "though together_nb asks for no encoding.",
+            "Turn the compression off in the server, or in what is on the way: a proxy, a gateway, a virus scanner.",
         )
 
     def _silent(self, server: str) -> APITimeoutError:
@@ -284,6 +298,12 @@ class HTTPExchange(Exchange):
             f"{server} did not begin to answer within {self._timeouts[1]:g} s.",
             "Try again, or set settings.timeout higher: some models think long before they answer.",
         )
+
+
+def _undecodable(encoding: str, known: Collection[str]) -> bool:
+    """Whether the reply is compressed in a way that urllib3 does not undo here; a word that is no encoding is ignored."""
+    parts = {part.strip().lower() for part in encoding.split(",")}
+    return not parts.isdisjoint(_COMPRESSIONS.difference(known))
 
 
 def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:
