@@ -1,7 +1,7 @@
 """What a server's error says, in any of the shapes that servers give it.
 
-Nothing here raises, whatever the server sends. The words behind each pattern are in tests/wire/test_error_reports.py, with
-the reports that they are from.
+Nothing here raises, whatever the server sends. The words behind each pattern are in tests/wire/test_error_reports.py,
+with the reports that they are from.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _DEEPEST = 12  # levels of objects, lists and JSON texts around a message
 _MOST_ROWS = 10  # of a list of errors
 # Keys of a message, the plainest first.
 _KEYS = (
-    "message", "msg", "detail", "error_message", "error_msg", "errorMessage", "error_description", "status_msg", "error",
-    "errors", "details", "base_resp", "description", "reason", "title", "text",
+    "message", "msg", "detail", "error_message", "error_msg", "errorMessage", "error_description", "status_msg",
+    "error", "errors", "details", "base_resp", "description", "reason", "title", "text",
 )  # fmt: skip
 # An error framed as server-sent events: its first line, and what is none of its data.
 _FRAMED = re.compile(r"(?:data|event|id|retry)?:|error: ?[{\[\"]")
@@ -43,7 +43,8 @@ def parse_error(text: str) -> Any:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         found = list(islice(_values(text), _MOST_ROWS))
-    return next(filter(error_message, found), found[0]) if found else text
+    told = (value for value in found if not isinstance(value, dict) or value.keys() & set(_KEYS))
+    return next(told, found[0]) if found else text
 
 
 def _values(text: str) -> Iterator[Any]:
@@ -142,15 +143,16 @@ def estimated_seconds(text: str) -> float | None:
 
 
 _SOME = r"(?:(?!\b(?:image|audio|video|file)s?\b)[^.;]){0,60}?"  # of the same sentence, and of text
-_EXCEEDS = r"(?:exceed|overflow|(?:longer|larger|greater|more) than|(?<!took )(?<!takes )too (?:long|large))"
+_TOO_MUCH = r"(?<!took\ )(?<!takes\ )too\ (?:long|large)"
+_EXCEEDS = rf"(?:exceed|overflow|(?:longer|larger|greater|more)\ than|{_TOO_MUCH})"
 _SIZE = r"context[\s_-]*(?:length|window|size|limit)"
 _TOO_LONG = re.compile(
     rf"""
       {_SIZE} [\w\s]{{0,30}}? exceed | {_EXCEEDS} {_SOME} {_SIZE} | {_EXCEEDS} [\w\s']{{0,30}} \b context \b
     | exceed_context | context (?:\ the)? \ overflow | context_?(?:length|window)_?exceeded
     | max(?:imum)? [\s_]+ (?:allowed\ )? (?:context|prompt|(?:model|seq|sequence)[\s_]+len)
-    | configured \ context \ size
-    | \b (?:prompt|inputs?|messages|sequence|conversation) \b {_SOME} {_EXCEEDS}
+    | configured \ context \ size | n_keep .{{0,20}} n_ctx
+    | \b (?:prompt|inputs?|sequence) \b (?!\ should\ be) {_SOME} {_EXCEEDS} | \b (?:messages|conversation) \b {_SOME} {_TOO_MUCH}
     | (?:prompt|input|context)_(?:is_)?too_(?:long|large)
     | \b tokens? \b {_SOME} exceed | exceed {_SOME} \b token [\s_] limit | \b tokens?_limit_(?:reached|exceeded)
     | \b too \ many \ (?:input\ |prompt\ )? tokens | \b tokens \ in \ request \ more \ than
@@ -186,18 +188,20 @@ def is_alone_too_much(words: str) -> bool:
 
 
 _NO = r"(?:not|n['\u2019]t|no\ longer)"
-_SERVED = r"(?:found|exist\w*|available|valid|supported|recogni[sz]ed|loaded|served|installed|allowed|a\ valid\ model)"
-_GONE = rf"(?:{_NO} \ (?:been\ )? {_SERVED} | (?:been\ )? (?:decommissioned|retired))"
+_SERVED = r"(?:available|valid|supported|served|installed) (?!\ (?:for|with|by)\ )"
+_GONE = rf"(?:{_NO} \ (?:been\ )? (?:found|exist\w*|recogni[sz]ed|a\ valid\ model|{_SERVED}) | (?:been\ )? (?:decommissioned|retired) | invalid\b)"
 _IS = r"(?:(?:is|was|does|do|has|could|can)\s?|be\ )*"
 _NO_MODEL = r"""
-      \b model s? (?:[ _](?:id|name))? [\s:=]* (?:MODEL|[`'"“][^`'"”]{{1,200}}[`'"”])? :? \s* {is_} {gone} (?!\ (?:for|with|by|in)\ )
-    | (?:^|[\s`'"“:]) MODEL [`'"”]? \ {is_} {gone} (?!\ (?:for|with|by|in)\ )
-    | \b (?:no\ such|unknown|invalid|unsupported|unrecogni[sz]ed|not\ a\ valid|non-?existent) [\s_]+ ['"`]? model s? \b
-      (?! [\s_]+(?:output|input|parameter|type|response|config|setting|format))
+      (?<!of\ )(?<!for\ ) \b model s? (?:[ _](?:id|identifier|name))? [\s:=/]*
+      (?:MODEL|[`'"“][^`'"”]{{1,200}}[`'"”])? :? \s* {is_} {gone}
+    | (?:^|:\s|[`'"“]) MODEL [`'"”]? \ {is_} {gone}
+    | \b (?:no\ such|unknown|invalid|(?:un|not\ )supported|unrecogni[sz]ed|not\ a\ valid|non-?existent)
+      [\s_]+ ['"`]? model s? \b (?! [\s_]+(?:output|input|parameter|type|response|config|setting|format))
     | \b no \ ['"`]? model (?:_name)? s? ['"`]? \ (?:named|called|with|found|loaded)
     | \b (?:(?:could|can) \s? (?:not|n['\u2019]t) | failed\ to | unable\ to)
-      \ (?:find|access|locate|resolve) \ (?:the\ |real\ )? model
+      \ (?:find|access|locate|resolve) \ (?:the\ |real\ |non-serverless\ )? model
     | \b model _? (?:does_)? not _? (?:found|exist|available|supported) | \b invalid_?model | model_decommissioned
+    | supported\ (?:api\ )? model\ names?\ are | no\ (?:allowed\ )?(?:endpoints|providers)\ (?:found|available)\ for
     | 模型 .{{0,40}} (?:不存在|未找到|不支持) | 不存在.{{0,6}}模型
 """
 _PASSING = re.compile(r"temporar|try again|currently|overload|\bbusy\b|capacity|\bload(?:ing)?\b", re.IGNORECASE)
@@ -212,7 +216,7 @@ def is_about_unknown_model(words: str, model: str) -> bool:
 _LOADING = re.compile(
     r"\bloading\b.{0,60}\bmodel\b|\bmodel\b.{0,200}\b(?:loading|being loaded|not (?:yet )?(?:loaded|ready)(?: yet)?)\b"
     r"|\b(?:still|currently) (?:loading|starting)|\b(?:is|are) (?:loading|starting up|initiali[sz]ing|warming up)\b"
-    r"|\bwarming up\b|\bcold start",
+    r"|\bwarming up\b|\bcold start|^\W*loading\b.{0,40}$",
     re.IGNORECASE,
 )
 _FAILED = re.compile(r"\bfail|\berrors?\b|\bunable\b|\bcan(?:not|'t)\b|\bcould not\b|\bnot found\b", re.IGNORECASE)

@@ -30,8 +30,8 @@ def _about_model(error: APIStatusError, model: str, listed: ModelList) -> str:
         nearest = listed.nearest(model)
         return f"{nearest} Check the base URL too." if nearest and not error.unknown_model else nearest
     if error.unknown_model:
-        return f"Its list has {model}: your account may not be allowed to use it, or it needs an endpoint of its own."
-    return f"Its list has {model}, so check the base URL: the address seems to be wrong."
+        return f"Its list of models has {model}; your account may not be allowed to use it."
+    return f"Its list of models has {model}, so check the base URL."
 
 
 def _list(endpoint: Endpoint) -> ModelList:

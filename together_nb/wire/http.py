@@ -301,7 +301,7 @@ class HTTPExchange(Exchange):
 
 
 def _undecodable(encoding: str, known: Collection[str]) -> bool:
-    """Whether the reply is compressed in a way that urllib3 does not undo here; a word that is no encoding is ignored."""
+    """Whether a reply is compressed in a way that urllib3 does not undo; words that are no encoding are ignored."""
     parts = {part.strip().lower() for part in encoding.split(",")}
     return not parts.isdisjoint(_COMPRESSIONS.difference(known))
 

@@ -153,7 +153,7 @@ class Retries:
         self._loading_since = self._loading_since or monotonic()
         left = self._loading_since + self._patience - monotonic()
         requested = error.retry_after or 0.0
-        if not self._most or left <= 0 or requested > left:
+        if not self._most or left <= 0 or requested > max(left, HONOURED_SECONDS):
             return None
         return min(max(requested, self._backoff(_LOADING_SECONDS)), left)
 
