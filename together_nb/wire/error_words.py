@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LONGEST_WORDS = 300  # characters of a server's error message
 _DEEPEST = 12  # levels of objects, lists and JSON texts around a message
 _MOST_ROWS = 10  # of a list of errors
+_SEARCHED = 10_000  # characters of a server's words, from their beginning
 # Keys of a message, the plainest first.
 _KEYS = (
     "message", "msg", "detail", "error_message", "error_msg", "errorMessage", "error_description", "status_msg",
@@ -174,17 +175,17 @@ _ALONE_TOO_MUCH = re.compile(r"request (?:is )?too large", re.IGNORECASE)
 
 def is_about_length(words: str) -> bool:
     """Whether a server's words, or its codes, say that the prompt and the answer do not fit the model's context."""
-    return _TOO_LONG.search(words) is not None and _ABOUT_RATE.search(words) is None
+    return _TOO_LONG.search(words, 0, _SEARCHED) is not None and _ABOUT_RATE.search(words, 0, _SEARCHED) is None
 
 
 def is_about_rate(words: str) -> bool:
     """Whether they are about what an account may use in a time."""
-    return _ABOUT_RATE.search(words) is not None
+    return _ABOUT_RATE.search(words, 0, _SEARCHED) is not None
 
 
 def is_alone_too_much(words: str) -> bool:
     """Whether one request is more than the account may use in a time, so that waiting does not help (Groq, OpenAI)."""
-    return is_about_rate(words) and _ALONE_TOO_MUCH.search(words) is not None
+    return is_about_rate(words) and _ALONE_TOO_MUCH.search(words, 0, _SEARCHED) is not None
 
 
 _NO = r"(?:not|n['\u2019]t|no\ longer)"
@@ -210,7 +211,8 @@ _PASSING = re.compile(r"temporar|try again|currently|overload|\bbusy\b|capacity|
 def is_about_unknown_model(words: str, model: str) -> bool:
     """Whether a server's words, or its codes, say that it has no such model, rather than that the model cannot do it."""
     gone = _NO_MODEL.format(is_=_IS, gone=_GONE).replace("MODEL", re.escape(model) if model else "(?!)")
-    return re.search(gone, words, re.IGNORECASE | re.VERBOSE) is not None and _PASSING.search(words) is None
+    found = re.search(gone, words[:_SEARCHED], re.IGNORECASE | re.VERBOSE)
+    return found is not None and _PASSING.search(words, 0, _SEARCHED) is None
 
 
 _LOADING = re.compile(
@@ -224,4 +226,4 @@ _FAILED = re.compile(r"\bfail|\berrors?\b|\bunable\b|\bcan(?:not|'t)\b|\bcould n
 
 def is_about_loading(words: str) -> bool:
     """Whether a server's words say that it is loading the model."""
-    return _LOADING.search(words) is not None and _FAILED.search(words) is None
+    return _LOADING.search(words, 0, _SEARCHED) is not None and _FAILED.search(words, 0, _SEARCHED) is None

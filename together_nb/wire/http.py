@@ -40,7 +40,7 @@ from together_nb.wire.chunked import Dechunker
 from together_nb.wire.exchange import Call, Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from together_nb.config.keys import Key
 
@@ -82,6 +82,7 @@ class HTTPExchange(Exchange):
         self._response: requests.Response | None = None
         self._connection: HTTPConnection | None = None
         self._drained = False
+        self._readable = False  # whether any of the reply could be read
         self._reused = False  # whether the connection has carried another exchange
         self._process: int | None = None  # the sender
         super().__init__(call)  # last: a cancelled scope cancels it at once
@@ -148,7 +149,7 @@ class HTTPExchange(Exchange):
         if self._response is None:
             return
         raw = self._response.raw
-        if _undecodable(self._encoding, raw.CONTENT_DECODERS):
+        if _compressions(self._encoding).difference(raw.CONTENT_DECODERS):
             raise self._unreadable()
         while not self.cancelled:
             if self._is_of_another_process:
@@ -162,7 +163,10 @@ class HTTPExchange(Exchange):
                 raise self._explained(error) from None
             if not piece:
                 self._drained = not self.cancelled
+                if self._drained and not self._readable and _compressions(self._encoding):
+                    raise self._unreadable()  # urllib3 leaves out what is cut
                 return
+            self._readable = True
             yield piece
 
     def begun(self, seconds: float) -> None:
@@ -300,10 +304,9 @@ class HTTPExchange(Exchange):
         )
 
 
-def _undecodable(encoding: str, known: Collection[str]) -> bool:
-    """Whether a reply is compressed in a way that urllib3 does not undo; words that are no encoding are ignored."""
-    parts = {part.strip().lower() for part in encoding.split(",")}
-    return not parts.isdisjoint(_COMPRESSIONS.difference(known))
+def _compressions(encoding: str) -> frozenset[str]:
+    """Return the compressions in a ``Content-Encoding``; servers write other words there too, such as utf-8."""
+    return _COMPRESSIONS.intersection(part.strip().lower() for part in encoding.split(","))
 
 
 def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:

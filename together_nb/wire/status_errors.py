@@ -135,7 +135,7 @@ class _Told(NamedTuple):
 
     @property
     def all(self) -> str:
-        return f"{self.words} {self.codes}"
+        return f"{self.codes} {self.words}"
 
     @property
     def alone_too_much(self) -> bool:
@@ -152,7 +152,7 @@ def _read(body: bytes, payload: Any, endpoint: Server) -> _Told:
     )
     words, codes = endpoint.without_key(_server_words(text)), endpoint.without_key(error_codes(text))
     model = (payload or {}).get("model")
-    unknown = is_about_unknown_model(f"{words} {codes}", model if isinstance(model, str) else "")
+    unknown = is_about_unknown_model(f"{codes} {words}", model if isinstance(model, str) else "")
     estimate = estimated_seconds(text)
     # An estimate is not a demand: after a while the server is asked again, whatever it expects.
     return _Told(words, codes, named, unknown, None if estimate is None else min(estimate, HONOURED_SECONDS))
