@@ -179,7 +179,7 @@ def test_other_refusals_are_not_about_length(report):
 # An unknown model, and an unknown address
 
 
-LISTED = (200, {"data": [{"id": "qwen3-8b"}, {"id": "deepseek-chat"}]})
+LISTED = (200, {"data": [{"id": "qwen3-8b"}, {"id": "deepseek-chat"}, {"id": "deepseek-chat-v3"}]})
 UNKNOWN_MODEL = [
     said("OpenRouter", "maxnowack/anthropic-proxy/issues/4", 400, openai("qwen3-8 is not a valid model ID"), "valid"),
     said("DeepSeek", "langbot-app/LangBot/issues/1643", 400, openai("Model Not Exist"), "Not Exist"),
@@ -398,6 +398,8 @@ def test_the_waits_for_a_model_stay_short_and_last_as_long_as_the_timeout(after,
         now += wait
     assert waits == seconds
     assert Retries(0, 10.0).after(error) is None
+    error.loading, error.retry_after = False, None  # the waits for the model were none of the retries
+    assert [retries.after(error) is None for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize(

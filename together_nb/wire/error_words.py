@@ -21,7 +21,7 @@ _DEEPEST = 12  # levels of objects, lists and JSON texts around a message
 _MOST_ROWS = 10  # of a list of errors
 _SEARCHED = 10_000  # characters of a server's words, from their beginning
 # Keys of a message, the plainest first.
-_KEYS = (
+MESSAGE_KEYS = (
     "message", "msg", "detail", "error_message", "error_msg", "errorMessage", "error_description", "status_msg",
     "error", "errors", "details", "base_resp", "description", "reason", "title", "text",
 )  # fmt: skip
@@ -44,7 +44,7 @@ def parse_error(text: str) -> Any:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         found = list(islice(_values(text), _MOST_ROWS))
-    told = (value for value in found if not isinstance(value, dict) or value.keys() & set(_KEYS))
+    told = (value for value in found if not isinstance(value, dict) or value.keys() & set(MESSAGE_KEYS))
     return next(told, found[0]) if found else text
 
 
@@ -73,14 +73,15 @@ def error_message(body: Any, levels: int = _DEEPEST) -> str:
 
 
 def _message_of_object(body: dict[str, Any], levels: int) -> str:
-    inner = [body[key] for key in _KEYS if isinstance(body.get(key), (str, list, dict))]
+    inner = [body[key] for key in MESSAGE_KEYS if isinstance(body.get(key), (str, list, dict))]
     words = next(filter(None, (error_message(one, levels - 1) for one in inner)), "")
     if isinstance(body.get("loc"), list):
         return _with_place(body["loc"], words)
     if isinstance(body.get("metadata"), dict):
         return _with_provider(body["metadata"], words, levels - 1)
+    words = words or next((body[key] for key in ("code", "type") if isinstance(body.get(key), str)), "")
     # Of an object with none of the keys all is shown, which is better than nothing.
-    return words if body.keys() & set(_KEYS) else _spelled(body)
+    return words if words or body.keys() & set(MESSAGE_KEYS) else _spelled(body)
 
 
 def _unwrapped(text: str, levels: int) -> str:
