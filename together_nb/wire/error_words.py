@@ -79,7 +79,9 @@ def _message_of_object(body: dict[str, Any], levels: int) -> str:
         return _with_place(body["loc"], words)
     if isinstance(body.get("metadata"), dict):
         return _with_provider(body["metadata"], words, levels - 1)
-    words = words or next((body[key] for key in ("code", "type") if isinstance(body.get(key), str)), "")
+    if not words:
+        codes = (body.get(key) for key in ("code", "error", "type"))
+        words = next((str(code) for code in codes if isinstance(code, (int, str)) and code and code is not True), "")
     # Of an object with none of the keys all is shown, which is better than nothing.
     return words if words or body.keys() & set(MESSAGE_KEYS) else _spelled(body)
 
