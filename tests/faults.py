@@ -353,7 +353,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     401: ("AuthenticationError", "The server did not accept the key", "ending in …cdef"),
     402: ("APIStatusError", "The account's spending limit is reached", "billing"),
     403: ("APIStatusError", "The server refused the request", "--dry-run"),
-    404: ("NotFoundError", "The server has no such model or address", "Did you mean test/base?"),
+    404: ("NotFoundError", "The server has no such model or address", "check the base URL"),
     408: ("APIStatusError", "The server took too long", "fewer tokens"),
     409: ("APIStatusError", "The request is in conflict with another", "Wait a little"),
     413: ("ContextLengthError", "The request is too large", "The prompt is about 2 tokens … Shorten"),

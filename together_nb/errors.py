@@ -14,10 +14,11 @@
     │   ├── AuthenticationError        401
     │   ├── ContextLengthError         mostly 400, 403, 413: the prompt and max_tokens are too long for the model
     │   ├── NotFoundError              404: no such model, or no such address
-    │   └── RateLimitError             429
+    │   └── RateLimitError             429: more requests or tokens than the account allows
     ├── APIResponseError               a reply that is not a stream of events (HTML, JSON, …)
     └── StreamError                    the stream failed midway; what has arrived is kept
-        └── ConnectionLostError        it ended without its terminator
+        ├── ConnectionLostError        it ended without its terminator
+        └── ContextLengthStreamError   a ContextLengthError that a stream reported
 
 In a notebook an error shows its lines and no traceback, and the cell fails
 (IPython calls ``_render_traceback_``). `TogetherError.completion` holds what has arrived.
@@ -247,6 +248,10 @@ class APIStatusError(TogetherError):
     ----------
     fields : frozenset of str
         Fields of the request that the server's refusal (400 or 422) names.
+    unknown_model : bool
+        Whether the server says that it has no such model.
+    loading : bool
+        Whether the server says that it is loading the model.
     passing : str
         Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None
@@ -257,6 +262,8 @@ class APIStatusError(TogetherError):
         super().__init__(message, hint, completion=completion)
         self.status = status
         self.fields: frozenset[str] = frozenset()
+        self.unknown_model = False
+        self.loading = False
 
 
 class AuthenticationError(APIStatusError):
@@ -272,7 +279,7 @@ class NotFoundError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: more requests or tokens than the account allows."""
+    """More requests or tokens than the account allows in a time: 429, or 413 where the server says so."""
 
 
 class APIResponseError(TogetherError):
@@ -285,3 +292,7 @@ class StreamError(TogetherError):
 
 class ConnectionLostError(StreamError):
     """The stream ended before the answer did; `completion` holds what has arrived."""
+
+
+class ContextLengthStreamError(StreamError, ContextLengthError):
+    """The server reported in its stream that the context is full; `completion` holds what has arrived."""

@@ -18,6 +18,7 @@ from together_nb.values.schema import schema_of
 from together_nb.views.blocks import Blocks
 from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import DIALECTS
+from together_nb.wire.error_words import error_message, is_about_length
 from together_nb.wire.sse import Payloads
 from together_nb.wire.status_errors import page_title
 from together_nb.wire.wiretap import Wiretap
@@ -65,6 +66,8 @@ ROWS = {
     "answers that nobody asked for": lambda: unasked_choices(700_000),
     "the title of a page of open title tags": lambda: page_title("<title" * 200_000),
     "the title of a page of titles with attributes": lambda: page_title("<title x" * 200_000),
+    "the words of an error, again and again": lambda: is_about_length("exceed hello prompt " * 100_000),
+    "a message that opens many objects": lambda: error_message("a{" * 1_000_000),
     "one event full of terminators": lambda: payloads(b'data: {"a": "' + b"x[DONE]" * 200_000 + b'"}\n\n', 65536),
     "a line of terminators in small pieces": lambda: payloads(b"data: {" + b"x[DONE]" * 100_000, 7),
     "an event without an end, byte by byte": lambda: payloads(b"data: {" + b"x" * 200_000, 1),

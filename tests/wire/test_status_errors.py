@@ -45,7 +45,7 @@ def test_the_error_has_the_status_and_a_line_of_what_happened(status):
         ({"message": "no error around it"}, " no error around it"),
         ({"error": {"message": "two\n\n  lines"}}, " two lines"),
         ({"detail": [{"loc": ["body"], "msg": "of a third house"}]}, " of a third house"),
-        ({"detail": [{"loc": ["n"]}]}, " [{'loc': ['n']}]"),
+        ({"detail": [{"loc": ["n"]}]}, " n"),
         ([{"error": {"message": "in a list"}}], " in a list"),
         ({"errors": [{"message": "of many"}]}, " of many"),
         ({"error": {"message": "[object Object]"}}, ""),

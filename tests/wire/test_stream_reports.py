@@ -11,7 +11,7 @@ import pytest
 
 import together_nb
 from tests.reports import DONE, Report, delta, event, outcomes
-from together_nb.errors import APIResponseError, APITimeoutError, ConnectionLostError, StreamError
+from together_nb.errors import APIResponseError, APITimeoutError, ConnectionLostError, ContextLengthError, StreamError
 from together_nb.wire import attempts
 
 pytestmark = pytest.mark.timeout(60)
@@ -621,3 +621,21 @@ def test_a_stream_that_ends_without_a_word_keeps_nothing():
     for parts in ((DONE,), (PING,), ("data: {",), (delta(role="assistant"),)):
         for outcome in outcomes(Report("nothing", "", parts), ("complete",)):
             assert "kept" not in str(outcome.error)
+
+
+@pytest.mark.parametrize("before", ["", delta("Hel")], ids=["first", "in mid-answer"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        'error: {"code":500,"message":"Context size has been exceeded.","type":"server_error"}\n\n',
+        event({"error": {"message": "Too much.", "code": "context_length_exceeded"}}),
+        event({"text": "This model's maximum context length is 4096 tokens.", "error_code": 40303}),
+    ],
+    ids=["llama.cpp", "OpenAI", "FastChat"],
+)
+def test_a_context_that_is_full_is_one_in_a_stream_too(told, before):
+    for outcome in outcomes(Report("overflow", "", (before + told + DONE,))):
+        assert isinstance(outcome.error, StreamError)
+        assert isinstance(outcome.error, ContextLengthError)
+        assert "Shorten the prompt" in outcome.error.hint
+        assert outcome.text == ("Hel" if before else "")

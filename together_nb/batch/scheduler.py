@@ -161,7 +161,8 @@ class Scheduler:
         self._later: list[tuple[float, int]] = []  # a heap of (time, item number)
         self._flights: set[_Flight] = set()
         self._finished: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
-        self._retries = {number: Retries(session.settings.max_retries) for number in tasks}
+        settings = session.settings
+        self._retries = {number: Retries(settings.max_retries, settings.timeout) for number in tasks}
         self._pace = Concurrency(most)
         self._own = executor is None
         self._executor: Executor = Threads() if executor is None else executor

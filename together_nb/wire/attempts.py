@@ -25,7 +25,8 @@ from together_nb.errors import (
 from together_nb.values.chunk import Timings
 from together_nb.values.families import continues_turn, recognise_refusal
 from together_nb.wire.accumulator import Accumulator
-from together_nb.wire.dialects import dialect_for, failure, how_to_ask, says_something, stream_error
+from together_nb.wire.dialects import dialect_for, how_to_ask, says_something, stream_error
+from together_nb.wire.error_words import failure
 from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
@@ -167,7 +168,7 @@ class Attempts:
         """Send the request and yield the answer, chunk by chunk."""
         self.tell_notes()
         self._started = perf_counter()
-        retries = Retries(self.endpoint.max_retries)
+        retries = Retries(self.endpoint.max_retries, self.endpoint.timeout)
         try:
             if self._account is not None:  # again: many streams may have been created before the first was paid for
                 self._account.check(self.marks.get("price"))

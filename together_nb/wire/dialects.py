@@ -7,7 +7,6 @@ since other servers with these dialects use it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import isnan
 from operator import itemgetter
@@ -15,9 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from together_nb.base.escape import without_surrogates
 from together_nb.base.suggest import suggestion
-from together_nb.errors import InputError, StreamError
+from together_nb.errors import ContextLengthStreamError, InputError, StreamError
 from together_nb.values.chunk import Chunk, Token, Usage
 from together_nb.values.parameters import PARAMETERS
+from together_nb.wire.error_words import (
+    LONGEST_WORDS,
+    as_json,
+    error_codes,
+    error_message,
+    failure,
+    is_about_length,
+    tells,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,21 +35,9 @@ if TYPE_CHECKING:
 _MOST_INDEX = 1_000_000
 _MOST_CHOICES = 1024  # per event, each an answer; `n` is at most 128
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice without answer content
-# Keys of a server's error message, and of its code, in the order in which they count.
-_MESSAGE = (
-    *("message", "error", "detail", "details", "errors", "msg", "error_message", "error_msg", "status_msg"),
-    *("text", "reason", "code", "type"),
-)
-_CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code")
-_NO_CODE = (0, "", "0", 200, "200", "ok", "success", "null", "none")  # False is 0
-_FAILURES = frozenset({"error", "base_resp", "error_code"})  # keys that may tell of one beside an answer
-_MARKS = ("type", "object", "event", "status")  # keys that may say that an event is an error
-_FAILED_STATUS = 400
-_ERROR_WORD = re.compile("error|fail", re.IGNORECASE)
 _NO_REASON = (None, "null", "None")  # DashScope writes "null" into each chunk
 _PLAIN = frozenset({"role", "content"})
 _THOUGHTS = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
-LONGEST_WORDS = 300  # characters of a server's error message
 _LONGEST_NAME = 1000  # characters of a model's id and the like, which every footer shows
 _MOST_TOKENS = 2**63 - 1  # limit of counts and ids elsewhere; JSON's numbers are unbounded
 
@@ -161,7 +157,7 @@ class Dialect:
                 calls,
             )
             usage = None
-            if "error" in choice and _tells(choice["error"]):
+            if "error" in choice and tells(choice["error"]):
                 raise stream_error(choice["error"])
             if reason == "error":
                 raise stream_error(None)
@@ -389,67 +385,14 @@ def _says_something(choice: Any) -> bool:
     return any(value for one in (choice, *inner) for name, value in one.items() if name not in _NOTHING_YET)
 
 
-def failure(payload: Any) -> Any:
-    """Return what a payload, or the first one of a list, tells of a failure, or None.
-
-    Beside an `error` that is a payload with a code and no part of an answer: ``{code, message}`` (DashScope),
-    ``{text, error_code}`` (FastChat), ``{base_resp: {status_code, status_msg}}`` (MiniMax), ``{detail}`` (FastAPI).
-    """
-    payload = payload[0] if isinstance(payload, list) and payload else payload
-    if not isinstance(payload, dict):
-        return None
-    if payload.get("choices") and not payload.keys() & _FAILURES:  # the usual one
-        return None
-    error = payload.get("error")
-    if _tells(error):
-        return payload if error is True or isinstance(error, (int, float)) else error
-    base = payload.get("base_resp")
-    if isinstance(base, dict) and _is_code(base.get("status_code")):
-        return base
-    if _is_code(payload.get("error_code")):
-        return payload
-    if payload.get("choices") or payload.get("output"):
-        return None
-    marked = any(_is_code(payload.get(name)) for name in _CODES) or payload.get("success") is False
-    marked = marked or any(_ERROR_WORD.search(str(payload.get(name))) for name in _MARKS)
-    marked = marked or (isinstance(payload.get("status"), int) and payload["status"] >= _FAILED_STATUS)
-    told = any(_tells(payload.get(name)) for name in _MESSAGE if name not in ("code", "type"))
-    return payload if (marked and told) or _tells(payload.get("detail")) or _tells(payload.get("errors")) else None
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, (int, str)) and (value.lower() if isinstance(value, str) else value) not in _NO_CODE
-
-
-def _tells(error: Any) -> bool:
-    """Whether an `error` tells of one: not if it is empty, or if all that it holds is."""
-    if isinstance(error, dict):
-        return any(_is_code(value) if isinstance(value, (int, str)) else value for value in error.values())
-    return bool(error) and (not isinstance(error, str) or _is_code(error))
-
-
-def error_message(body: Any) -> str:
-    """Extract the server's message from an error: a string, or objects and lists around a message."""
-    listed = None
-    while isinstance(body, dict) or (isinstance(body, list) and body and isinstance(body[0], dict)):
-        if isinstance(body, list):
-            listed, body = body, body[0]
-            continue
-        inner = next((body[name] for name in _MESSAGE if body.get(name)), None)
-        if inner is None:
-            return "" if listed is None else _spelled(listed)
-        body = inner
-    # A JavaScript server lost its own message this way (recorded).
-    if body is None or body == "[object Object]":
-        return ""
-    return body.strip() if isinstance(body, str) else _spelled(body)
-
-
 def stream_error(error: Any) -> StreamError:
     """The error of a failure that a stream reports, in the server's words."""
     words = error_message(error)[:LONGEST_WORDS]
     said = f": {words.rstrip('.')}" if words else " and did not say why"
-    return StreamError(f"The server broke the answer off with an error{said}.")
+    message = f"The server broke the answer off with an error{said}."
+    if is_about_length(f"{error_codes(as_json(error))} {words}"):
+        return ContextLengthStreamError(message, "Shorten the prompt or lower max_tokens.", status=200)
+    return StreamError(message)
 
 
 DIALECTS: dict[str, Dialect] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.errors import ContextLengthError, NotFoundError, TogetherError
+from together_nb.errors import APIStatusError, ContextLengthError, NotFoundError, TogetherError
 from together_nb.values.model_list import ModelList
 
 if TYPE_CHECKING:
@@ -16,11 +16,22 @@ _LETTERS_A_TOKEN = 4  # in English, roughly; only shown as "about"
 
 def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
     """Give `error` a better hint, if there is one."""
-    if isinstance(error, NotFoundError):
-        listed = "" if endpoint.embedded else error.hint  # which names a base URL
-        error.hint = _list(endpoint).nearest(request.model) or listed
+    if isinstance(error, NotFoundError) or (isinstance(error, APIStatusError) and error.unknown_model):
+        if endpoint.embedded:
+            error.hint = ""  # it names a base URL
+        error.hint = _about_model(error, request.model, _list(endpoint)) or error.hint
     elif isinstance(error, ContextLengthError):
         error.hint = f"{_lengths(request, _list(endpoint))} {error.hint}"
+
+
+def _about_model(error: APIStatusError, model: str, listed: ModelList) -> str:
+    """Return what the list tells of a model that the server seems not to have; "" if nothing."""
+    if listed.get(model) is None:
+        nearest = listed.nearest(model)
+        return f"{nearest} Check the base URL too." if nearest and not error.unknown_model else nearest
+    if error.unknown_model:
+        return f"Its list of models has {model}; your account may not be allowed to use it."
+    return f"Its list of models has {model}, so check the base URL."
 
 
 def _list(endpoint: Endpoint) -> ModelList:

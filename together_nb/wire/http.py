@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _READ_SIZE = 65536
 _IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that its server has closed
 _LONGEST = 1e6  # seconds; sockets reject infinity
+# As registered with IANA; urllib3 reads some of them, more if other packages are installed.
+_COMPRESSIONS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "gzip", "x-gzip", "deflate"})
 _SIGNS_OF_LIFE = 3  # times the time-out: how long comments may come in place of an answer
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
@@ -86,6 +88,7 @@ class HTTPExchange(Exchange):
         self._response: requests.Response | None = None
         self._connected: socket.socket | None = None
         self._drained = False
+        self._readable = False  # whether any of the reply could be read
         self._reused = False  # whether the connection has carried another exchange
         self._process: int | None = None  # the sender
         super().__init__(call)  # last: a cancelled scope cancels it at once
@@ -153,6 +156,8 @@ class HTTPExchange(Exchange):
         if self._response is None:
             return
         raw = self._response.raw
+        if _compressions(self._encoding).difference(raw.CONTENT_DECODERS):
+            raise self._unreadable()
         while not self.cancelled:
             if self._is_of_another_process:
                 raise APIConnectionError(
@@ -166,7 +171,10 @@ class HTTPExchange(Exchange):
                 raise self._explained(error) from None
             if not piece:
                 self._drained = not self.cancelled
+                if self._drained and not self._readable and _compressions(self._encoding):
+                    raise self._unreadable()  # urllib3 leaves out what is cut
                 return
+            self._readable = True
             yield piece
 
     def limit(self, silence: float, until: float = math.inf) -> None:
@@ -274,10 +282,7 @@ class HTTPExchange(Exchange):
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
             return self._silent()
         if "DecodeError" in words:  # not retried: an unreadable reply may be a whole answer
-            return APIConnectionError(
-                f"{server} sent what cannot be read: {_last_words(causes)}.",
-                "Something on the way may spoil it: a proxy, a virus scanner.",
-            )
+            return self._unreadable()
         unreached = _unreached(server, parts.hostname or "", causes, words)
         if unreached is not None:
             unreached.reached = False
@@ -288,6 +293,19 @@ class HTTPExchange(Exchange):
             APIConnectionError(
                 f"The connection to {server} broke: {_last_words(causes)}.", "Check the network and try again."
             )
+        )
+
+    @property
+    def _encoding(self) -> str:
+        """The encoding of the reply, as its headers say."""
+        return self.headers.get("Content-Encoding", "")[:100]
+
+    def _unreadable(self) -> APIConnectionError:
+        parts = urlsplit(self.url)
+        return APIConnectionError(
+            f"{parts.scheme}://{parts.netloc} sent what cannot be read (Content-Encoding: {self._encoding}), "
+            "though together_nb asks for no encoding.",
+            "Turn the compression off in the server, or in what is on the way: a proxy, a gateway, a virus scanner.",
         )
 
     def _silent(self) -> APITimeoutError:
@@ -309,6 +327,11 @@ class HTTPExchange(Exchange):
             f"{server} did not begin to answer within {self._timeouts[1]:g} s.",
             "Try again, or set settings.timeout higher: some models think long before they answer.",
         )
+
+
+def _compressions(encoding: str) -> frozenset[str]:
+    """Return the compressions in a ``Content-Encoding``; servers write other words there too, such as utf-8."""
+    return _COMPRESSIONS.intersection(part.strip().lower() for part in encoding.split(","))
 
 
 def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:

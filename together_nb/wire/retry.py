@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from together_nb.base.cancellation import cancel_with_scope
 from together_nb.base.interrupts import TICK_SECONDS
-from together_nb.errors import TogetherError
+from together_nb.errors import APIStatusError, TogetherError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +28,7 @@ FIRST_SECONDS = 0.5
 MOST_SECONDS = 8.0
 _JITTER = 0.25
 HONOURED_SECONDS = 60.0  # a server's longer wait is reported, not waited for
+_LOADING_SECONDS = 2.0  # the longest wait for a model that is loaded, unless the server asks for a longer one
 _BELIEVED_SECONDS = 86400.0  # beyond this, it is ignored
 _PASSING = frozenset({408, 409, 429})
 _SERVER_ERRORS = range(500, 600)
@@ -115,28 +116,49 @@ class Retries:
     Parameters
     ----------
     most
-        Maximum number of retries.
+        Maximum number of retries; while a model is loaded, they do not count.
+    patience
+        Seconds to wait for a model that is loaded.
     """
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, most: int, patience: float = 0.0) -> None:
+        self._most = self._left = most
         self._made = 0
+        self._patience = patience
+        self._loading_since: float | None = None
 
     def after(self, error: TogetherError) -> Wait | None:
         """Return the wait before the next attempt, or None to give up.
 
         After retries, the last error says how many attempts were made.
         """
-        requested = error.retry_after or 0.0
-        if not error.passing or not self._left or requested > HONOURED_SECONDS:
+        waits_for_model = self._patience > 0 and isinstance(error, APIStatusError) and error.loading
+        seconds = self._while_loading(error) if waits_for_model else self._as_usual(error)
+        if seconds is None:
             if self._made:
                 stop = "" if error.message.endswith((".", "!", "?", "…")) else "."
                 error.reword(f"{error.message}{stop} Tried {self._made + 1} times.")
             return None
-        backoff = min(FIRST_SECONDS * 2**self._made, MOST_SECONDS) * (1 - _JITTER * random.random())  # noqa: S311
-        self._left -= 1
+        self._left -= not waits_for_model
         self._made += 1
-        return Wait(error.passing, max(requested, backoff))
+        return Wait(error.passing, seconds)
+
+    def _as_usual(self, error: TogetherError) -> float | None:
+        requested = error.retry_after or 0.0
+        if not error.passing or not self._left or requested > HONOURED_SECONDS:
+            return None
+        return max(requested, self._backoff(MOST_SECONDS))
+
+    def _while_loading(self, error: TogetherError) -> float | None:
+        self._loading_since = self._loading_since or monotonic()
+        left = self._loading_since + self._patience - monotonic()
+        requested = error.retry_after or 0.0
+        if not self._most or left <= 0 or requested > max(left, HONOURED_SECONDS):
+            return None
+        return min(max(requested, self._backoff(_LOADING_SECONDS)), left)
+
+    def _backoff(self, longest: float) -> float:
+        return min(FIRST_SECONDS * 2.0 ** min(self._made, 10), longest) * (1 - _JITTER * random.random())  # noqa: S311
 
 
 def call_with_retries(most: int, ask: Callable[[], Result]) -> Result:

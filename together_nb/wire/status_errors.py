@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import html
-import json
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
-from together_nb.wire.dialects import LONGEST_WORDS, error_message
+from together_nb.wire.error_words import (
+    LONGEST_WORDS,
+    error_codes,
+    error_message,
+    error_places,
+    estimated_seconds,
+    is_about_length,
+    is_about_loading,
+    is_about_rate,
+    is_about_unknown_model,
+    is_alone_too_much,
+    parse_error,
+)
 from together_nb.wire.retry import HONOURED_SECONDS, may_pass, retry_after
 
 if TYPE_CHECKING:
@@ -61,8 +72,8 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if exchange.status == _OK or exchange.cancelled:
         return
     status, headers = exchange.status, exchange.headers
-    # Not kept in a variable, which a traceback may show: a server may repeat the key in it.
-    words, named, too_long = _read(exchange.read(_BODY_LIMIT), exchange.call.payload, endpoint)
+    # The body is not kept in a variable, which a traceback may show: a server may repeat the key in it.
+    told = _read(exchange.read(_BODY_LIMIT), exchange.call.payload, endpoint)
     exchange.close()
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
@@ -71,52 +82,96 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
             "Set the base URL to the final address.",
             status=status,
         )
-    title, hint = _STATUS.get(status, _STATUS_CLASS.get(status // 100, ("An unexpected answer", "")))
-    kind = _KINDS.get(status, APIStatusError)
-    if kind is AuthenticationError:
-        title = title if endpoint.key else "The server wants a key"
-        hint = _key_hint(endpoint)
-    elif status == 403 and not _about_length(exchange, endpoint, words):  # noqa: PLR2004
-        (title, hint), kind = _STATUS_CLASS[4], APIStatusError
-    elif too_long:
-        (title, hint), kind = _STATUS[403], ContextLengthError
+    kind, title, hint = _meaning(exchange, endpoint, told)
+    words = told.words[:LONGEST_WORDS] or _unread(headers)
     error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
+    error.loading = title == _LOADING[0]
+    error.unknown_model = told.unknown_model and kind in (APIStatusError, NotFoundError) and not error.loading
     if status in REFUSED:
-        error.fields = named
-    if may_pass(status) and kind is not ContextLengthError:
+        error.fields = told.named
+    if may_pass(status) and not (kind is ContextLengthError or told.alone_too_much or error.unknown_model):
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
-        error.retry_after = retry_after(headers)
-        if error.retry_after is not None and error.retry_after > HONOURED_SECONDS:
-            error.hint = f"The server asks to wait for {_duration(error.retry_after)}."
+        asked = retry_after(headers)
+        error.retry_after = told.estimate if asked is None and error.loading else asked
+        if asked is not None and asked > HONOURED_SECONDS:
+            error.hint = f"The server asks to wait for {_duration(asked)}."
     if kind is RateLimitError:
         error.hint = f"{error.hint} {_limits(headers)}".strip()
     raise error
 
 
-def _read(body: bytes, payload: Any, endpoint: Server) -> tuple[str, frozenset[str], bool]:
-    """Return an error's message, the fields of the request that it names, and whether it is about excess length."""
-    words = set(re.findall(r"\w+", _places(body) or body.decode(errors="replace")))
+def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[APIStatusError], str, str]:
+    """Return the class of an error, what its message begins with, and a hint."""
+    status = exchange.status
+    title, hint = _STATUS.get(status, _STATUS_CLASS.get(status // 100, ("An unexpected answer", "")))
+    kind = _KINDS.get(status, APIStatusError)
+    if kind is AuthenticationError:
+        return kind, title if endpoint.key else "The server wants a key", _key_hint(endpoint)
+    if told.alone_too_much or (status == _TOO_LARGE and is_about_rate(told.all)):
+        return (
+            RateLimitError,
+            _STATUS[429][0],
+            "This request alone is too large: shorten the prompt or lower max_tokens.",
+        )
+    if _is_about_length(exchange, endpoint, told):
+        return ContextLengthError, *_STATUS[_TOO_LARGE if status == _TOO_LARGE else 403]
+    if status == 403:  # noqa: PLR2004
+        (title, hint), kind = _STATUS_CLASS[4], APIStatusError
+    if status // 100 == 5 and is_about_loading(told.words):  # noqa: PLR2004
+        return APIStatusError, *_LOADING
+    if told.unknown_model and kind is APIStatusError:
+        hint = "`%together models` lists the models."
+    return kind, title, hint
+
+
+class _Told(NamedTuple):
+    """What an error's body says, without the key."""
+
+    words: str
+    codes: str
+    named: frozenset[str]  # fields of the request
+    unknown_model: bool
+    estimate: float | None  # seconds
+
+    @property
+    def all(self) -> str:
+        return f"{self.codes} {self.words}"
+
+    @property
+    def alone_too_much(self) -> bool:
+        return is_alone_too_much(self.all)
+
+
+def _read(body: bytes, payload: Any, endpoint: Server) -> _Told:
+    text = body.decode("utf-8-sig", errors="replace")
+    names = set(re.findall(r"\w+", error_places(text) or text))
     named = frozenset(
         name
         for name, value in (payload or {}).items()
-        if name in words or (isinstance(value, dict) and words.intersection(value))
+        if name in names or (isinstance(value, dict) and names.intersection(value))
     )
-    return endpoint.without_key(_server_words(body)), named, _TOO_LONG.search(body) is not None
+    words, codes = endpoint.without_key(_server_words(text)), endpoint.without_key(error_codes(text))
+    model = (payload or {}).get("model")
+    unknown = is_about_unknown_model(f"{codes} {words}", model if isinstance(model, str) else "")
+    estimate = estimated_seconds(text)
+    # An estimate is not a demand: after a while the server is asked again, whatever it expects.
+    return _Told(words, codes, named, unknown, None if estimate is None else min(estimate, HONOURED_SECONDS))
 
 
-def _places(body: bytes) -> str:
-    """Return the places that FastAPI's error names; what else it says may repeat the whole request."""
-    try:
-        return " ".join(str(row["loc"]) for row in json.loads(body)["detail"])
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return ""
+def _is_about_length(exchange: Exchange, endpoint: Server, told: _Told) -> bool:
+    """Whether an error means excess length: a 403 does at Together, elsewhere only if it says so, as any other."""
+    if exchange.status == 403:  # noqa: PLR2004
+        asks = exchange.call.method == "POST" and told.words and not told.words.startswith(_TITLE)
+        return bool(asks) and (endpoint.is_together or _ROUGHLY_LENGTH.search(told.all) is not None)
+    if exchange.status == 429:  # noqa: PLR2004  ("too many tokens" are too many at once)
+        return is_about_length(told.all) and "context" in told.all.lower()
+    return exchange.status == _TOO_LARGE or is_about_length(told.all)
 
 
-def _about_length(exchange: Exchange, endpoint: Server, words: str) -> bool:
-    """Whether a 403 means excess length, as at Together, rather than a gateway's refusal."""
-    if exchange.call.method != "POST" or not words or words.startswith(_TITLE):
-        return False
-    return endpoint.is_together or re.search(r"token|context|length|too long", words, re.IGNORECASE) is not None
+def _unread(headers: Mapping[str, str]) -> str:
+    """Return a sentence about an encoding that may be why an error's body has no words, or ""."""
+    encoding = headers.get("Content-Encoding", "")[:_FIGURE]
+    return f"Why cannot be read (Content-Encoding: {encoding}); together_nb asks for none." if encoding else ""
 
 
 _KINDS: dict[int, type[APIStatusError]] = {
@@ -151,11 +206,9 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 _OK = 200
 REFUSED = (400, 422)
 """Statuses with which a server refuses a field of a request."""
-# llama.cpp (400, and 500 in mid-answer), OpenAI and LiteLLM, vLLM. All were seen on the servers themselves.
-_TOO_LONG = re.compile(
-    rb"exceed_context_size_error|Context size has been exceeded|context_length_exceeded|ContextWindowExceeded"
-    rb"|maximum context length"
-)
+_LOADING = ("The model is being loaded", "Wait a little and run it again.")
+_TOO_LARGE = 413
+_ROUGHLY_LENGTH = re.compile(r"context|max(?:imum)? length|too (?:long|many tokens)", re.IGNORECASE)
 _BODY_LIMIT = 65536
 _TITLE = "“"  # begins a web page's title
 _FIGURE = 20  # characters of a header that holds a number
@@ -168,16 +221,15 @@ _LIMITS = (
 )
 
 
-def _server_words(body: bytes) -> str:
-    """Return the message in an error's body, shortened; for a web page, its title."""
-    text = body.decode("utf-8-sig", errors="replace").strip()
-    try:
-        words = error_message(json.loads(text))
-    except (ValueError, RecursionError):
-        words = page_title(text) if text.startswith("<") else text
-    if _PAGE.search(words) is not None:
+def _server_words(text: str) -> str:
+    """Return the message in an error's body; for a web page, its title."""
+    if "\0" in text:  # no text at all
+        return ""
+    text = text.strip()
+    words = text if text.startswith("<") else error_message(parse_error(text))
+    if text.startswith("<") or _PAGE.search(words) is not None:
         words = page_title(words)
-    return " ".join(words.split())[:LONGEST_WORDS]
+    return " ".join(words.split())
 
 
 _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
