@@ -197,7 +197,7 @@ class _Connection:
 
     def _script_for(self, request: Received) -> Script:
         server = self.server
-        if request.path != "/v1/models":
+        if request.method != "GET" or not request.path.endswith("/models"):
             self.carried = True
             server.requests.append(request)
             server.arrived.set()

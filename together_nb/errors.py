@@ -246,7 +246,7 @@ class APIStatusError(TogetherError):
     Attributes
     ----------
     fields : frozenset of str
-        Fields of the request that the server's refusal (400 or 422) names.
+        Fields of the request that the server's refusal (400 or 422) names; of a 404, ``model`` where it names that.
     passing : str
         Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None

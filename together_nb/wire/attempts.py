@@ -28,7 +28,7 @@ from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
 from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
-from together_nb.wire.status_errors import check_status, described, page_title
+from together_nb.wire.status_errors import check_status, described, is_elsewhere, page_title
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -87,6 +87,8 @@ class Attempts:
         self._account = account
         self._refused: frozenset[str] = frozenset()  # of this request
         self._refusal: APIStatusError | None = None  # the one that named them
+        self._bases = endpoint.bases(self.dialect.path)  # where the API may be; the first is asked now
+        self._missing: TogetherError | None = None  # what the first of them said, if the API is not there
         self._abrupt = False
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._stopped = False
@@ -222,6 +224,12 @@ class Attempts:
                 return None
             if self._respelled(error, exchange.call.payload):
                 return NO_WAIT
+            if not self.begun and is_elsewhere(error, written=self._missing is None):
+                self._missing = self._missing or error
+                if len(self._bases) > 1:
+                    self._bases = self._bases[1:]
+                    return NO_WAIT
+                error = self._missing
             if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
                 error = self._refusal  # another spelling did not help: the first refusal says why
             wait = None if self.begun else retries.after(error)
@@ -279,7 +287,8 @@ class Attempts:
             self.wiretap.end(self.seconds)
 
     def _new_exchange(self) -> Exchange:
-        return self.endpoint.exchange("POST", self.dialect.path, self.payload, self.plain_payload)
+        path = self.dialect.path
+        return self.endpoint.exchange("POST", path, self.payload, self.plain_payload, base=self._bases[0])
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
@@ -394,6 +403,8 @@ class Attempts:
     def _begin(self) -> None:
         """Mark the answer as begun: from now on there are no retries, and `silence_timeout` applies."""
         self.begun = True
+        if self.dialect.path.startswith("/v1/"):
+            self.endpoint.note_base(self._bases[0])
         self.exchange.begun(self.endpoint.silence_timeout)
 
 

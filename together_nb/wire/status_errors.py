@@ -7,7 +7,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
+from together_nb.errors import (
+    APIResponseError,
+    APIStatusError,
+    AuthenticationError,
+    ContextLengthError,
+    NotFoundError,
+    RateLimitError,
+)
 from together_nb.wire.dialects import LONGEST_WORDS, error_message
 from together_nb.wire.retry import HONOURED_SECONDS, may_pass, retry_after
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from together_nb.config.keys import Key
+    from together_nb.errors import TogetherError
     from together_nb.wire.exchange import Exchange
 
 
@@ -80,9 +88,12 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
     elif too_long:
         (title, hint), kind = _STATUS[403], ContextLengthError
-    error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
+    where = f" at {exchange.url}" if status in NOWHERE else ""
+    error = kind(f"{title} (HTTP {status}{where}).{' ' if words else ''}{words}", hint, status=status)
     if status in REFUSED:
         error.fields = named
+    elif status == 404 and _names(words, (exchange.call.payload or {}).get("model")):  # noqa: PLR2004
+        error.fields = frozenset({"model"})
     if may_pass(status) and kind is not ContextLengthError:
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
         error.retry_after = retry_after(headers)
@@ -91,6 +102,26 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if kind is RateLimitError:
         error.hint = f"{error.hint} {_limits(headers)}".strip()
     raise error
+
+
+def is_elsewhere(error: TogetherError, *, written: bool) -> bool:
+    """Whether an error says that the API is not at this address of the server, and may be at another.
+
+    Parameters
+    ----------
+    error
+        The error.
+    written
+        Whether the user wrote this address. At any other, a web page and a redirection are no API either.
+    """
+    if isinstance(error, APIStatusError):
+        redirected = not written and 300 <= error.status < 400  # noqa: PLR2004
+        return (error.status in NOWHERE and not error.fields) or redirected
+    return not written and isinstance(error, APIResponseError)
+
+
+def _names(words: str, model: Any) -> bool:
+    return bool(model) and re.search(rf"(?<![\w/-]){re.escape(str(model))}(?![\w/-])", words) is not None
 
 
 def _read(body: bytes, payload: Any, endpoint: Server) -> tuple[str, frozenset[str], bool]:
@@ -133,6 +164,7 @@ _STATUS: dict[int, tuple[str, str]] = {
     402: ("The account's spending limit is reached", "Raise it in the account's billing settings."),
     403: ("The prompt and max_tokens do not fit the model's context", "Shorten the prompt or lower max_tokens."),
     404: ("The server has no such model or address", "`%together models` lists the models; check the base URL too."),
+    405: ("The server takes no such request", "Check the base URL."),
     408: ("The server took too long", "Run it again, or ask for fewer tokens."),
     409: ("The request is in conflict with another", "Wait a little and run it again."),
     413: ("The request is too large", "Shorten the prompt."),
@@ -151,6 +183,8 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 _OK = 200
 REFUSED = (400, 422)
 """Statuses with which a server refuses a field of a request."""
+NOWHERE = (404, 405)
+"""Statuses with which a server says that it has no such address."""
 # llama.cpp (400, and 500 in mid-answer), OpenAI and LiteLLM, vLLM. All were seen on the servers themselves.
 _TOO_LONG = re.compile(
     rb"exceed_context_size_error|Context size has been exceeded|context_length_exceeded|ContextWindowExceeded"
