@@ -217,11 +217,9 @@ class Scheduler:
                 )
             else:
                 client, root = self._session.client, task.root or ""
-                known = {
-                    "refused": client.refused_by(root, task.request.model),
-                    "base": client.bases.get((root, True), ""),
-                }
-                flight.future = self._executor.submit(answer, replace(task.portable().again(), **known))
+                refused, base = client.refused_by(root, task.request.model), client.bases.get((root, True), "")
+                sent = replace(task.portable().again(), refused=refused, base=base)
+                flight.future = self._executor.submit(answer, sent)
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._flights.discard(flight)
             self._end(number, _of_the_executor(error, task))

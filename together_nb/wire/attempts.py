@@ -222,16 +222,9 @@ class Attempts:
             self.endpoint.without_key_in(error)
             if self.cancelled:
                 return None
-            if self._respelled(error, exchange.call.payload):
+            if self._respelled(error, exchange.call.payload) or self._moved(error):
                 return NO_WAIT
-            if not self.begun and is_elsewhere(error, written=self._missing is None):
-                self._missing = self._missing or error
-                if len(self._bases) > 1:
-                    self._bases = self._bases[1:]
-                    return NO_WAIT
-                error = self._missing
-            if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
-                error = self._refusal  # another spelling did not help: the first refusal says why
+            error = self._telling(error)
             wait = None if self.begun else retries.after(error)
             if wait is None:
                 self._ended = perf_counter()
@@ -265,6 +258,20 @@ class Attempts:
             return False
         self._refused, self._refusal = refused, error
         return True
+
+    def _moved(self, error: TogetherError) -> bool:
+        """Whether the error says that the API is not here, and it may be at another address, which is asked then."""
+        if self.begun or not is_elsewhere(error, written=self._missing is None):
+            return False
+        self._missing = self._missing or error
+        self._bases = self._bases[1:]
+        return bool(self._bases)
+
+    def _telling(self, error: TogetherError) -> TogetherError:
+        """Return the error to raise: where another spelling or address did not help, the first error says why."""
+        if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
+            return self._refusal
+        return error if self._bases else self._missing or error
 
     def _again_after(self, wait: Wait) -> None:
         """Wait, then start over with a new exchange; if stopped, cancel both."""

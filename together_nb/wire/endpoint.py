@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -265,7 +266,9 @@ class Endpoint:
             return not self.is_together
         if not self.is_loopback:
             return False
-        listed = self.helpful_models() if ask else self.known_models
+        listed = self.known_models
+        with suppress(APIConnectionError):
+            listed = self.helpful_models() if ask else listed
         return listed is not None and listed.get(model) is not None
 
     def without_key(self, text: str) -> str:
@@ -339,6 +342,11 @@ class Endpoint:
 
         They are requested once, with one short try or with `retries`, and whatever comes is remembered; nothing comes
         if no server is there.
+
+        Raises
+        ------
+        APIConnectionError
+            No other request to this address can succeed either.
         """
         attempt = (*self._list_key, bool(retries))
         if self.known_models is not None or attempt in self.client.list_attempts:
@@ -349,6 +357,8 @@ class Endpoint:
                     fetch = self._fetch if retries else self._fetch_soon
                     call_interruptibly(lambda: call_with_retries(retries, fetch))
                 except TogetherError as error:
+                    if isinstance(error, APIConnectionError) and error.lasting:
+                        raise
                     if isinstance(error, APIConnectionError) and not error.reached:
                         return None
                 self.client.list_attempts.add(attempt)

@@ -90,10 +90,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         (title, hint), kind = _STATUS[403], ContextLengthError
     where = f" at {exchange.url}" if status in NOWHERE else ""
     error = kind(f"{title} (HTTP {status}{where}).{' ' if words else ''}{words}", hint, status=status)
-    if status in REFUSED:
-        error.fields = named
-    elif status == 404 and _names(words, (exchange.call.payload or {}).get("model")):  # noqa: PLR2004
-        error.fields = frozenset({"model"})
+    error.fields = named if status in REFUSED else _the_model(status, words, exchange.call.payload)
     if may_pass(status) and kind is not ContextLengthError:
         error.passing = "rate limited" if kind is RateLimitError else title[0].lower() + title[1:]
         error.retry_after = retry_after(headers)
@@ -120,8 +117,11 @@ def is_elsewhere(error: TogetherError, *, written: bool) -> bool:
     return not written and isinstance(error, APIResponseError)
 
 
-def _names(words: str, model: Any) -> bool:
-    return bool(model) and re.search(rf"(?<![\w/-]){re.escape(str(model))}(?![\w/-])", words) is not None
+def _the_model(status: int, words: str, payload: Any) -> frozenset[str]:
+    """Return ``model`` if a 404 names the model that was asked for: the API is here, and has no such model."""
+    model = re.escape(str((payload or {}).get("model") or ""))
+    found = status == 404 and model and re.search(rf"(?<![\w/-]){model}(?![\w/-])", words)  # noqa: PLR2004
+    return frozenset({"model"} if found else ())
 
 
 def _read(body: bytes, payload: Any, endpoint: Server) -> tuple[str, frozenset[str], bool]:
