@@ -421,7 +421,7 @@ class Attempts:
         try:
             for chunk in self.dialect.chunks(payload):
                 # Events of an unusual shape are understood only by their dialect.
-                if not self.begun and (chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage):
+                if not self.begun and (chunk.says_something or chunk.finish_reason or chunk.usage):
                     self._begin()
                 if self._first is None and chunk.says_something:
                     self._first = perf_counter()

@@ -35,6 +35,7 @@ _MESSAGE = (
 _CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code")
 _NO_CODE = (0, "", "0", 200, "200", "ok", "success", "null", "none")  # False is 0
 _MARKS = ("type", "object", "event", "status")  # keys that may say that an event is an error
+_FAILED_STATUS = 400
 _ERROR_WORD = re.compile("error|fail", re.IGNORECASE)
 _NO_REASON = (None, "null", "None")  # DashScope writes "null" into each chunk
 _THOUGHTS = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
@@ -204,6 +205,8 @@ def _spelled(value: Any) -> str:
 
 def _of_chat(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     delta, message = choice.get("delta"), choice.get("message")
+    if isinstance(delta, str):  # FastChat's first form
+        delta = {"content": delta}
     if delta and any(value for name, value in delta.items() if name != "role"):
         return delta, False
     if message:
@@ -404,6 +407,7 @@ def failure(payload: Any) -> Any:
         return None
     marked = any(_is_code(payload.get(name)) for name in _CODES) or payload.get("success") is False
     marked = marked or any(_ERROR_WORD.search(str(payload.get(name))) for name in _MARKS)
+    marked = marked or (isinstance(payload.get("status"), int) and payload["status"] >= _FAILED_STATUS)
     told = any(_tells(payload.get(name)) for name in _MESSAGE if name not in ("code", "type"))
     return payload if (marked and told) or _tells(payload.get("detail")) or _tells(payload.get("errors")) else None
 
