@@ -16,6 +16,7 @@ from tests.servers import ScriptedServer, answers, replies
 from together_nb.batch.worker import Task, answer
 from together_nb.config.addresses import likely_bases, server_root, url_of
 from together_nb.errors import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError
+from together_nb.wire import http
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -307,15 +308,16 @@ def test_a_model_of_this_machine_answers_whatever_is_at_the_port():
         assert len(taken) == 1
 
 
-def test_a_slow_handshake_leaves_the_time_outs_of_the_request_alone(tls, monkeypatch):
-    monkeypatch.setattr("together_nb.wire.http._HELLO_SECONDS", 0.5)
+def test_the_limit_of_a_handshake_is_not_that_of_the_request(certificates, monkeypatch, session):
+    def request(connection, *arguments, **named):
+        limits.append(connection.sock.gettimeout())
+        usual(connection, *arguments, **named)
 
-    def script(exchange):
-        exchange.wait(0.7)  # longer than a handshake may take
-        answers(["Hi"])(exchange)
-
-    with ScriptedServer(script, tls=tls) as server:
+    limits, usual = [], http._CancellableConnection.request
+    monkeypatch.setattr(http._CancellableConnection, "request", request)
+    with ScriptedServer(answers(["Hi"]), tls=certificates) as server:
         assert ask(server).text == "Hi"
+    assert limits == [session.settings.connect_timeout]
 
 
 @pytest.mark.parametrize(("speak", "plain"), [(refuses, True), (lambda connected: connected.close(), False)])
