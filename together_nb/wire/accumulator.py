@@ -161,9 +161,23 @@ class _Parts:
         self._in_parts = False  # whether any of it came in parts
         self._halves = {"text": "", "reasoning": "", "refusal": ""}
         self._held_tokens: list[Token] = []
+        self._settled = False  # whether nothing is held back
 
     def add(self, chunk: Chunk) -> Chunk:
         """Add a chunk; return what it brings that is new."""
+        # The usual chunk, with nothing to mend.
+        if (
+            self._settled
+            and type(chunk) is Chunk
+            and chunk.text.isascii()
+            and not (chunk.reasoning or chunk.refusal or chunk.tool_calls or chunk.finish_reason)
+        ):
+            self._in_parts = True
+            self._keep(chunk.text, "", "", chunk.tokens)
+            return chunk
+        return self._mend(chunk)
+
+    def _mend(self, chunk: Chunk) -> Chunk:
         if isinstance(chunk, WholeMessage):
             chunk = self._new_of(chunk) if self._in_parts else Chunk(*(getattr(chunk, name) for name in _FIELDS))
         elif chunk.says_something:
@@ -182,6 +196,7 @@ class _Parts:
         # A finish reason can arrive twice, the second time as "" (seen on the wire): the first one counts.
         if chunk.finish_reason is not None and not self.finish_reason:
             self.finish_reason = chunk.finish_reason
+        self._settled = not (self._tags is not None and self._tags.open) and not any(self._halves.values())
         if (text, reasoning, refusal) != (chunk.text, chunk.reasoning, chunk.refusal) or tokens is not chunk.tokens:
             return replace(chunk, text=text, reasoning=reasoning, refusal=refusal, tokens=tokens)
         return chunk

@@ -34,10 +34,12 @@ _MESSAGE = (
 )
 _CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code")
 _NO_CODE = (0, "", "0", 200, "200", "ok", "success", "null", "none")  # False is 0
+_FAILURES = frozenset({"error", "base_resp", "error_code"})  # keys that may tell of one beside an answer
 _MARKS = ("type", "object", "event", "status")  # keys that may say that an event is an error
 _FAILED_STATUS = 400
 _ERROR_WORD = re.compile("error|fail", re.IGNORECASE)
 _NO_REASON = (None, "null", "None")  # DashScope writes "null" into each chunk
+_PLAIN = frozenset({"role", "content"})
 _THOUGHTS = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
 LONGEST_WORDS = 300  # characters of a server's error message
 _LONGEST_NAME = 1000  # characters of a model's id and the like, which every footer shows
@@ -140,8 +142,7 @@ class Dialect:
             if "usage" in choice:  # Moonshot
                 usage = _usage(choice["usage"]) or usage
             message, whole = self.message_of(choice)
-            text, reasoning, refusal = _said(message)
-            calls = _tool_calls(message)
+            text, reasoning, refusal, calls = _said(message)
             reason = choice.get("finish_reason")
             logprobs = choice.get("logprobs")
             # A choice without text may be part of it, such as the first token of a character.
@@ -160,7 +161,7 @@ class Dialect:
                 calls,
             )
             usage = None
-            if _tells(choice.get("error")):
+            if "error" in choice and _tells(choice["error"]):
                 raise stream_error(choice["error"])
             if reason == "error":
                 raise stream_error(None)
@@ -207,7 +208,7 @@ def _of_chat(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     delta, message = choice.get("delta"), choice.get("message")
     if isinstance(delta, str):  # FastChat's first form
         delta = {"content": delta}
-    if delta and any(value for name, value in delta.items() if name != "role"):
+    if delta and (delta.get("content") or any(value for name, value in delta.items() if name != "role")):
         return delta, False
     if message:
         return message, True
@@ -219,14 +220,16 @@ def _of_text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return _of_chat(choice) if text is None else ({"content": text}, False)
 
 
-def _said(message: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the text, the thinking and the refusal of a message, each in any shape in use."""
+def _said(message: dict[str, Any]) -> tuple[str, str, str, tuple[dict[str, Any], ...]]:
+    """Return the text, the thinking, the refusal and the tool calls of a message, each in any shape in use."""
     content = message.get("content")
+    if isinstance(content, str) and message.keys() <= _PLAIN:  # the usual one
+        return content, "", "", ()
     text, thought, refusal = _of_parts(content) if isinstance(content, list) else (_words(content), "", "")
     thought += next(filter(None, (_words(message.get(name)) for name in _THOUGHTS)), "") or _words(
         message.get("reasoning_details")
     )
-    return text, thought, refusal + _words(message.get("refusal"))
+    return text, thought, refusal + _words(message.get("refusal")), _tool_calls(message)
 
 
 def _thinks(message: dict[str, Any]) -> bool:
@@ -394,6 +397,8 @@ def failure(payload: Any) -> Any:
     """
     payload = payload[0] if isinstance(payload, list) and payload else payload
     if not isinstance(payload, dict):
+        return None
+    if payload.get("choices") and not payload.keys() & _FAILURES:  # the usual one
         return None
     error = payload.get("error")
     if _tells(error):

@@ -41,6 +41,7 @@ LONGEST = 16 * 2**20  # bytes of an event
 MOST_LINES = 100_000  # of an event, with comments
 _MARGIN = 64  # bytes before the terminator on its line
 _LINES = 32  # given to sseclient at once: it copies its buffer for each line
+_DECODER = json.JSONDecoder(strict=False)
 _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
 _THE_END = re.compile(rb'"finish_reason":(?! ?null)|\[DONE\]')
@@ -166,7 +167,7 @@ def _as_failure(told: str) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     """Return the value of JSON text; None for other text. Control characters within its strings are read as they are."""
     try:
-        return json.loads(text, strict=False)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 
