@@ -212,6 +212,7 @@ CUT = "ConnectionLostError: {server} broke: the reply ended too early. What came
 BROKE = "APIConnectionError: {server} broke"
 BROKE_SAYS = "{server} broke: …; trying again in 1 s"
 SECURE = "APIConnectionError: secure connection to {server} failed"
+PLAIN = "APIConnectionError: does not speak TLS … set the base URL to http://"
 NOBODY = "Nothing answers at {server}"
 NOT_TAKEN = "did not take the connection"
 UNCONNECTED = f"APITimeoutError: {{server}} {NOT_TAKEN} within 0.05 s"
@@ -266,7 +267,7 @@ _FAULTS = [
     ),
     Fault("shows a certificate that nobody vouches for", None, SECURE, asked=0, place=lambda: tls(trustme.CA())),
     Fault("shows a certificate of another host", None, SECURE, asked=0, place=lambda: tls(TRUSTED, names=("a.b",))),
-    Fault("speaks plain http where https is asked", None, SECURE, asked=0, place=lambda: tls(None)),
+    Fault("speaks plain http where https is asked", None, PLAIN, asked=0, place=lambda: tls(None)),
     # Before the headers
     again("resets the connection before the headers", cuts(reset=True), BROKE, BROKE_SAYS),
     again("closes the connection before the headers", cuts(), BROKE, BROKE_SAYS),
@@ -374,10 +375,13 @@ def _refusal(status: int, body: str = "JSON") -> Fault:
     kind, title, hint = STATUSES[status]
     sent, words = BODIES[body]
     again = status in (408, 409, 429) or status >= 500
+    where = ""
+    if status == 404:  # what names the model is at the right address
+        where, sent, words = " at {url}", {"error": "There is no test/chat."}, " There is no test/chat."
     return Fault(
         f"answers {status} with {body}",
         replies(status, sent),
-        f"{kind}: {title} (HTTP {status}).{words}{' Tried 5 times.' if again else ''} … {hint}",
+        f"{kind}: {title} (HTTP {status}{where}).{words}{' Tried 5 times.' if again else ''} … {hint}",
         asked=TRIES if again else 1,
         says=f"{'rate limited' if status == 429 else title[0].lower() + title[1:]}; trying again" if again else "",
     )

@@ -7,7 +7,7 @@
         assert server.requests[0].json()["messages"][0]["content"] == "Tell"
 
 A script is a function of one `Exchange`: the request that came, and what is sent back. It runs in
-a thread of the server's, one for each connection. `GET /v1/models` is answered beside it.
+a thread of the server's, one for each connection. `GET …/models` is answered beside it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ScriptedServer:
     """Runs `script` for each request. A script's own failure is raised when the server is left.
 
     `tls` is the authority whose certificate for `names` it shows; without one it speaks plain http. `models` are the
-    rows of `GET /v1/models`, or a script for it, or None for a server without a list. `handshake=False` accepts
+    rows of `GET …/models`, or a script for it, or None for a server without a list. `handshake=False` accepts
     connections and says nothing at all, not even TLS's hello.
     """
 
@@ -197,7 +197,7 @@ class _Connection:
 
     def _script_for(self, request: Received) -> Script:
         server = self.server
-        if request.path != "/v1/models":
+        if request.method != "GET" or not request.path.endswith("/models"):
             self.carried = True
             server.requests.append(request)
             server.arrived.set()

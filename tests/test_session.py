@@ -112,7 +112,9 @@ def test_a_list_that_only_helps_is_requested_once_in_a_session_whatever_comes(se
     for options in ({}, {"logprobs": 1}, {"messages": [{"role": "assistant", "content": "Once"}]}):
         prompt = "" if "messages" in options else "Tell"
         assert ask(server, prompt, model="any", **options).text == "Once upon"
-    assert (server.lists, [one.path for one in server.requests]) == (1, [CHAT] * 3)
+    asked = [one.path for one in server.list_requests]
+    assert asked == ["/v1/models"] + ["/models"] * (listing is None)  # a 404 may be for want of the right address
+    assert [one.path for one in server.requests] == [CHAT] * 3
     server.models = MODELS
     assert together_nb.models(base_url=server.base_url, fresh=True)  # who asks for the list itself is given it
     assert ask(server, model="test/base").api == "completions"

@@ -224,6 +224,7 @@ class APIConnectionError(TogetherError):
     """The server could not be reached, or closed the connection before it answered."""
 
     reached = True  # False if it is known that no server was
+    lasting = False  # True if no other request to that address can succeed either
 
 
 class APITimeoutError(APIConnectionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import re
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from together_nb.wire import retry
 from together_nb.wire.endpoint import Endpoint
 
 KEY = "tgp_v1_canary-0123456789-abcdefghij"
+PORT = re.compile(r"(?<=127\.0\.0\.1):\d+")  # a 404 names the address that was asked
 TEXTS = ["Once", " upon", " a — €", " time"]
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
@@ -159,7 +161,8 @@ def test_an_error_is_played_back_as_the_same_error_in_the_same_words(tape, scrip
     with pytest.raises(type(live)) as caught:
         tell(api_key=KEY, base_url="http://127.0.0.1:9")
     for name in ("message", "hint", "passing", "retry_after"):
-        assert getattr(caught.value, name, None) == getattr(live, name, None)
+        played, was = (PORT.sub("", str(getattr(error, name, None))) for error in (caught.value, live))
+        assert played == was
     assert facts(caught.value.completion) == facts(live.completion)
 
 

@@ -262,6 +262,7 @@ def test_before_it_connects_nothing_is_waited_for(desk, name, how, cell, words, 
 @pytest.mark.parametrize(("cell", "words"), [(ANSWER, KEPT), (LIST, UNSENT)], ids=["answer", "list"])
 def test_while_tls_is_negotiated(desk, cell, words):
     with ScriptedServer(silent(), tls=authority(), handshake=False) as server:
+        desk.kernel.run("import together_nb.wire.http; together_nb.wire.http._HELLO_SECONDS = 600").wait()
         run = desk.ask(server, cell)
         assert server.arrived.wait(PATIENCE)
         desk.interrupt(run)

@@ -31,5 +31,5 @@ def test_the_nearest_models_and_the_length_of_a_prompt_are_told(status, models, 
             together_nb.complete(
                 **{"prompt": "Tell me", "model": "test/chatt", "api": "chat", **asked}, base_url=server.base_url
             )
-        assert server.lists == 1
+        assert server.lists == (2 if models is None else 1)
     assert caught.value.hint.startswith(hint)

@@ -217,8 +217,10 @@ class Scheduler:
                     copy_context().run, answer_within, flight.scope, task, self._session, self._transport
                 )
             else:
-                refused = self._session.client.refused_by(task.root or "", task.request.model)
-                flight.future = self._executor.submit(answer, replace(task.portable().again(), refused=refused))
+                client, root = self._session.client, task.root or ""
+                refused, base = client.refused_by(root, task.request.model), client.bases.get((root, True), "")
+                sent = replace(task.portable().again(), refused=refused, base=base)
+                flight.future = self._executor.submit(answer, sent)
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._flights.discard(flight)
             self._end(number, _of_the_executor(error, task))
@@ -248,6 +250,8 @@ class Scheduler:
         self._session.client.call_keys.add(completion, self._session.client.call_keys.get(outcome.completion))
         if not self._within_reach:
             self._session.client.note_refused(task.root or "", task.request.model, outcome.refused)
+            if outcome.base:
+                self._session.client.bases[task.root or "", True] = outcome.base
         for call in outcome.calls:
             self._session.ledger.note(*call[:3], whole=call[3])
         if outcome.error is not None:

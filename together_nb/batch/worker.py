@@ -51,6 +51,8 @@ class Task:
         The server's family; None if it was not recognised.
     refused
         The fields that the server has refused.
+    base
+        The base URL at which the server has answered; "" before that.
     ticket
         Distinguishes this attempt from others. Dask returns a cached result if a function is called with
         the same arguments again, but an answer requested twice must be sampled twice.
@@ -66,6 +68,7 @@ class Task:
     marks: dict[str, Any]
     family: str | None = None
     refused: frozenset[str] = frozenset()
+    base: str = ""
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -84,6 +87,7 @@ class Task:
             stream.marks,
             None if recognition is UNKNOWN else recognition.family.name,
             endpoint.refused(stream.request.model),
+            endpoint.base,
         )
 
     def again(self) -> Task:
@@ -111,6 +115,8 @@ class Task:
             transport=transport,
         )
         endpoint.note_refused(self.request.model, self.refused)
+        if self.base:
+            endpoint.note_base(self.base)
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)
@@ -135,6 +141,8 @@ class Outcome:
         Whether part of an answer has arrived, so that the request is not retried.
     refused
         The fields that the server has refused.
+    base
+        The base URL at which the server has answered.
     calls
         What another process, which has no ledger, counted: the arguments of `Ledger.note`.
     """
@@ -143,6 +151,7 @@ class Outcome:
     error: TogetherError | None = None
     begun: bool = False
     refused: frozenset[str] = frozenset()
+    base: str = ""
     calls: tuple[tuple[str, Usage | None, tuple[float, float] | None, bool], ...] = ()
 
 
@@ -183,4 +192,5 @@ def _read(stream: CompletionStream) -> Outcome:
                 pass
         except TogetherError as failure:
             error = failure.with_traceback(None)
-    return Outcome(stream.completion, error, stream.begun, stream.endpoint.refused(stream.request.model))
+    refused = stream.endpoint.refused(stream.request.model)
+    return Outcome(stream.completion, error, stream.begun, refused, stream.endpoint.base)

@@ -11,12 +11,18 @@ from together_nb.errors import InputError
 
 DEFAULT_BASE_URL = "https://api.together.xyz/v1"
 TOGETHER_HOSTS = frozenset({"api.together.xyz", "api.together.ai"})
+_PASTED = re.compile(r"(?:(?:/chat)?/completions|(?<=/v\d)/(?:models|inference|embeddings|responses))$")
+_MAY_BE_PASTED = re.compile(r"/(?:(?:chat/)?completions|models|inference|embeddings|responses)$")
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]\\@:%\s]+)(?::[0-9]+)?")
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (asked, not listened at)
 _USERINFO = re.compile(r"//[^\s/?#]*@")
 
 
 def server_root(base_url: str) -> str:
-    """Return `base_url` without a trailing slash and ``/v1``, which the dialects' paths include.
+    """Return the server that `base_url` names: without a trailing slash, and without the path of a request.
+
+    A host alone and a host with ``/v1`` are the same. 0.0.0.0, which servers print when they listen to all, is this
+    machine.
 
     Raises
     ------
@@ -47,12 +53,48 @@ def _server_root(base_url: str) -> str:
         raise InputError("A base URL must not hold a name or a password.", "Give the key with `%together login`.")
     if not _NETLOC.fullmatch(parts.netloc):  # other libraries might parse another host from it
         raise _no_url(harmless)
+    path = re.sub("(?<!:)/+", "/", parts.path).rstrip("/")
+    origin = url.removesuffix(parts.path)
+    if host in _ANY:
+        origin, host = origin.replace(host, _ANY[host]), _ANY[host]
     if parts.scheme == "http" and not is_loopback(host):
         raise InputError(
             f"{url} is plain http to another host: anyone on the way could read what is sent.",
             f"Use https://{host}{'' if port is None else f':{port}'}{parts.path}, or a tunnel to a port on localhost.",
         )
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+    path = _PASTED.sub("", path) or path  # all of a path says that there is no version in it
+    return origin + ("" if path == "/v1" else path)
+
+
+@lru_cache(64)
+def likely_bases(root: str) -> tuple[str, ...]:
+    """Return where the API of a server may be, without the path of a request: what the user wrote comes first.
+
+    Parameters
+    ----------
+    root
+        What `server_root` returned.
+    """
+    parts = urlsplit(root)
+    origin = root.removesuffix(parts.path)
+    versioned = f"{origin}/v1"
+    if parts.hostname in TOGETHER_HOSTS:
+        return (versioned,)
+    if root == origin:
+        return versioned, root
+    shorter = _MAY_BE_PASTED.sub("", root)
+    if shorter != root:  # but /models is Azure's and /inference GitHub's
+        written = shorter if root.endswith("/completions") else root
+        return tuple(dict.fromkeys((written, *likely_bases(shorter))))
+    other = root.removesuffix("/v1") if root.endswith("/v1") else f"{root}/v1"
+    return tuple(dict.fromkeys((root, other, versioned, origin)))
+
+
+def url_of(base: str, path: str) -> str:
+    """Return the address of a dialect's `path` at one of `likely_bases`."""
+    if path.startswith("/v1/"):
+        return base + path.removeprefix("/v1")
+    return base.removesuffix("/v1").removesuffix(path) + path
 
 
 def _no_url(harmless: str) -> InputError:

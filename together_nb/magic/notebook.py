@@ -192,8 +192,7 @@ class Notebook:
             markdown.append(literal(values))
             plain.append(visible(values))
         for one in streams[:SHOWN_UNSENT]:
-            server = " to the embedded engine: " if one.endpoint.embedded else f" {one.endpoint.root}"
-            where = f"POST{server}{one.dialect.path}"
+            where = f"POST to the embedded engine: {one.dialect.path}" if one.endpoint.embedded else f"POST {one.url}"
             facts = "\n".join((f"family: {one.endpoint.recognition}", *one.notes))
             body = visible(without_keys(json.dumps(one.payload, indent=2, ensure_ascii=False)))
             markdown += [literal(where), literal(facts), fenced(body, "json")]

@@ -132,11 +132,11 @@ def as_curl(stream: CompletionStream) -> str:
     body = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
     key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if stream.endpoint.key is not None else []
-    root, first = stream.endpoint.root, ""
+    url, first = stream.url, ""
     if stream.endpoint.embedded:
-        root, first, key = f"http://127.0.0.1:{_PORT}", f"{_SERVE.format(_PORT)}\n", []
+        url, first, key = f"http://127.0.0.1:{_PORT}{stream.dialect.path}", f"{_SERVE.format(_PORT)}\n", []
     return first + " \\\n  ".join([
-        f"curl --no-buffer {shlex.quote(root + stream.dialect.path)}",
+        f"curl --no-buffer {shlex.quote(url)}",
         "-H 'Content-Type: application/json'",
         *key,
         f"-d {shlex.quote(body)}",

@@ -62,7 +62,7 @@ class RequestTab(Page):
 
 
 def _html(stream: CompletionStream, standing: SamplingParams) -> str:
-    url = f"POST {stream.endpoint.root}{stream.dialect.path}"
+    url = f"POST {stream.url}"
     payload = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     texts = {url: payload}
     texts |= {_TITLES[name]: text for name, text in call_as_code.all_forms(stream, standing).items()}

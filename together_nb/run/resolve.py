@@ -294,7 +294,7 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
 def described_defaults(session: Context, chosen: Settings | None = None) -> tuple[str, str]:
     """Return the model and the server of a request without options, in words; sends nothing."""
     model, endpoint = defaults(session, chosen)
-    server = "the embedded engine, on this machine" if endpoint.embedded else endpoint.root
+    server = "the embedded engine, on this machine" if endpoint.embedded else endpoint.base or endpoint.root
     return model or "the server's only one, or -m MODEL", session.client.transport.source or server
 
 

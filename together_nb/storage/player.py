@@ -17,7 +17,7 @@ from together_nb.storage.files import JsonLines
 from together_nb.storage.redact import without_keys
 from together_nb.values.from_json import UnfitError
 from together_nb.wire.exchange import Exchange
-from together_nb.wire.status_errors import REFUSED
+from together_nb.wire.status_errors import NOWHERE, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,8 +131,8 @@ class Replay(Recording):
         if payload is None:  # the same request lists the embedded engine's models and a service's
             found = [one for one in found if one.loopback == loopback] or found
         if any(one.is_whole for one in found):
-            # A refusal beside a whole answer was of a field that the user had not set.
-            found = [one for one in found if one.end.how != STOPPED and one.status not in REFUSED]
+            # A refusal beside a whole answer was of a field that the user had not set, or of another address.
+            found = [one for one in found if one.end.how != STOPPED and one.status not in (*REFUSED, *NOWHERE)]
         if not found:
             if call.method == "GET":
                 return _nothing(call)

@@ -30,7 +30,7 @@ from together_nb.wire.error_words import failure
 from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
-from together_nb.wire.status_errors import check_status, described, page_title
+from together_nb.wire.status_errors import check_status, described, is_elsewhere, page_title
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -90,6 +90,8 @@ class Attempts:
         self._account = account
         self._refused: frozenset[str] = frozenset()  # of this request
         self._refusal: APIStatusError | None = None  # the one that named them
+        self._bases = endpoint.bases(self.dialect.path)  # where the API may be; the first is asked now
+        self._missing: TogetherError | None = None  # what the first of them said, if the API is not there
         self._abrupt = False
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._stopped = False
@@ -226,10 +228,9 @@ class Attempts:
             self.endpoint.without_key_in(error)
             if self.cancelled:
                 return None
-            if self._respelled(error, exchange.call.payload):
+            if self._respelled(error, exchange.call.payload) or self._moved(error):
                 return NO_WAIT
-            if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
-                error = self._refusal  # another spelling did not help: the first refusal says why
+            error = self._telling(error)
             wait = None if self.begun else retries.after(error)
             if wait is None:
                 self._ended = perf_counter()
@@ -266,6 +267,20 @@ class Attempts:
         self._refused, self._refusal = refused, error
         return True
 
+    def _moved(self, error: TogetherError) -> bool:
+        """Whether the error says that the API is not here, and it may be at another address, which is asked then."""
+        if self.begun or not is_elsewhere(error, written=self._missing is None):
+            return False
+        self._missing = self._missing or error
+        self._bases = self._bases[1:]
+        return bool(self._bases)
+
+    def _telling(self, error: TogetherError) -> TogetherError:
+        """Return the error to raise: where another spelling or address did not help, the first error says why."""
+        if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
+            return self._refusal
+        return error if self._bases else self._missing or error
+
     def _again_after(self, wait: Wait) -> None:
         """Wait, then start over with a new exchange; if stopped, cancel both."""
         if wait is not NO_WAIT:
@@ -287,7 +302,8 @@ class Attempts:
             self.wiretap.end(self.seconds)
 
     def _new_exchange(self) -> Exchange:
-        return self.endpoint.exchange("POST", self.dialect.path, self.payload, self.plain_payload)
+        path = self.dialect.path
+        return self.endpoint.exchange("POST", path, self.payload, self.plain_payload, base=self._bases[0])
 
     def _received(self, exchange: Exchange) -> Iterator[Chunk]:
         pieces = exchange.pieces() if self.wiretap is None else self._tapped(exchange.pieces(), self.wiretap)
@@ -429,6 +445,8 @@ class Attempts:
         """Mark the answer as begun: from now on there are no retries."""
         self.begun = True
         self._last = monotonic()
+        if self.dialect.path.startswith("/v1/"):
+            self.endpoint.note_base(self._bases[0])
 
     def _set_limits(self, exchange: Exchange) -> None:
         """Limit the wait for the next event: in mid-answer, and after the end, whose terminator may never come."""

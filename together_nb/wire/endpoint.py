@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import math
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from together_nb.base.fork import reset_after_fork
 from together_nb.base.interrupts import call_interruptibly
-from together_nb.config.addresses import TOGETHER_HOSTS, is_loopback, server_of, without_userinfo
+from together_nb.config.addresses import (
+    TOGETHER_HOSTS,
+    is_loopback,
+    likely_bases,
+    server_of,
+    url_of,
+    without_userinfo,
+)
 from together_nb.config.keys import CallKeys, without_keys
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers
 from together_nb.errors import (
@@ -33,7 +41,7 @@ from together_nb.values.families import (
 from together_nb.values.model_list import ModelList
 from together_nb.wire.exchange import Call
 from together_nb.wire.retry import call_with_retries
-from together_nb.wire.status_errors import check_status, described
+from together_nb.wire.status_errors import check_status, described, is_elsewhere
 from together_nb.wire.transport import Network
 
 if TYPE_CHECKING:
@@ -48,6 +56,8 @@ EMBEDDED = "embedded"
 _LIST_LIMIT = 50_000_000
 _CATALOG_TIMEOUT = 15.0  # seconds: unlike an answer, a list needs no thinking
 _HELPFUL_TIMEOUT = 5.0  # seconds: for a list without which the answer can be requested too
+_LIST = "/v1/models"
+_LIST_PLACES = 2  # where a list is looked for, at most: many servers have none
 
 
 @dataclass(eq=False)
@@ -69,6 +79,8 @@ class Client:
     refused
         The fields that servers have refused, among those that a family adds, by server and model; the request for a
         token count by server alone.
+    bases
+        The base URLs at which servers answered (True) and had their lists of models (False), by server.
     logged_notes
         The notes on a server that have been logged.
     call_keys
@@ -81,6 +93,7 @@ class Client:
     list_attempts: set[tuple[str, str | None, bool]] = field(default_factory=set)
     families: dict[str, Recognition] = field(default_factory=dict)
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    bases: dict[tuple[str, bool], str] = field(default_factory=dict)
     logged_notes: set[tuple[str, str]] = field(default_factory=set)
     call_keys: CallKeys = field(default_factory=CallKeys)
 
@@ -113,7 +126,7 @@ class Endpoint:
     client
         What carries the requests.
     root
-        Base URL without ``/v1`` or a trailing slash.
+        Base URL, as `server_root` returns it.
     key
         Sent with each request; None sends none.
     withheld
@@ -207,8 +220,42 @@ class Endpoint:
         self.recognise(found)
         if found is None and known is not None and known.by_header:  # another server has taken the port
             del self.client.families[self._place]
-            self.client.model_lists.pop(self._list_key, None)
-            self.client.list_attempts.difference_update({(*self._list_key, retried) for retried in (False, True)})
+            self._forget_list()
+
+    def _forget_list(self) -> None:
+        self.client.model_lists.pop(self._list_key, None)
+        self.client.list_attempts.difference_update({(*self._list_key, retried) for retried in (False, True)})
+
+    @property
+    def base(self) -> str:
+        """The base URL at which it has answered in this session; "" before that."""
+        return self.client.bases.get((self._place, True), "")
+
+    @property
+    def _list_base(self) -> str:
+        return self.client.bases.get((self._place, False), "")
+
+    @property
+    def _likely_bases(self) -> tuple[str, ...]:
+        likely = likely_bases(self.root)
+        return likely[:1] if self.embedded or not self.transport.live else likely
+
+    def bases(self, path: str) -> tuple[str, ...]:
+        """Return the base URLs at which to ask for an answer, one after the other; a single one once it is known."""
+        if self.base:
+            return (self.base,)
+        if not path.startswith("/v1/"):
+            return self._likely_bases[:1]
+        return tuple(dict.fromkeys(filter(None, (self._list_base, *self._likely_bases))))
+
+    def note_base(self, base: str, *, answered: bool = True) -> None:
+        """Note the base URL at which there was an answer, or the list of models."""
+        if self.client.bases.get((self._place, answered)) == base:
+            return
+        self.client.bases[self._place, answered] = base
+        listed = self.known_models
+        if base not in self._likely_bases[:_LIST_PLACES] and listed is not None and not listed.models:
+            self._forget_list()  # it was looked for elsewhere
 
     def serves(self, model: str, *, ask: bool = True) -> bool:
         """Whether it has this model of the embedded engine, as ``python -m together_nb.local`` does.
@@ -219,7 +266,9 @@ class Endpoint:
             return not self.is_together
         if not self.is_loopback:
             return False
-        listed = self.helpful_models() if ask else self.known_models
+        listed = self.known_models
+        with suppress(APIConnectionError):
+            listed = self.helpful_models() if ask else listed
         return listed is not None and listed.get(model) is not None
 
     def without_key(self, text: str) -> str:
@@ -233,10 +282,25 @@ class Endpoint:
         error.hint = self.without_key(error.hint)
         error.passing = self.without_key(error.passing)
 
-    def exchange(self, method: str, path: str, payload: Any = None, plain_payload: Any = None) -> Exchange:
-        """Return a request to this server, not yet sent; `plain_payload` is what the user set of it."""
-        call = Call(method, self.root, path, payload, self.key, self.connect_timeout, self.timeout, plain_payload)
-        return self.transport.exchange(call)
+    def exchange(
+        self, method: str, path: str, payload: Any = None, plain_payload: Any = None, *, base: str = ""
+    ) -> Exchange:
+        """Return a request to this server, not yet sent.
+
+        Parameters
+        ----------
+        method, path, payload
+            As for `Call`.
+        plain_payload
+            What the user set of the payload.
+        base
+            The base URL; "" takes the first of `bases`.
+        """
+        address = url_of(base or self.bases(path)[0], path)
+        seconds = self.connect_timeout, self.timeout
+        return self.transport.exchange(
+            Call(method, self.root, path, payload, self.key, *seconds, plain_payload, address)
+        )
 
     def note_visit(self) -> None:
         """Note that the server has been contacted."""
@@ -278,6 +342,11 @@ class Endpoint:
 
         They are requested once, with one short try or with `retries`, and whatever comes is remembered; nothing comes
         if no server is there.
+
+        Raises
+        ------
+        APIConnectionError
+            No other request to this address can succeed either.
         """
         attempt = (*self._list_key, bool(retries))
         if self.known_models is not None or attempt in self.client.list_attempts:
@@ -288,6 +357,8 @@ class Endpoint:
                     fetch = self._fetch if retries else self._fetch_soon
                     call_interruptibly(lambda: call_with_retries(retries, fetch))
                 except TogetherError as error:
+                    if isinstance(error, APIConnectionError) and error.lasting:
+                        raise
                     if isinstance(error, APIConnectionError) and not error.reached:
                         return None
                 self.client.list_attempts.add(attempt)
@@ -297,10 +368,23 @@ class Endpoint:
         return self._fetch(_HELPFUL_TIMEOUT, 2 * _HELPFUL_TIMEOUT)
 
     def _fetch(self, timeout: float = _CATALOG_TIMEOUT, in_all: float = math.inf) -> ModelList:
+        """Fetch the list of models from where it may be, and keep it."""
+        places = dict.fromkeys(filter(None, (self._list_base, self.base, *self._likely_bases)))
+        missing: list[TogetherError] = []
+        for base in tuple(places)[:_LIST_PLACES]:
+            try:
+                return self._fetch_from(base, timeout, in_all)
+            except TogetherError as error:
+                if not is_elsewhere(error, written=not missing):
+                    raise
+                missing.append(error)
+        self.client.model_lists[self._list_key] = ModelList()  # a server without a list is not asked again
+        raise missing[0]
+
+    def _fetch_from(self, base: str, timeout: float, in_all: float) -> ModelList:
         connect_timeout = min(self.connect_timeout, timeout)
         impatient = replace(self, timeout=min(self.timeout, timeout), connect_timeout=connect_timeout)
-        exchange = impatient.exchange("GET", "/v1/models")
-        lists = self.client.model_lists
+        exchange = impatient.exchange("GET", _LIST, base=base)
         try:
             exchange.open()
             self.note_visit()
@@ -312,8 +396,6 @@ class Endpoint:
             self.without_key_in(error)
             if isinstance(error, (APITimeoutError, NotFoundError)):
                 error.hint = "It was asked for its list of models."
-            if isinstance(error, NotFoundError):
-                lists[self._list_key] = ModelList()  # a server without a list is not asked again
             raise
         finally:
             exchange.close()
@@ -323,7 +405,9 @@ class Endpoint:
             raise APIResponseError(
                 f"{exchange.url} answered with {described(exchange)}, not with a list of models.", "Check the base URL."
             ) from None
-        lists[self._list_key] = found
+        if found.models:
+            self.note_base(base, answered=False)
+        self.client.model_lists[self._list_key] = found
         self.recognise(family or recognise_reply({}, found.owners))
         return found
 

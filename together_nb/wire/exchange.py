@@ -31,7 +31,7 @@ class Call:
     Parameters
     ----------
     method, path
-        As in HTTP.
+        As in HTTP, in the words of the dialect; a recording holds this path.
     root
         The server's base URL, without a trailing slash.
     payload
@@ -43,6 +43,8 @@ class Call:
     plain_payload
         What of the payload the user set, in the words of the dialect: a recording holds this, so that it answers
         whatever the family of the server. None is all of the payload.
+    address
+        The whole address, unless it is `root` and `path`: not every server has ``/v1``.
     """
 
     method: str
@@ -53,6 +55,7 @@ class Call:
     connect_timeout: float = 10.0
     timeout: float = 300.0
     plain_payload: Any = None
+    address: str = ""
 
     @property
     def recorded(self) -> Any:
@@ -62,7 +65,7 @@ class Call:
     @property
     def url(self) -> str:
         """The whole address."""
-        return self.root + self.path
+        return self.address or self.root + self.path
 
     @property
     def is_local(self) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import socket
 import ssl
 import threading
@@ -50,6 +51,7 @@ _IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that
 _LONGEST = 1e6  # seconds; sockets reject infinity
 # As registered with IANA; urllib3 reads some of them, more if other packages are installed.
 _COMPRESSIONS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "gzip", "x-gzip", "deflate"})
+_HELLO_SECONDS = 2.0  # in which a server on this machine answers a TLS handshake: a plain one may wait for a line
 _SIGNS_OF_LIFE = 3  # times the time-out: how long comments may come in place of an answer
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
@@ -62,6 +64,10 @@ _OF_THE_LIBRARIES = (
     ValueError,
     TypeError,
     AttributeError,
+)
+# What OpenSSL says of a reply that is no TLS.
+_PLAIN_REPLY = re.compile(
+    r"WRONG_VERSION_NUMBER|HTTP_REQUEST|UNKNOWN_PROTOCOL|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG"
 )
 _this_thread = threading.local()
 
@@ -149,6 +155,8 @@ class HTTPExchange(Exchange):
         except _OF_THE_LIBRARIES as error:
             self.close()
             if monotonic() - began > _IDLE_END_SECONDS or not self._was_closed_meanwhile(error):
+                if not self.cancelled and any(isinstance(cause, _NoTLSError) for cause in _causes(error)):
+                    raise _no_tls(self.call.root) from None
                 raise self._explained(error) from None
 
     def pieces(self) -> Iterator[bytes]:
@@ -332,6 +340,19 @@ class HTTPExchange(Exchange):
 def _compressions(encoding: str) -> frozenset[str]:
     """Return the compressions in a ``Content-Encoding``; servers write other words there too, such as utf-8."""
     return _COMPRESSIONS.intersection(part.strip().lower() for part in encoding.split(","))
+
+
+def _no_tls(root: str) -> APIConnectionError:
+    """The error of a port that does not speak TLS; not retried, since it never will."""
+    parts = urlsplit(root)
+    plain = APIConnectionError(
+        f"What is at {parts.netloc} does not speak TLS, which https:// needs.",
+        f"If it speaks plain http, set the base URL to {parts._replace(scheme='http').geturl()}."
+        if is_loopback(parts.hostname or "")
+        else "Check the port. Plain http goes only to this machine, for instance into a tunnel to that server.",
+    )
+    plain.reached, plain.lasting = False, True
+    return plain
 
 
 def _unreached(server: str, host: str, causes: list[BaseException], words: str) -> APIConnectionError | None:
@@ -521,8 +542,43 @@ class _CancellableConnection(HTTPConnection):
                 self.close()
 
 
+class _NoTLSError(ssl.SSLError):
+    """What answered does not speak TLS."""
+
+
 class _CancellableSecureConnection(_CancellableConnection, HTTPSConnection):
-    pass
+    _seconds = 0.0  # that connecting may take, once only the handshake with this machine is left
+
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        if self._is_to_this_machine:
+            self._seconds = connected.gettimeout() or _LONGEST
+            connected.settimeout(min(self._seconds, _HELLO_SECONDS))
+        return connected
+
+    def connect(self) -> None:
+        """As urllib3's, but tell a port that does not speak TLS from all else."""
+        try:
+            super().connect()
+        except OSError as error:
+            if self._speaks_no_tls(error):
+                raise _NoTLSError from error
+            raise
+        if self._seconds:
+            self.sock.settimeout(self._seconds)
+
+    @property
+    def _is_to_this_machine(self) -> bool:
+        return self.proxy is None and is_loopback(self.host.strip("[]"))
+
+    def _speaks_no_tls(self, error: OSError) -> bool:
+        if not self._seconds:
+            return isinstance(error, ssl.SSLError) and _PLAIN_REPLY.search(str(error)) is not None
+        if isinstance(error, TimeoutError):
+            return self._seconds > _HELLO_SECONDS
+        if isinstance(error, ssl.SSLError):
+            return not isinstance(error, ssl.SSLCertVerificationError) and "ALERT" not in str(error)
+        return isinstance(error, ConnectionError)
 
 
 class _Pool(HTTPConnectionPool):

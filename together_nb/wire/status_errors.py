@@ -6,7 +6,14 @@ import html
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from together_nb.errors import APIStatusError, AuthenticationError, ContextLengthError, NotFoundError, RateLimitError
+from together_nb.errors import (
+    APIResponseError,
+    APIStatusError,
+    AuthenticationError,
+    ContextLengthError,
+    NotFoundError,
+    RateLimitError,
+)
 from together_nb.wire.error_words import (
     LONGEST_WORDS,
     error_codes,
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from together_nb.config.keys import Key
+    from together_nb.errors import TogetherError
     from together_nb.wire.exchange import Exchange
 
 
@@ -73,7 +81,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         return
     status, headers = exchange.status, exchange.headers
     # The body is not kept in a variable, which a traceback may show: a server may repeat the key in it.
-    told = _read(exchange.read(_BODY_LIMIT), exchange.call.payload, endpoint)
+    told = _read(exchange.read(_BODY_LIMIT), status, exchange.call.payload, endpoint)
     exchange.close()
     if 300 <= status < 400:  # noqa: PLR2004  (the range of redirects)
         there = endpoint.without_key(headers.get("Location", "another address"))[:LONGEST_WORDS]
@@ -84,7 +92,8 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
         )
     kind, title, hint = _meaning(exchange, endpoint, told)
     words = told.words[:LONGEST_WORDS] or _unread(headers)
-    error = kind(f"{title} (HTTP {status}).{' ' if words else ''}{words}", hint, status=status)
+    where = f" at {exchange.url}" if status in NOWHERE else ""
+    error = kind(f"{title} (HTTP {status}{where}).{' ' if words else ''}{words}", hint, status=status)
     error.loading = title == _LOADING[0]
     error.unknown_model = told.unknown_model and kind in (APIStatusError, NotFoundError) and not error.loading
     if status in REFUSED:
@@ -98,6 +107,22 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     if kind is RateLimitError:
         error.hint = f"{error.hint} {_limits(headers)}".strip()
     raise error
+
+
+def is_elsewhere(error: TogetherError, *, written: bool) -> bool:
+    """Whether an error says that the API is not at this address of the server, and may be at another.
+
+    Parameters
+    ----------
+    error
+        The error.
+    written
+        Whether the user wrote this address. At any other, a web page and a redirection are no API either.
+    """
+    if isinstance(error, APIStatusError):
+        redirected = not written and 300 <= error.status < 400  # noqa: PLR2004
+        return (error.status in NOWHERE and not error.unknown_model) or redirected
+    return not written and isinstance(error, APIResponseError)
 
 
 def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[APIStatusError], str, str]:
@@ -142,7 +167,7 @@ class _Told(NamedTuple):
         return is_alone_too_much(self.all)
 
 
-def _read(body: bytes, payload: Any, endpoint: Server) -> _Told:
+def _read(body: bytes, status: int, payload: Any, endpoint: Server) -> _Told:
     text = body.decode("utf-8-sig", errors="replace")
     names = set(re.findall(r"\w+", error_places(text) or text))
     named = frozenset(
@@ -151,8 +176,10 @@ def _read(body: bytes, payload: Any, endpoint: Server) -> _Told:
         if name in names or (isinstance(value, dict) and names.intersection(value))
     )
     words, codes = endpoint.without_key(_server_words(text)), endpoint.without_key(error_codes(text))
-    model = (payload or {}).get("model")
-    unknown = is_about_unknown_model(f"{codes} {words}", model if isinstance(model, str) else "")
+    model = str((payload or {}).get("model") or "")
+    # A 404 that names the model: the API is here, and has no such model.
+    named_model = re.search(rf"(?<![\w/-]){re.escape(model)}(?![\w/-])", words) if model and status == 404 else None  # noqa: PLR2004
+    unknown = named_model is not None or is_about_unknown_model(f"{codes} {words}", model)
     estimate = estimated_seconds(text)
     # An estimate is not a demand: after a while the server is asked again, whatever it expects.
     return _Told(words, codes, named, unknown, None if estimate is None else min(estimate, HONOURED_SECONDS))
@@ -188,6 +215,7 @@ _STATUS: dict[int, tuple[str, str]] = {
     402: ("The account's spending limit is reached", "Raise it in the account's billing settings."),
     403: ("The prompt and max_tokens do not fit the model's context", "Shorten the prompt or lower max_tokens."),
     404: ("The server has no such model or address", "`%together models` lists the models; check the base URL too."),
+    405: ("The server takes no such request", "Check the base URL."),
     408: ("The server took too long", "Run it again, or ask for fewer tokens."),
     409: ("The request is in conflict with another", "Wait a little and run it again."),
     413: ("The request is too large", "Shorten the prompt."),
@@ -206,6 +234,8 @@ _STATUS_CLASS: dict[int, tuple[str, str]] = {
 _OK = 200
 REFUSED = (400, 422)
 """Statuses with which a server refuses a field of a request."""
+NOWHERE = (404, 405)
+"""Statuses with which a server says that it has no such address."""
 _LOADING = ("The model is being loaded", "Wait a little and run it again.")
 _TOO_LARGE = 413
 _ROUGHLY_LENGTH = re.compile(r"context|max(?:imum)? length|too (?:long|many tokens)", re.IGNORECASE)

@@ -45,6 +45,8 @@ class CompletionStream:
         The request.
     payload : dict
         The body of the HTTP request, as JSON.
+    url : str
+        The address of the HTTP request.
     notes : tuple of str
         What to tell the user before the answer comes.
     marks : dict
@@ -125,6 +127,11 @@ class CompletionStream:
     def payload(self) -> dict[str, Any]:
         """The body of the HTTP request, as JSON."""
         return self._reader.payload
+
+    @property
+    def url(self) -> str:
+        """The address of the HTTP request."""
+        return self._reader.exchange.url
 
     @property
     def notes(self) -> tuple[str, ...]:
