@@ -170,7 +170,7 @@ class Translation:
         return {name: choice[name] for name in names if choice.get(name) is not None}
 
     def _count(self, reply: dict[str, Any]) -> None:
-        usage = reply.get("usage") or {}
+        usage = reply.pop("usage", None) or {}
         # Of several answers, each stream counts its own tokens and the prompt's.
         self._usage["completion_tokens"] += usage.get("completion_tokens", 0)
         self._usage["prompt_tokens"] = max(self._usage["prompt_tokens"], usage.get("prompt_tokens", 0))
