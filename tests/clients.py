@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 PACKAGES = ("openai", "litellm", "langchain-openai", "instructor", "llm")
 TOY, REAL = "local/ngram", "local/smollm2-135m"
-PROMPT = "Name a colour of the sky."
-QUESTION = 'Ada is 36 years old. Answer like {"name": "Bob", "age": 20}.'  # without an example it copies the schema
+QUESTION = "Name a colour of the sky."
+TEXT = "Once upon a time"
+# Without an example, the small model copies the schema that instructor puts into the prompt.
+AS_JSON = 'Ada is 36 years old. Answer like {"name": "Bob", "age": 20}.'
 _TOKENS, _JSON_TOKENS = 12, 60
 _SECONDS = 120  # of one call
 
@@ -63,11 +65,11 @@ def _openai(url: str) -> Any:
 
 
 def _chat(model: str) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": _TOKENS}
+    return {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": _TOKENS}
 
 
 def _text(model: str) -> dict[str, Any]:
-    return {"model": model, "prompt": PROMPT, "max_tokens": _TOKENS}
+    return {"model": model, "prompt": TEXT, "max_tokens": _TOKENS}
 
 
 @tried("openai", "chat, streamed: `chunk.choices[0].delta.content`")
@@ -114,7 +116,7 @@ def _streamed_text_with_usage(url: str, model: str) -> str:
 
 @tried("openai", "completions, whole; `prompt` a list of one")
 def _whole_text(url: str, model: str) -> str:
-    return _openai(url).completions.create(**_text(model) | {"prompt": [PROMPT]}).choices[0].text
+    return _openai(url).completions.create(**_text(model) | {"prompt": [TEXT]}).choices[0].text
 
 
 @tried("openai", "chat at `/v1/v1`")
@@ -159,18 +161,22 @@ def _litellm_text(url: str, model: str, *, stream: bool) -> str:
 @tried("langchain-openai", "`ChatOpenAI.invoke`", kind="ChatOpenAI")
 @tried("langchain-openai", "`OpenAI.invoke`", kind="OpenAI")
 def _langchain(url: str, model: str, *, kind: str) -> str:
-    answer = _langchain_model(kind, url, model).invoke(PROMPT)
-    return answer if kind == "OpenAI" else answer.content
+    return _langchain_text(_langchain_model(kind, url, model).invoke(TEXT if kind == "OpenAI" else QUESTION))
 
 
 @tried("langchain-openai", "`ChatOpenAI.stream`", kind="ChatOpenAI")
 @tried("langchain-openai", "`ChatOpenAI.stream` with `stream_usage`", kind="ChatOpenAI", stream_usage=True)
 @tried("langchain-openai", "`OpenAI.stream`", kind="OpenAI")
 def _langchain_stream(url: str, model: str, *, kind: str, **options: Any) -> str:
-    pieces = list(_langchain_model(kind, url, model, **options).stream(PROMPT))
+    asked = TEXT if kind == "OpenAI" else QUESTION
+    pieces = list(_langchain_model(kind, url, model, **options).stream(asked))
     if options:
         assert any(piece.usage_metadata for piece in pieces)
-    return "".join(piece if kind == "OpenAI" else piece.content for piece in pieces)
+    return "".join(map(_langchain_text, pieces))
+
+
+def _langchain_text(answer: Any) -> str:
+    return answer if isinstance(answer, str) else answer.content
 
 
 def _langchain_model(kind: str, url: str, model: str, **options: Any) -> Any:
@@ -186,13 +192,13 @@ def _langchain_model(kind: str, url: str, model: str, **options: Any) -> Any:
 @tried("instructor", "`Mode.JSON`", mode="JSON", writes_json=True)
 @tried("instructor", "`Mode.JSON_SCHEMA`", mode="JSON_SCHEMA", writes_json=True)
 @tried("instructor", "`Mode.MD_JSON`", mode="MD_JSON", writes_json=True)
-def _instructor(url: str, model: str, *, mode: str) -> str:
+def _instructor(url: str, model: str, *, mode: str) -> Any:
     import instructor
     from pydantic import create_model
 
     person = create_model("Person", name=(str, ...), age=(int, ...))
     client = instructor.from_openai(_openai(url), mode=getattr(instructor.Mode, mode))
-    asked = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": _JSON_TOKENS}
+    asked = {"model": model, "messages": [{"role": "user", "content": AS_JSON}], "max_tokens": _JSON_TOKENS}
     return client.chat.completions.create(**asked, temperature=0, response_model=person, max_retries=0)
 
 
@@ -207,9 +213,10 @@ def _llm(url: str, model: str, *, completion: bool, stream: bool) -> str:
     row = {"model_id": "ours", "model_name": model, "api_base": url, "completion": completion}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "extra-openai-models.yaml").write_text(json.dumps([row]))  # which is YAML too
-        command = [sys.executable, "-m", "llm", "prompt", "-m", "ours", "-o", "max_tokens", str(_TOKENS), PROMPT]
+        command = [sys.executable, "-m", "llm", "prompt", "-m", "ours", "-o", "max_tokens", str(_TOKENS)]
+        command += [TEXT if completion else QUESTION, *([] if stream else ["--no-stream"])]
         done = subprocess.run(
-            command if stream else [*command, "--no-stream"],
+            command,
             env=os.environ | {"LLM_USER_PATH": folder},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False,
         )  # fmt: skip
