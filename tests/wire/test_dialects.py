@@ -100,6 +100,7 @@ PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": 
         (inference, {"text": " a"}, " a", ""),
         (chat, {"text": "a"}, "a", ""),
         (chat, {"text": "a", "delta": {}}, "a", ""),
+        (chat, {"delta": "a"}, "a", ""),
         (chat, {"message": {"role": "assistant", "content": "a"}}, "a", ""),
         (chat, {"delta": {"role": "assistant", "content": None}}, "", ""),
         (chat, {"delta": {}, "finish_reason": "stop"}, "", ""),
@@ -110,11 +111,11 @@ PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": 
         (chat, {"delta": {"content": "a", "reasoning": "Hm"}}, "a", "Hm"),
         (chat, {"message": {"content": "a", "reasoning": "Hm"}}, "a", "Hm"),
         (chat, {"delta": {"content": PARTS}}, "ab", ""),
-        (chat, {"delta": {"content": [{"text": PARTS}]}}, "", ""),
+        (chat, {"delta": {"content": [{"text": PARTS}]}}, "ab", ""),
         (chat, {"delta": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}}, "", ""),
-        (chat, {"delta": {"content": "\ud83d", "reasoning": "\ud83d"}}, "\ufffd", "\ufffd"),  # half a character
+        (chat, {"delta": {"content": "\ud83d", "reasoning": "\ud83d"}}, "\ud83d", "\ud83d"),  # half a character
         (completions, json.loads(r'{"text": "\ud83d\ude00"}'), "😀", ""),
-        (completions, json.loads(r'{"text": "\ude00"}'), "\ufffd", ""),
+        (completions, json.loads(r'{"text": "\ude00"}'), "\ude00", ""),
     ],
 )
 def test_text_and_thinking_are_read_once_from_where_they_stand(dialect, choice, text, reasoning):
@@ -166,7 +167,7 @@ def test_model_id_and_finish_reason_are_texts(payload, names):
 
 @pytest.mark.parametrize(
     "choices",
-    [["a"], {"text": "a"}, [{"delta": "a"}], [{"text": "a", "index": "x"}], [{"text": "a", "index": 1_000_000}]],
+    [["a"], {"text": "a"}, [{"delta": ["a"]}], [{"text": "a", "index": "x"}], [{"text": "a", "index": 1_000_000}]],
 )
 def test_another_shape_is_an_error_that_the_client_takes_for_the_servers(choices):
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
