@@ -457,16 +457,65 @@ def test_the_official_clients_are_served(server):
     whole = client.chat.completions.create(**options)
     chunks = list(client.chat.completions.create(**options, stream=True))
     assert (
-        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        "".join(chunk.choices[0].delta.content for chunk in chunks)  # the usual loop: each has a choice and a text
         == whole.choices[0].message.content
     )
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 8
     texts = list(client.completions.create(model=SMOLLM, prompt="Once upon a time", max_tokens=8, stream=True))
-    assert "".join(chunk.choices[0].text for chunk in texts)  # every chunk has a choice
+    assert "".join(chunk.choices[0].text for chunk in texts)
+    assert not any("delta" in chunk.choices[0].model_dump() for chunk in texts)
+    messages += [whole.choices[0].message.model_dump(), messages[0]]  # with what is null in it
+    assert client.chat.completions.create(**options).choices[0].message.content
+    messages[1:] = []
     theirs = together.Together(base_url=server.base_url, api_key="none")
     streamed = theirs.chat.completions.create(**options, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
     assert theirs.chat.completions.create(**options).choices[0].message.content == whole.choices[0].message.content
+
+
+@slow
+@pytest.mark.parametrize("n", [1, 5])  # at most four are asked for at once
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_count_comes_with_the_end_unless_it_is_asked_for_apart(server, path, n):
+    values = {"stream": True, "n": n, "max_tokens": 4, "ignore_eos": True}
+    if path == "/v1/completions":
+        values["prompt"] = ["Once upon a time"]
+    for options, apart in ((None, False), ({"include_usage": False}, False), ({"include_usage": True}, True)):
+        *before, last = chunks = events(ask(server, path, stream_options=options, **values))
+        assert last["usage"]["completion_tokens"] == 4 * n
+        assert not any(chunk.get("usage") for chunk in before)
+        assert all(chunk["choices"] for chunk in before)
+        assert bool(last["choices"]) != apart
+        assert {(chunk["id"], chunk["model"]) for chunk in chunks} == {(chunks[0]["id"], SMOLLM)}
+    texts = ask(server, prompt=["a", "b"], path="/v1/completions").json()
+    assert "2 texts" in texts["error"]["message"]
+
+
+SCHEMA = {"type": "object", "properties": {"age": {"enum": [36]}}, "required": ["age"], "additionalProperties": False}
+FORMS = [  # https://github.com/ggml-org/llama.cpp/issues/10732, https://github.com/abetlen/llama-cpp-python/issues/1478
+    {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+    {"type": "json_schema", "schema": SCHEMA},
+    {"type": "json_object", "schema": SCHEMA},
+]
+
+
+@slow
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/inference"])
+def test_a_schema_holds_wherever_it_stands(server, path, form):
+    values = {"response_format": form, "max_tokens": 100, "temperature": 0}
+    if path != "/v1/chat/completions":
+        values["prompt"] = 'Her age as JSON: {"age": '
+    reply = ask(server, path, **values).json()
+    (choice,) = reply.get("output", reply)["choices"]
+    assert json.loads(choice["message"]["content"] if "message" in choice else choice["text"]) == {"age": 36}
+
+
+@slow
+def test_json_without_a_schema_is_an_object(server):
+    for form in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}):
+        text = ask(server, "/v1/completions", prompt="Once", response_format=form).json()["choices"][0]["text"]
+        assert text.startswith("{")
 
 
 @slow

@@ -153,6 +153,141 @@ def test_openais_client_reads_logprobs_and_the_model(server):
         assert client.models.retrieve(MODEL).id == MODEL
 
 
+def test_the_usual_loops_of_openais_client_read_every_chunk(server):
+    with openai.OpenAI(base_url=server.base_url + "/v1", api_key="any") as client:
+        asked = {"model": MODEL, "seed": 1, "max_tokens": 5}
+        messages = [{"role": "user", "content": PROMPT}]
+        said = client.chat.completions.create(**asked, messages=messages).choices[0].message.content
+        text = ""
+        for chunk in client.chat.completions.create(**asked, messages=messages, stream=True):
+            text += chunk.choices[0].delta.content
+        assert text == said
+        text = ""
+        for chunk in client.completions.create(**asked, prompt=PROMPT, stream=True):
+            text += chunk.choices[0].text
+        assert text == client.completions.create(**asked, prompt=PROMPT).choices[0].text
+
+
+USAGE = [  # stream_options, whether the count comes apart
+    (None, False), ({}, False), ({"include_usage": False}, False), ({"include_usage": None}, False),
+    ({"include_usage": True}, True), ({"include_usage": True, "include_obfuscation": False}, True),
+]  # fmt: skip
+
+
+# https://github.com/datawhalechina/hello-agents/issues/425, https://github.com/chatanywhere/GPT_API_free/issues/238
+@each_dialect
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(("options", "apart"), USAGE)
+def test_the_count_comes_with_the_end_unless_it_is_asked_for_apart(server, dialect, n, options, apart):
+    *before, last = streamed(server, dialect, stream_options=options, n=n)
+    assert last["usage"]["completion_tokens"] == 8 * n
+    assert not any(chunk.get("usage") for chunk in before)
+    assert all(chunk["choices"] for chunk in before)
+    if apart and dialect != "inference":
+        assert last["choices"] == []
+        assert {name: last[name] for name in ("id", "object", "model")} == {
+            name: before[0][name] for name in ("id", "object", "model")
+        }
+    else:
+        assert last["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("options", ["yes", True, ["include_usage"], {"include_usage": "yes"}])
+def test_malformed_stream_options_are_422(server, options):
+    error_of(post(server, "chat", stream=True, stream_options=options), 422)
+
+
+def test_only_a_chat_has_a_delta(server):  # https://github.com/simonw/llm/issues/284
+    for dialect in PATHS:
+        choices = [choice for chunk in streamed(server, dialect, logprobs=1) for choice in chunk["choices"]]
+        assert {"delta" in choice for choice in choices} == {dialect == "chat"}
+
+
+def test_openais_client_lists_the_models_and_sends_an_answer_back(server):
+    with openai.OpenAI(base_url=server.base_url + "/v1", api_key="any") as client:
+        assert [row.id for row in client.models.list()] == [MODEL]
+        messages = [{"role": "user", "content": PROMPT}]
+        asked = {"model": MODEL, "max_tokens": 5}
+        said = client.chat.completions.create(**asked, messages=messages).choices[0].message
+        messages += [said.model_dump(), {"role": "user", "content": "And then?"}]
+        assert client.chat.completions.create(**asked, messages=messages).choices[0].message.content
+
+
+ADDRESSES = {
+    "/v1/v1/chat/completions": "https://github.com/rohitg00/agentmemory/issues/628",
+    "/v1/v1/v1/chat/completions": "",
+    "/v1//chat/completions": "https://github.com/BerriAI/litellm/issues/8350",
+    "//v1/chat/completions": "https://github.com/Vivswan/litellm-vscode-chat/issues/54",
+    "/v1/chat/completions/chat/completions": "https://github.com/harry0703/MoneyPrinterTurbo/issues/57",
+    "/v1/chat/completions/v1/chat/completions": "",
+}
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_an_address_that_is_joined_wrongly_is_served(server, path):
+    assert requests.post(server.base_url + path, json=body_of("chat"), timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1x/chat/completions", "/v11/models", "/v1models", "/v2/v1/models"])
+def test_an_address_that_is_only_alike_is_404(server, path):
+    error_of(get(server, path), 404)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/v1/models", 200), ("/v1/nothing", 404), ("/v1/completions", 405)])
+def test_a_head_is_a_get_without_its_body(server, path, status):
+    head = requests.head(server.base_url + path, timeout=60)
+    assert (head.status_code, head.content) == (status, b"")
+    assert int(head.headers["Content-Length"]) > 0
+
+
+UNASKED = [  # what clients send that asks this model for nothing, and a report of one that does
+    ({"metadata": {"a": "b"}, "store": False}, "https://github.com/livekit/agents/pull/1276"),
+    ({"parallel_tool_calls": False}, "https://github.com/ashalliants/ninfer-3090/pull/14"),
+    ({"user": "me", "service_tier": "auto", "safety_identifier": "x", "prompt_cache_key": "y"}, ""),
+    ({"tool_choice": "auto", "tools": []}, ""),
+    ({"tool_choice": "none", "function_call": "none", "functions": []}, ""),
+    ({"modalities": ["text"], "best_of": 1, "suffix": ""}, ""),
+    ({"n": None, "stop": None, "stream_options": None, "logprobs": None, "seed": 1}, ""),
+    ({"response_format": {"type": "text", "schema": None}}, ""),
+]
+
+
+@each_dialect
+@pytest.mark.parametrize("values", [values for values, _ in UNASKED], ids=str)
+def test_what_asks_for_nothing_changes_nothing(server, dialect, values):
+    assert text_of(whole(server, dialect, **values)) == text_of(whole(server, dialect))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tool_choice", "required"), ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+        ("modalities", ["text", "audio"]), ("best_of", 2), ("suffix", "the end"),
+    ],
+)  # fmt: skip
+def test_what_asks_for_something_else_is_refused(server, key, value):
+    assert error_of(post(server, "chat", **{key: value}), 400)["param"] == key
+
+
+# https://github.com/josStorer/RWKV-Runner/issues/96, https://github.com/lm-sys/FastChat/issues/1306
+@pytest.mark.parametrize("dialect", ["inference", "completions"])
+def test_a_list_of_one_text_is_that_text(server, dialect):
+    assert whole(server, dialect, prompt=[PROMPT])["choices"] == whole(server, dialect)["choices"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (["a", "b"], "2 texts"), (["", "", ""], "3 texts"), ([1, 2, 3], "Token ids"), ([7], "Token ids"),
+        ([[1, 2]], "Token ids"), ([["a"]], "Token ids"), ([""], "not empty"), ([], "not empty"),
+    ],
+)  # fmt: skip
+def test_other_lists_are_refused_for_what_they_are(server, prompt, words):
+    error = error_of(post(server, "completions", prompt=prompt), 400)
+    assert error["param"] == "prompt"
+    assert words in error["message"]
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/models", "/models", "/v1/models/", "/v1/models/local/ngram", "/models/local%2Fngram"]
 )
@@ -166,7 +301,7 @@ def test_the_model_is_listed_as_a_bare_array_of_one_and_found_by_its_id(server, 
 
 
 def test_a_chat_streams_in_togethers_form_and_max_tokens_has_another_name(server):
-    first, *middle, end, usage = chunks = streamed(server, "chat", max_tokens=None, max_completion_tokens=3)
+    first, *middle, end = chunks = streamed(server, "chat", max_tokens=None, max_completion_tokens=3)
     assert first["choices"][0]["delta"] == {"token_id": None, "role": "assistant", "content": ""}
     assert first["object"] == "chat.completion.chunk"
     assert len(middle) == 3
@@ -176,7 +311,7 @@ def test_a_chat_streams_in_togethers_form_and_max_tokens_has_another_name(server
         assert isinstance(choice["delta"]["token_id"], int)
         assert (choice["finish_reason"], chunk["usage"]) == (None, None)
     assert end["choices"][0]["finish_reason"] == "length"
-    assert usage["choices"] == []
+    assert end["usage"]["completion_tokens"] == 3
     assert {chunk["model"] for chunk in chunks} == {MODEL}
 
 
@@ -322,6 +457,8 @@ def test_a_schema_is_400_and_the_models_that_take_one_are_named(server, dialect)
         ([("user", [{"type": "text", "text": "A "}, {"type": "text", "text": "b"}])], "A b\n\n"),
         ([("user", "Hi"), ("assistant", "Once upon")], "Hi\n\nOnce upon"),
         ([("system", ""), ("user", "Hi")], "Hi\n\n"),
+        # https://github.com/tashfeenahmed/freellmapi/issues/165
+        ([("user", "Hi"), ("assistant", None), ("user", "Ho")], "Hi\n\nHo\n\n"),
     ],
 )
 def test_a_conversation_becomes_its_contents_and_blank_lines(server, messages, prompt):

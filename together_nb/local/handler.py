@@ -37,6 +37,8 @@ _DIALECTS = {
     "/completions": COMPLETIONS,
     "/chat/completions": CHAT,
 }
+# Clients add the version, or the whole path, to addresses that have it already.
+_PREFIXES = re.compile("^(?:/v1(?=/|$)|(?:/chat)?/completions(?=/))+")
 # Tokens, alternatives and pieces of long texts of an unstreamed reply: each takes half a kilobyte until it is sent.
 _MOST_HELD = 50_000
 _BYTES_HELD = 1000  # each, with its JSON
@@ -129,6 +131,10 @@ class Handler(BaseHTTPRequestHandler):
         """Serve the list of models, or one of them."""
         self._answer(self._get)
 
+    def do_HEAD(self) -> None:
+        """Serve what GET does, without the body."""
+        self.do_GET()
+
     def do_POST(self) -> None:
         """Serve a completion."""
         self._answer(self._post)
@@ -192,12 +198,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str:
         path = self.path if self.path.startswith("/") else "/" + self.path.partition("://")[2].partition("/")[2]
-        return unquote(re.split("[?#]", path)[0]).rstrip("/").removeprefix("/v1")
+        path = re.sub("/+", "/", unquote(re.split("[?#]", path)[0])).rstrip("/")
+        return _PREFIXES.sub("", path)
 
     def _get(self, path: str, body: bytes) -> None:
         del body
         if path == "/models":
-            self._send_json(200, responses.model_rows())
+            self._send_json(200, responses.model_list(self.headers.get("User-Agent", "")))
         elif path.startswith("/models/"):
             name = path.removeprefix("/models/")
             rows = [row for row in responses.model_rows() if row["id"] == name]

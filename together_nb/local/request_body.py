@@ -39,7 +39,18 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _LEVEL = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # Keys that do not affect the text, besides the parameters and those in `_READ`.
-_IGNORED = frozenset({"user", "stream_options"})
+_IGNORED = frozenset({
+    "user", "stream_options", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier",
+    "prompt_cache_key", "prompt_cache_retention",
+})  # fmt: skip
+# Values that ask for nothing, of keys that this model cannot honour.
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "best_of": (1,),
+    "suffix": ("",),
+}
 # By name, so that a newly declared parameter is refused until it is implemented here.
 _HONOURED = frozenset({
     "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
@@ -89,6 +100,8 @@ class ParsedRequest:
         Whether to stream the answer.
     openai_logprobs
         Whether log-probabilities are requested as in OpenAI's chat (``logprobs: true``).
+    counts_apart
+        Whether the token count of a stream comes in a chunk of its own.
     """
 
     dialect: str
@@ -97,6 +110,7 @@ class ParsedRequest:
     sampling: SamplingParams
     stream: bool
     openai_logprobs: bool
+    counts_apart: bool
 
     @property
     def choices(self) -> int:
@@ -151,7 +165,8 @@ def parsed(dialect: str, values: dict[str, Any]) -> ParsedRequest:
         raise RequestError(
             403, f"The prompt's {len(prompt)} characters are too many for {sampling.n} answers. Lower n.", "n"
         )
-    return ParsedRequest(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs)
+    apart = counts_apart(dialect, values)
+    return ParsedRequest(dialect, prompt, prompt_tokens, sampling, stream, openai_logprobs, apart)
 
 
 def _check_length(prompt_tokens: int, sampling: SamplingParams) -> None:
@@ -219,10 +234,25 @@ def _no_number(text: str) -> NoReturn:
 
 
 def checked_prompt(prompt: object) -> str:
-    """Return a prompt that is a text."""
-    if not isinstance(prompt, str) or not prompt:
-        raise RequestError(400, "prompt must be a text that is not empty.", "prompt")
-    return prompt
+    """Return a prompt that is a text, or a list of one.
+
+    Raises
+    ------
+    RequestError
+        400: it is empty, several texts, or token ids.
+    """
+    one = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+    if isinstance(one, str) and one:
+        return one
+    problem = "prompt must be a text that is not empty."
+    if isinstance(prompt, list) and one != "":
+        several = all(isinstance(each, str) for each in prompt)
+        problem = (
+            f"prompt is a list of {len(prompt)} texts. Send each in a request of its own."
+            if several
+            else "prompt must be a text. Token ids are not read here: send the text itself."
+        )
+    raise RequestError(400, problem, "prompt")
 
 
 def _chat_prompt(messages: object) -> str:
@@ -237,7 +267,7 @@ def _chat_prompt(messages: object) -> str:
             '{"type": "text", "text": …}.',
             "messages",
         )
-    contents = [_text(message["content"]) for message in messages]
+    contents = [_text(message.get("content")) for message in messages]
     prompt = "\n\n".join(content for content in contents if content)
     if not prompt:
         raise RequestError(400, "messages must hold some text.", "messages")
@@ -253,11 +283,12 @@ def _is_message(message: object) -> bool:
             isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
             for part in content
         )
-    return isinstance(content, str)
+    # An answer that clients send back may have none: a refusal, for instance.
+    return isinstance(content, str) or (content is None and message["role"] == "assistant")
 
 
-def _text(content: str | list[dict[str, str]]) -> str:
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+def _text(content: str | list[dict[str, str]] | None) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content or ())
 
 
 def flag(values: dict[str, Any], name: str) -> bool:
@@ -268,16 +299,25 @@ def flag(values: dict[str, Any], name: str) -> bool:
     return value
 
 
+def counts_apart(dialect: str, values: dict[str, Any]) -> bool:
+    """Whether the token count of a stream is to come in a last chunk without choices, as OpenAI's does if asked."""
+    options = values.get("stream_options", {})
+    if not isinstance(options, dict):
+        raise RequestError(422, f"stream_options must be an object, not {options!r:.80}.", "stream_options")
+    options = {name: value for name, value in options.items() if value is not None}
+    return flag(options, "include_usage") and dialect != INFERENCE
+
+
 def _sampling(values: dict[str, Any]) -> SamplingParams:
     for name, value in values.items():
-        if name == "response_format" and value != {"type": "text"}:
+        if name == "response_format" and not (isinstance(value, dict) and value.get("type") == "text"):
             raise RequestError(
                 400,
                 f"{NGRAM} cannot write JSON by a schema. Use {SMOLLM} (`%together get` fetches it), or one "
                 "of Together's models.",
                 name,
             )
-        if not (name in _READ or name in _HONOURED or name in _IGNORED):
+        if not (name in _READ | _HONOURED | _IGNORED or value in _WITHOUT_EFFECT.get(name, ())):
             raise RequestError(
                 400,
                 f"{NGRAM} cannot honour {name:.80}. Leave it out, or ask one of Together's models.",

@@ -1,8 +1,8 @@
 """The JSON bodies of the replies, in Together's formats.
 
-As in recorded replies of the API, a chat's usage comes in an extra last chunk without choices,
-a completion's in its last finish chunk. The ``inference`` events are those of the original
-tutorial; the last one also has the finish reason.
+A stream's usage comes with its last finish reason: the usual loop reads `choices[0]` of every chunk. Where
+``stream_options`` ask for it, it comes in a last chunk without choices, as OpenAI's does. The ``inference`` events are
+those of the original tutorial; the last one also has the finish reason.
 """
 
 from __future__ import annotations
@@ -32,6 +32,18 @@ _INFERENCE_REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
 def encoded(body: object) -> bytes:
     """Encode `body` as JSON in UTF-8; a lone surrogate, which UTF-8 cannot carry, as JSON's escape."""
     return _encode(body).encode("utf-8", "backslashreplace")
+
+
+def model_list(client: str) -> list[dict[str, Any]] | dict[str, Any]:
+    """The body of ``/v1/models``: an array, which Together's client reads, and an object for OpenAI's.
+
+    Parameters
+    ----------
+    client
+        What the client calls itself, its ``User-Agent``.
+    """
+    rows = model_rows()
+    return {"object": "list", "data": rows} if "OpenAI/" in client else rows
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -99,13 +111,13 @@ class Reply:
         if self._request.dialect != CHAT:
             chunk["token"] = _token(piece)
             chunk["finish_reason"] = reason
-            if not self._running:
-                chunk["usage"] = self._usage()
+        if not self._running and not self._request.counts_apart:
+            chunk["usage"] = self._usage()
         return chunk
 
     def closing(self) -> Iterator[dict[str, Any]]:
-        """The chunks after the last token: for a chat, the usage."""
-        if self._request.dialect == CHAT:
+        """The chunks after the last token: the usage, if it comes apart."""
+        if self._request.counts_apart:
             yield {**self._chunk(), "usage": self._usage()}
 
     def whole(self, answers: Sequence[Sequence[Generated]]) -> dict[str, Any]:
@@ -156,13 +168,10 @@ class Reply:
     def _choice(
         self, index: int, text: str, token_id: int | None, reason: str | None, logprobs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        return {
-            "index": index,
-            "text": text,
-            "logprobs": logprobs,
-            "finish_reason": reason,
-            "delta": {"token_id": token_id, "role": "assistant", "content": text},
-        }
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        if self._request.dialect != CHAT:
+            return choice
+        return {**choice, "delta": {"token_id": token_id, "role": "assistant", "content": text}}
 
     def _inference_event(self, index: int, piece: Generated, reason: str | None) -> dict[str, Any]:
         choice: dict[str, Any] = {"text": piece.text}

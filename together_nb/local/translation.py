@@ -1,7 +1,8 @@
 """Requests and replies between this package's server and llama.cpp's.
 
-llama.cpp speaks OpenAI's dialects. It lacks Together's first API, has another name for the repetition penalty, writes at
-most as many answers to a request as it has streams, and counts the tokens of each by itself.
+llama.cpp speaks OpenAI's dialects. It lacks Together's first API, has another name for the repetition penalty, and one for
+the schema of a text's continuation. It writes at most as many answers to a request as it has streams, and counts the
+tokens of each by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from together_nb.local.request_body import (
     RequestError,
     checked_parameters,
     checked_prompt,
+    counts_apart,
     flag,
 )
 
@@ -30,7 +32,8 @@ _PATHS = {
 _NAMES = {"repetition_penalty": "repeat_penalty"}
 # Named anew below, or without bounds in llama.cpp.
 _DROPPED = frozenset({
-    "repetition_penalty", "max_completion_tokens", "stream_tokens", "logprobs", "top_logprobs", "n_probs", "n_predict"
+    "repetition_penalty", "max_completion_tokens", "stream_tokens", "logprobs", "top_logprobs", "n_probs", "n_predict",
+    "response_format",
 })  # fmt: skip
 _SEEDS = 2**32 - 1  # the greatest means a random one
 _INFERENCE_TYPE = "language-model-inference"
@@ -64,23 +67,32 @@ class Translation:
         self._model = model
         self._path = _PATHS[dialect]
         self.stream = flag(values, "stream") or flag(values, "stream_tokens")
-        if dialect == CHAT:
-            _check_messages(values.get("messages"))
-        else:
-            checked_prompt(values.get("prompt"))
-        _check_form(values.get("response_format"))
+        self._counts_apart = counts_apart(dialect, values)
+        asked: dict[str, Any] = (
+            {"messages": _messages(values.get("messages"))}
+            if dialect == CHAT
+            else {"prompt": checked_prompt(values.get("prompt"))}
+        )
+        schema = _schema(values.get("response_format"))
+        if schema is not None:
+            asked |= (
+                {"response_format": {"type": "json_object", "schema": schema}}
+                if dialect == CHAT
+                else {"json_schema": schema}
+            )
         parameters = checked_parameters(values)
         self._choices = parameters.get("n") or 1
         self._alternatives: int | None = parameters.pop("logprobs", None)
         self._has_arrays = not isinstance(values.get("logprobs"), bool)
         self._body = {name: value for name, value in values.items() if name not in _DROPPED}
-        self._body |= defaults(model) | {_NAMES.get(name, name): value for name, value in parameters.items()}
+        self._body |= asked | defaults(model) | {_NAMES.get(name, name): value for name, value in parameters.items()}
         self._body["stream"] = self.stream
         if self.stream:
             self._body["stream_options"] = {"include_usage": True}
         if self._alternatives is not None:  # llama.cpp gives no log-probabilities with 0 alternatives
             most = max(self._alternatives, 1)
             self._body |= {"logprobs": True, "top_logprobs": most} if dialect == CHAT else {"logprobs": most}
+        self._id: str | None = None  # of the whole reply, also if it takes several requests
         self._usage = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
 
     def events(self, send: Callable[[str, dict[str, Any]], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
@@ -105,7 +117,7 @@ class Translation:
                 if not ends:
                     yield translated
         if last is not None:
-            if self._dialect == CHAT:
+            if self._counts_apart:
                 yield last
                 last = {**last, "choices": []}
             yield {**last, "usage": self._usage}
@@ -140,13 +152,17 @@ class Translation:
 
     def _event(self, event: dict[str, Any], first: int) -> dict[str, Any]:
         choices = [self._choice(choice, first) for choice in event["choices"]]
+        self._id = self._id or event.get("id")
         if self._dialect == INFERENCE:
-            return {"choices": choices, "result_type": _INFERENCE_TYPE, "id": event.get("id")}
-        return {**event, "choices": choices}
+            return {"choices": choices, "result_type": _INFERENCE_TYPE, "id": self._id}
+        return {**event, "choices": choices, "id": self._id}
 
     def _choice(self, choice: dict[str, Any], first: int) -> dict[str, Any]:
         choice["index"] = choice.get("index", 0) + first
         choice["logprobs"] = self._logprobs(choice.get("logprobs"))
+        delta = choice.get("delta")
+        if delta is not None and "tool_calls" not in delta:  # those who add up the contents expect texts
+            delta["content"] = delta.get("content") or ""
         if self._dialect != INFERENCE:
             return choice
         several = ("index",) if self._choices > 1 else ()
@@ -154,7 +170,7 @@ class Translation:
         return {name: choice[name] for name in names if choice.get(name) is not None}
 
     def _count(self, reply: dict[str, Any]) -> None:
-        usage = reply.get("usage") or {}
+        usage = reply.pop("usage", None) or {}
         # Of several answers, each stream counts its own tokens and the prompt's.
         self._usage["completion_tokens"] += usage.get("completion_tokens", 0)
         self._usage["prompt_tokens"] = max(self._usage["prompt_tokens"], usage.get("prompt_tokens", 0))
@@ -176,24 +192,35 @@ class Translation:
         }
 
 
-def _check_messages(messages: object) -> None:
+def _messages(messages: object) -> list[dict[str, Any]]:
+    """Return the messages without fields that are null, which llama.cpp refuses and OpenAI's client sends back."""
     if not isinstance(messages, list) or not all(
         isinstance(one, dict) and isinstance(one.get("role"), str) and ("content" in one or "tool_calls" in one)
         for one in messages
     ):
         raise RequestError(400, 'messages must be a list of {"role": …, "content": …}.', "messages")
+    return [{"content": None} | {name: value for name, value in one.items() if value is not None} for one in messages]
 
 
-def _check_form(form: object) -> None:
-    """Check a ``response_format``: llama.cpp ignores one that it does not know, and the answer would be no JSON."""
+def _schema(form: object) -> dict[str, Any] | None:
+    """Return the schema that a ``response_format`` asks for, or None for any text.
+
+    llama.cpp ignores a form that it does not know, and the answer would be no JSON.
+    """
     kind = form.get("type") if isinstance(form, dict) else None
-    if form is None or kind in ("text", "json_object"):
-        return
-    within = form.get("json_schema") if isinstance(form, dict) and kind == "json_schema" else None
-    if not isinstance(within, dict) or not isinstance(within.get("schema"), dict):
+    if form is None or kind == "text":
+        return None
+    within = form if isinstance(form, dict) else {}
+    if kind == "json_schema":
+        within = within.get("json_schema", within)  # Together also has the schema beside the type
+    schema = within.get("schema") if isinstance(within, dict) else None
+    if kind == "json_object" and schema is None:
+        schema = {}
+    if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):
         raise RequestError(
             400,
             "response_format must have the type text, json_object or json_schema, and with json_schema a schema: "
             '{"type": "json_schema", "json_schema": {"name": …, "schema": …}}.',
             "response_format",
         )
+    return schema or {"type": "object"}  # llama.cpp takes an empty one for none
