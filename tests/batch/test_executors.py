@@ -21,7 +21,7 @@ from tests.batch.test_prompts import prompt_of
 from tests.servers import ScriptedServer, answers, replies
 from tests.whole.test_key import CANARY, KEY, clean, seen
 from together_nb.batch.worker import Task, answer
-from together_nb.config.keys import CarriedKey, Key
+from together_nb.config.keys import CarriedKey, Headers, Key
 from together_nb.errors import APIStatusError, InputError, NotRunError, RateLimitError, TogetherError
 
 # Dask's, where the disk is slow
@@ -233,15 +233,17 @@ def test_a_pool_that_breaks_is_each_items_error():
 
 
 def test_a_carried_key_is_masked_wherever_it_is_written():
-    carried = CarriedKey(Key(KEY, f"the test {CANARY}"))
+    carried = CarriedKey(Key(KEY, f"the test {CANARY}"), Headers({"api-key": KEY[::-1]}))
     data = pickle.dumps(carried)
     assert clean(data)
     assert clean(f"{carried!r} {[carried]} {CANARY}")
-    back = pickle.loads(data).unwrapped()
+    assert seen(data, KEY[::-1]) == seen(repr(carried), KEY[::-1]) == []
+    back, headers = pickle.loads(data).unwrapped()
     assert seen(back.reveal())
-    assert back.reveal() == KEY
-    assert copy.deepcopy(carried).unwrapped().source == f"the test {CANARY}"
-    assert len({pickle.dumps(CarriedKey(Key(KEY, "the test"))) for _ in range(2)}) == 2
+    assert (back.reveal(), headers.reveal()) == (KEY, {"api-key": KEY[::-1]})
+    assert copy.deepcopy(carried).unwrapped()[0].source == f"the test {CANARY}"
+    assert len({pickle.dumps(CarriedKey(Key(KEY, "the test"), Headers())) for _ in range(2)}) == 2
+    assert CarriedKey(None, Headers()).unwrapped()[0] is None
 
 
 def test_a_task_and_its_outcome_hold_no_key_that_can_be_read():

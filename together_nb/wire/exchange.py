@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from together_nb.base.cancellation import cancel_with_scope
 from together_nb.config.addresses import is_loopback
+from together_nb.config.keys import Headers
 from together_nb.errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Call:
     plain_payload
         What of the payload the user set, in the words of the dialect: a recording holds this, so that it answers
         whatever the family of the server. None is all of the payload.
+    headers
+        Further headers, sent with the request; they replace others of the same name.
     """
 
     method: str
@@ -53,6 +56,7 @@ class Call:
     connect_timeout: float = 10.0
     timeout: float = 300.0
     plain_payload: Any = None
+    headers: Headers = field(default_factory=Headers)
 
     @property
     def recorded(self) -> Any:
