@@ -304,18 +304,21 @@ class CarriedKey:
         The headers.
     """
 
-    __slots__ = ("_masked", "_pad", "_source")
+    __slots__ = ("_masked", "_of_a_call", "_pad", "_source")
 
     def __init__(self, key: Key | None, headers: Headers) -> None:
         value = json.dumps([None if key is None else key.reveal(), headers.reveal()]).encode()
         self._pad = secrets.token_bytes(len(value))
         self._masked = _mixed(value, self._pad)
         self._source = "" if key is None else key.source
+        self._of_a_call = headers.of_a_call
 
     def unwrapped(self) -> tuple[Key | None, Headers]:
         """Return the key and the headers, to send them."""
-        key, headers = map(hide, json.loads(_mixed(self._masked, self._pad)))
-        return None if key is None else Key(key, self._source), Headers(headers)
+        key, given = map(hide, json.loads(_mixed(self._masked, self._pad)))
+        headers = Headers(given)
+        headers.of_a_call = self._of_a_call
+        return None if key is None else Key(key, self._source), headers
 
     def __repr__(self) -> str:
         return f"<{f'API key from {self._source}' if self._source else 'headers'}, on its way to a worker>"

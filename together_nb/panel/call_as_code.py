@@ -31,6 +31,7 @@ _CHANGED = re.compile(
 )
 
 
+_ESCAPED = r"\\\g<0>"  # in the double quotes of a shell
 _PORT = 8000
 _SERVE = "# In another terminal: python -m together_nb.local --port {}"
 
@@ -132,7 +133,7 @@ def as_curl(stream: CompletionStream) -> str:
     body = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
     names = stream.endpoint.headers.names
-    key = [f'-H {shlex.quote(name)}": ${re.sub("[^a-z0-9]", "_", name).upper()}"' for name in names]
+    key = [f'-H "{re.sub("[$`]", _ESCAPED, name)}: ${re.sub("[^a-z0-9]", "_", name).upper()}"' for name in names]
     if stream.endpoint.key is not None and "authorization" not in names:
         key.insert(0, f'-H "Authorization: Bearer ${KEY_VARIABLE}"')
     root, first = stream.endpoint.root, ""
