@@ -53,9 +53,10 @@ def part_read(monkeypatch):
     event, usual = threading.Event(), Accumulator.add
 
     def add(accumulator, chunk):
-        usual(accumulator, chunk)
+        kept = usual(accumulator, chunk)
         if chunk.text == "part":
             event.set()
+        return kept
 
     monkeypatch.setattr(Accumulator, "add", add)
     return event

@@ -13,9 +13,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -23,7 +22,11 @@ from traitlets.config import Config
 import together_nb
 from tests.servers import Exchange, ScriptedServer
 from together_nb.errors import TogetherError
-from together_nb.values.completion import Completion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from together_nb.values.completion import Completion
 
 DONE = "data: [DONE]\n\n"
 STOP = {"finish_reason": "stop"}

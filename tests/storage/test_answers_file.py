@@ -169,7 +169,7 @@ def test_a_value_is_nested_at_most_100_levels_deep():
 
 @pytest.mark.parametrize(
     ("head", "words"),
-    [('"recording", "version": 1', "is a recording, not a history"), ('"history", "version": 6', "later")],
+    [('"recording", "version": 1', "is a recording, not a history"), ('"history", "version": 7', "later")],
 )
 def test_a_file_of_another_kind_or_of_a_later_version_is_none(path, head, words):
     path.write_text(f'{{"together_nb": {head}}}')

@@ -45,13 +45,13 @@ TERMINATORS = [*PLAIN_TERMINATORS, b"data: [DONE]\r\n\r\n", b"data: [DONE]\r\r"]
 # Nothing of the answer: what keeps a connection alive, what other clients are told, what is unknown.
 HARMLESS = [
     b": ping\n", b":\n\n", b"\n", b"\r\n\r\n", b"event: ping\ndata:\n\n", b"data:\n\n", b"data: \n\n", b"data\n\n",
-    b"id: 7\n\n", b"retry: 10\n\n", b"what: ever\n\n", b"what ever\n\n", b"event: message\n", b"data: {}\n\n",
+    b"id: 7\n\n", b"retry: 10\n\n", b"what: ever\n\n", b"what ever\n\n", b"event: message\n", b"data: {}\n\n", b"data: null\n\n",
     b'data: {"choices": []}\n\n', b'data: {"choices": null}\n\n', b'data: {"error": null}\n\n',
     b'data: {"warnings": [{"message": "soon"}], "choices": []}\n\n', b'data: {\ndata: "a": {}\ndata: }\n\n',
 ]  # fmt: skip
 # No event of an answer: each ends it with an error.
 POISON = [
-    b"oops", b"{", b"[1, 2]", b"null", b'"text"', b'{"error": {"message": "overloaded"}}', b'{"error": "overloaded"}',
+    b"oops", b"{", b"[1, 2]", b'"text"', b'{"error": {"message": "overloaded"}}', b'{"error": "overloaded"}',
     b'{"error": [[1]]}', b'{"choices": [{"error": {"message": "[object Object]"}, "finish_reason": "error"}]}',
     b'{"choices": [{"text": "", "finish_reason": "error"}]}', b'{"choices": [5]}', b'{"choices": "abc"}',
     b'{"choices": [{"index": "x", "delta": {}}]}', b'{"choices": [{"index": 1e999, "delta": {}}]}',
@@ -64,7 +64,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 WORDS = [
     "", " a", "é", "漢字", "😀", "e\u0301", "\u2028", "\x85", "\x00", "\x1b]52;c;aGk=\x07", "\ufeff", "\u202e", "\ud83d",
-    "\ude00\ud83d", "\n\n", "\r\n", "[DONE]", "\n[DONE]\n", "data: [DONE]\n\n", "data: {", "}\n{", '"}', "\\", "```",
+    "\ud83d\ud83d", "\n\n", "\r\n", "[DONE]", "\n[DONE]\n", "data: [DONE]\n\n", "data: {", "}\n{", '"}', "\\", "```",
     "$$", "<script>", "| a |\n|---|", "x" * 3000,
 ]  # fmt: skip
 LOGPROBS = ["number", "arrays", "content"]
@@ -466,7 +466,8 @@ def whole(end, answer):
     assert end.completion.abrupt == (not reason)
     assert end.said == answer.said()
     assert end.completion.usage == answer.usage
-    assert end.completion.chunks == sum(bool(piece.text or piece.reasoning) for piece in answer.pieces())
+    # Half a character, and white space that a tag may follow, come with the next piece.
+    assert end.completion.chunks <= sum(bool(piece.text or piece.reasoning) for piece in answer.pieces())
     for choice in end.completion.choices:
         reasons = [one.finish for one in answer.pieces() if one.index == choice.index and one.finish is not None]
         assert choice.finish_reason == (next(filter(None, reasons), reasons[0]) if reasons else None)

@@ -16,6 +16,7 @@ from tests.servers import ScriptedServer, silent
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import APIStatusError, AuthenticationError, NotFoundError, RateLimitError, StreamError
 from together_nb.values.chunk import Usage
+from together_nb.wire.dialects import DIALECTS
 
 FOLDER = os.environ.get("TOGETHER_NB_RECORDINGS", "")
 pytestmark = [
@@ -61,6 +62,12 @@ def deltas(name, key):
     return "".join(choice["delta"].get(key) or "" for choice in choices)
 
 
+def between_tags(text):
+    """The text after a `<think>` block, and what is in the block."""
+    thought, _, said = text.removeprefix("<think>").partition("</think>")
+    return said.strip(), thought.strip()
+
+
 @pytest.mark.parametrize("piece", [None, 1, 100])
 @pytest.mark.parametrize(
     ("name", "text", "reasoning", "finish_reason", "usage", "tokens"),
@@ -73,12 +80,13 @@ def deltas(name, key):
         # The first word counts: `stop` follows twice.
         ("chat-warnings", "assistantfinal363.8546911689189", "", "tool_calls", Usage(152, 55, 207, 0), 0),
         ("chat-logprobs-arrays", "Hello", "That satisfies constraints.", "stop", Usage(75, 40, 115, 0), 1),
-        ("chat-logprobs-number", "Just say Hello.\n</think>\n\nHello", "", "stop", Usage(18, 65, 83, 0), 66),
+        ("chat-logprobs-number", "Hello", "Just say Hello.", "stop", Usage(18, 65, 83, 0), 1),
     ],
 )
 def test_an_answer_is_read_as_it_was_meant(name, text, reasoning, finish_reason, usage, tokens, piece):
     answer = complete_as_recorded(name, piece)
-    assert (answer.text, answer.reasoning) == (deltas(name, "content"), deltas(name, "reasoning"))
+    sent = (deltas(name, "content"), deltas(name, "reasoning"))
+    assert (answer.text, answer.reasoning) == (sent if sent[0][:7] != "<think>" else between_tags(sent[0]))
     assert answer.text.endswith(text)
     assert answer.reasoning.endswith(reasoning)
     assert (answer.text == "", answer.reasoning == "") == (text == "", reasoning == "")
@@ -96,7 +104,11 @@ def test_an_answer_is_read_as_it_was_meant(name, text, reasoning, finish_reason,
 def test_log_probabilities_in_arrays_and_as_numbers_then_in_arrays():
     (token,) = complete_as_recorded("chat-logprobs-arrays").tokens
     assert [text for text, _ in token.top] == ["Hello", "hello"]
-    first, second, third, fourth = complete_as_recorded("chat-logprobs-number").tokens[:4]
+    events = [
+        json.loads(line[6:]) for line in recording("chat-logprobs-number")["body"].split("\n") if '"delta"' in line
+    ]
+    read = [chunk for payload in events for chunk in DIALECTS["chat"].chunks(payload)]
+    first, second, third, fourth = [token for chunk in read for token in chunk.tokens][:4]
     assert (first.text, first.logprob, first.id, first.top) == ("<think>", 0.0, 128798, ())
     assert (second.text, second.logprob, second.id) == ("\n", -0.0000017881393, 201)
     assert (third.text, third.logprob) == ("Okay", -0.0015271039446815848)

@@ -110,11 +110,11 @@ PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": 
         (chat, {"delta": {"content": "a", "reasoning": "Hm"}}, "a", "Hm"),
         (chat, {"message": {"content": "a", "reasoning": "Hm"}}, "a", "Hm"),
         (chat, {"delta": {"content": PARTS}}, "ab", ""),
-        (chat, {"delta": {"content": [{"text": PARTS}]}}, "", ""),
+        (chat, {"delta": {"content": [{"text": PARTS}]}}, "ab", ""),
         (chat, {"delta": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}}, "", ""),
-        (chat, {"delta": {"content": "\ud83d", "reasoning": "\ud83d"}}, "\ufffd", "\ufffd"),  # half a character
+        (chat, {"delta": {"content": "\ud83d", "reasoning": "\ud83d"}}, "\ud83d", "\ud83d"),  # half a character
         (completions, json.loads(r'{"text": "\ud83d\ude00"}'), "😀", ""),
-        (completions, json.loads(r'{"text": "\ude00"}'), "\ufffd", ""),
+        (completions, json.loads(r'{"text": "\ude00"}'), "\ude00", ""),
     ],
 )
 def test_text_and_thinking_are_read_once_from_where_they_stand(dialect, choice, text, reasoning):

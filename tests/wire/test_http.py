@@ -130,7 +130,7 @@ def test_an_exchange_that_is_over_leaves_the_connection_of_the_next_alone(tls):
         assert b"".join(first.pieces()) == b"all of it"  # urllib3 gives the connection back here
         second.open()
         assert began.wait(PATIENCE)
-        first.expect_end(0.001)
+        first.limit(0.001)
         first.cancel()
         first.close()
         cancelled.set()
@@ -191,9 +191,8 @@ def test_a_socket_that_another_thread_has_closed_raises_nothing_raw():
         exchange = exchange_with(server)
         exchange.open()
         next(exchange.pieces())
-        exchange._connection.sock.close()
-        exchange.begun(5)
-        exchange.expect_end(5)
+        exchange._connected.close()
+        exchange.limit(5)
         exchange._response.raw._fp.fp.close()
         with pytest.raises(APIConnectionError):
             list(exchange.pieces())

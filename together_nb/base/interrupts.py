@@ -99,8 +99,13 @@ def call_interruptibly(ask: Callable[[], Result]) -> Result:
     return future.result()
 
 
+def stopped(*, kept: bool) -> str:
+    """Say that the user stopped an answer, and whether any of it is kept."""
+    return "stopped by you; what came is kept." if kept else "stopped by you."
+
+
 @contextmanager
-def interrupt_message(words: str) -> Iterator[None]:
+def interrupt_message(words: str | Callable[[], str]) -> Iterator[None]:
     """Show a Ctrl-C in the block as one line without traceback; the innermost block's words win.
 
     The cell still fails as interrupted, so that Run All stops.
@@ -109,5 +114,6 @@ def interrupt_message(words: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         if not hasattr(interrupt, "_render_traceback_"):
-            interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: {words}"]  # type: ignore[attr-defined]
+            line = f"KeyboardInterrupt: {words if isinstance(words, str) else words()}"
+            interrupt._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
         raise

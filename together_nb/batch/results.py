@@ -339,6 +339,6 @@ def _cell(result: Completion | TogetherError) -> str:
     """Return the result of an item in a line."""
     wrong = _wrong(result)
     if isinstance(result, Completion):
-        text = shorten(result.text, _WIDE_ANSWER)
+        text = shorten(result.text or result.refusal, _WIDE_ANSWER)
         return f"{text} ({wrong})" if wrong else text
     return f"✗ {shorten(wrong, _WIDE_ANSWER)}"

@@ -35,7 +35,7 @@ def continue_answer(notebook: Notebook, given: Options) -> None:
     def keep(after: Completion) -> Completion | None:
         return session.keep(after, before=before, bind=bind)
 
-    with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
+    with interrupt_message("stopped by you."), defer_interrupts() as interrupts:
         whole = continuation.run(stream, before, notebook.view(given, stream), keep)
         if given.show == CODE:
             notebook.next_cell.offer(whole.text)

@@ -76,7 +76,7 @@ class Notebook:
             self.session.keep(completion, turn=turn, bind=lambda answer: self.bind(answer, out))
 
         # Defer interrupts for as long as this thread has widgets.
-        with interrupt_message("stopped by you; what came is kept."), defer_interrupts() as interrupts:
+        with interrupt_message("stopped by you."), defer_interrupts() as interrupts:
             if given.background:
                 self._run_in_background(given, stream, keep)
             else:

@@ -62,6 +62,6 @@ def _compare(notebook: Notebook, given: Options, prompt: str) -> None:
         notebook.session.settle(completions)
         notebook.bind(completions, given.out)
 
-    with interrupt_message("stopped by you; what came is kept."), defer_interrupts():
+    with interrupt_message("stopped by you."), defer_interrupts():
         view = side_by_side_view_for(notebook.shell, format_name(given), columns.titles, columns.across)
         run_side_by_side(streams, view, keep=notebook.session.keep, keep_all=keep_all)

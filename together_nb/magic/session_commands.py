@@ -124,4 +124,4 @@ def _unquoted(name: str) -> str:
 
 def _cells(prompt: str, answer: Completion) -> tuple[str, ...]:
     by = " · ".join(filter(None, (answer.model or answer.request.model, answer.ending)))
-    return shorten(prompt, _LONGEST), shorten(answer.text, _LONGEST), by
+    return shorten(prompt, _LONGEST), shorten(answer.text or answer.refusal, _LONGEST), by

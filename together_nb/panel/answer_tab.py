@@ -12,6 +12,7 @@ from together_nb.views.parts import DrawnValue, box, escaped, note, sentences
 
 if TYPE_CHECKING:
     from together_nb.values.chunk import Chunk
+    from together_nb.values.completion import Completion
     from together_nb.wire.stream import CompletionStream
 
 EMPTY = "The answer appears here, as it is written."
@@ -51,6 +52,13 @@ class AnswerTab(Page):
     def catch_up(self) -> None:
         """Draw what arrived meanwhile."""
         self.write([])
+
+    def end(self, completion: Completion) -> None:
+        """Draw what is shown only at the end."""
+        if self._growing is not None and any(choice.tool_calls for choice in completion.choices):
+            self._growing.add(self._behind)
+            self._behind = []
+            self._growing.end(completion)
 
     def fail(self, error: BaseException) -> None:
         """Show an error and its hint."""

@@ -61,7 +61,7 @@ def _row(number: int, completion: Completion) -> str:
         f'<details class="tnb-past"><summary><b>history[{number}]</b> {escaped(shorten(prompt, 90))}'
         f"<small>{escaped(completion.footer())}</small></summary>"
         f"<h4>Prompt</h4><pre>{escaped(shorten(prompt, _LONGEST, one_line=False))}</pre>"
-        f"<h4>Answer</h4><pre>{escaped(shorten(completion.text, _LONGEST, one_line=False))}</pre></details>"
+        f"<h4>Answer</h4><pre>{escaped(shorten(completion.text or completion.refusal, _LONGEST, one_line=False))}</pre></details>"
     )
 
 

@@ -181,6 +181,7 @@ class Runs:
             if whole is not None:
                 self.last = whole
                 self.status.ended(whole)
+                self.answer.end(whole)
                 state = State.after(whole)
                 self.observer.ended(whole)
             elif view.before is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from together_nb.base.escape import literal, visible
 from together_nb.base.wording import count
 from together_nb.render.formats import format_for
+from together_nb.render.remarks import remarks
 from together_nb.render.token_text import reason_for_none, summary
 from together_nb.values import hooks
 from together_nb.values.completion import Completion, parse_answer
@@ -60,6 +61,9 @@ def bundle(completion: Completion, show: str = AUTO, *, alone: bool = True) -> d
             as_it_came = shown.name == "json" and read.reason
             markdown.append((shown.partial if as_it_came else shown.final)(choice.text))
             plain.append(visible(choice.text))
+        for line in remarks(choice):
+            markdown.append(literal(line))
+            plain.append(visible(line))
         line = _told_of_tokens(completion, choice) if shown.of_tokens else ""
         if line:
             markdown.append(literal(line))

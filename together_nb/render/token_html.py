@@ -15,6 +15,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from together_nb.base.escape import entity, visible
+from together_nb.render.remarks import remarks
 from together_nb.render.token_text import percent, quoted, reason_for_none, signed, summary, token_and_alternatives
 from together_nb.values.likelihood import aligned, index_in_top, least_likely, whole_characters
 
@@ -160,6 +161,7 @@ def _answer_html(completion: Completion, choice: Choice, most: int, *, titled: b
         parts.append(thinking_html(choice.reasoning))
     pieces = text_html(choice.text, choice.tokens[:most], new_group())
     parts.append(f'<div class="tnb-tokens" role="radiogroup" aria-label="Tokens">{"".join(pieces)}</div>')
+    parts += [f"<p>{literal_html(line)}</p>" for line in remarks(choice)]
     if reason_for_none(completion, choice):
         parts.append(f"<p><em>{reason_for_none(completion, choice)}</em></p>")
     elif choice.tokens:

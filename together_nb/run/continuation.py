@@ -179,6 +179,8 @@ def join_parts(before: Completion, after: Completion) -> Completion:
         one.reasoning + other.reasoning,
         other.finish_reason,
         [*one.tokens, *other.tokens],
+        one.refusal + other.refusal,
+        [*one.tool_calls, *other.tool_calls],
     )
     counted = before.usage is not None and after.usage is not None
     first = before.timings.first_token

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
 from together_nb.base.fork import after_fork
-from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS, defer_interrupts, interrupt_message
+from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS, defer_interrupts, interrupt_message, stopped
 from together_nb.errors import TogetherError
 from together_nb.run.reader import Bell, Reader
 from together_nb.wire.retry import ignore_wait, listen_to_waits
@@ -133,7 +133,7 @@ def run_side_by_side(
     """
     bell = Bell()
     with (
-        interrupt_message("stopped by you; what came is kept."),
+        interrupt_message(lambda: stopped(kept=any(stream.chunks for stream in streams))),
         CancelScope() as scope,
         defer_interrupts(scope.cancel) as interrupts,
         nullcontext() if view is None else listen_to_waits(ignore_wait),

@@ -32,6 +32,8 @@ def merge(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
             text="".join(chunk.text for chunk in theirs),
             reasoning="".join(chunk.reasoning for chunk in theirs),
             tokens=tuple(token for chunk in theirs for token in chunk.tokens),
+            refusal="".join(chunk.refusal for chunk in theirs),
+            tool_calls=tuple(call for chunk in theirs for call in chunk.tool_calls),
         )
 
 
@@ -102,7 +104,7 @@ class Reader:
         inbox, arrived = self._inbox, self._bell.arrived
         try:
             for chunk in self._stream:
-                if self._hand_over and (chunk.text or chunk.reasoning or chunk.tokens):
+                if self._hand_over and (chunk.says_something or chunk.tokens):
                     inbox.append(chunk)
                     self._unmerged += 1
                     if self._unmerged >= _UNMERGED:

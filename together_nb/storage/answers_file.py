@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _KIND = "together_nb"
 _HISTORY, _CONVERSATION = "history", "conversation"
-_VERSION = (
-    5  # 4 had no bytes of tokens and no abrupt, 3 no server, 2 no extra_body; in 1 each answer held all its messages
-)
+# 5 had no refusals and no tool calls, 4 no bytes of tokens and no abrupt, 3 no server, 2 no extra_body; in 1 each answer
+# held all its messages.
+_VERSION = 6
 _WRITES_ONE = {_HISTORY: "`%together save FILE` writes one.", _CONVERSATION: "`Conversation.save` writes one."}
 _EXAMPLE = {_HISTORY: "%together save lesson.jsonl", _CONVERSATION: "conversation.save('lesson.jsonl')"}
 

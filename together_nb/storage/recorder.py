@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import math
 import os
 import threading
 from collections import deque
@@ -235,13 +236,9 @@ class RecordedExchange(Exchange):
         if not self.cancelled:
             self._ended(End(WHOLE, self._seconds()))
 
-    def begun(self, seconds: float) -> None:
-        """As `Exchange.begun`."""
-        self._inner.begun(seconds)
-
-    def expect_end(self, seconds: float) -> None:
-        """As `Exchange.expect_end`."""
-        self._inner.expect_end(seconds)
+    def limit(self, silence: float, until: float = math.inf) -> None:
+        """As `Exchange.limit`."""
+        self._inner.limit(silence, until)
 
     def finish(self) -> None:
         """As `Exchange.finish`: it is whole, even if the connection does not end in time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class Chunk:
         Id of the model, as the server gives it; "" if this event does not.
     id : str
         Id of the answer, as the server gives it; "" if this event does not.
+    refusal : str
+        New text of the model's refusal to answer; not part of the answer.
+    tool_calls : tuple of dict
+        Pieces of tool calls, as the server sends them.
     """
 
     text: str = ""
@@ -117,6 +122,13 @@ class Chunk:
     usage: Usage | None = None
     model: str = ""
     id: str = ""
+    refusal: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it brings a part of the answer: text, thinking, a refusal or a tool call."""
+        return bool(self.text or self.reasoning or self.refusal or self.tool_calls)
 
 
 @dataclass
@@ -135,6 +147,10 @@ class Choice:
         Why it ended (``stop``, ``eos``, ``length``, …); None if it was cut off.
     tokens : list of Token
         Its tokens, if log-probabilities were requested.
+    refusal : str
+        What the model says when it refuses to answer; "" if it does not refuse.
+    tool_calls : list of dict
+        The tools that the model wants called: ``{"id", "type", "function": {"name", "arguments"}}``, as the API has them.
 
     Examples
     --------
@@ -148,6 +164,8 @@ class Choice:
     reasoning: str = ""
     finish_reason: str | None = None
     tokens: list[Token] = field(default_factory=list)
+    refusal: str = ""
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,12 @@ class Completion:
         Why the first choice ended, from the server (``stop``, ``eos``, ``length``); None if it was cut off.
     tokens : list of Token
         Tokens of the first choice, if log-probabilities were requested.
+    refusal : str
+        What the model says when it refuses to answer, of the first choice; "" if it does not refuse.
+    tool_calls : list of dict
+        The tools that the model wants called, of the first choice, as the API has them. They are not run.
+
+        Each is ``{"id", "type", "function": {"name", "arguments"}}``.
     mean_logprob : float or None
         Mean log-probability (natural) of the first choice's tokens; None if none is known.
     perplexity : float or None
@@ -179,6 +185,19 @@ class Completion:
         return self.choices[0].tokens
 
     @property
+    def refusal(self) -> str:
+        """What the model says when it refuses to answer, of the first choice; "" if it does not refuse."""
+        return self.choices[0].refusal
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The tools that the model wants called, of the first choice, as the API has them. They are not run.
+
+        Each is ``{"id", "type", "function": {"name", "arguments"}}``.
+        """
+        return self.choices[0].tool_calls
+
+    @property
     def mean_logprob(self) -> float | None:
         """Mean log-probability (natural) of the first choice's tokens; None if none is known."""
         from together_nb.values.likelihood import mean_logprob
@@ -254,7 +273,7 @@ class Completion:
         if self.abrupt:
             return "the server gave no reason for the end"
         if self.finish_reason in _FINISHED_WELL:
-            return ""
+            return "the model refused" if any(choice.refusal for choice in self.choices) else ""
         return f"ended by {self.finish_reason}"
 
     def footer(self, *, way_on: bool = False) -> str:
@@ -396,7 +415,9 @@ def _reader() -> Any:
     top = each_in(fixed_number([reader(str), LOGARITHM]), tuple)
     token = dataclass_reader(Token, logprob=or_none(LOGARITHM), id=or_none(whole_number(-MOST)), top=top)
     # Servers number choices as they please.
-    choice = dataclass_reader(Choice, index=whole_number(-MOST), tokens=each_in(token, list))
+    choice = dataclass_reader(
+        Choice, index=whole_number(-MOST), tokens=each_in(token, list), tool_calls=each_in(_tool_call, list)
+    )
     request = dataclass_reader(
         CompletionRequest,
         ("api", "model", "sampling"),
@@ -413,6 +434,10 @@ def _reader() -> Any:
         price=or_none(fixed_number([AMOUNT, AMOUNT])),
         loaded=unknown,
     )
+
+
+def _tool_call(value: Any) -> Any:
+    return plain(expect(dict, value))
 
 
 def _after(_: Any) -> Any:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME = "chat"
-_VERSION = 5  # of the `to_dict` format; 4 had no bytes of tokens and no abrupt, 3 no server, 2 no extra_body, in 1 each answer had all its messages
+_VERSION = 6  # of the `to_dict` format; 5 had no refusals and no tool calls, 4 had no bytes of tokens and no abrupt, 3 no server, 2 no extra_body, in 1 each answer had all its messages
 _KIND = "conversation"
 
 
@@ -50,7 +50,7 @@ class Turn:
     Attributes
     ----------
     answer : str
-        The text of the answer, as far as it arrived.
+        The text of the answer, or of the model's refusal, as far as it arrived.
     mark : str
         A warning about the answer: ``stopped by you``, ``connection lost``, …; "" if there is none.
     """
@@ -62,8 +62,8 @@ class Turn:
 
     @property
     def answer(self) -> str:
-        """The text of the answer, as far as it arrived."""
-        return self.completion.text
+        """The text of the answer, or of the model's refusal, as far as it arrived."""
+        return self.completion.text or self.completion.refusal
 
     @property
     def mark(self) -> str:

@@ -103,6 +103,9 @@ class Column(SilentView):
     def finish(self, completion: Completion, error: BaseException | None) -> None:
         """Show how the answer ended."""
         self.completion = completion
+        with self._lock:
+            if self._growing is not None and not self.closed:
+                self._growing.end(completion)
         if error is not None and not completion.cancelled:
             self.fail(error)
         else:

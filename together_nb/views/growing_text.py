@@ -12,6 +12,8 @@ from ipywidgets import HTML, Accordion, Output, VBox
 
 from together_nb.base.escape import literal
 from together_nb.render.formats import FORMATS, Format
+from together_nb.render.remarks import REFUSAL, call_lines
+from together_nb.values.chunk import Chunk
 from together_nb.views.blocks import Blocks, Plain
 from together_nb.views.layouts import close_all, close_in_time, html_style, snug_layout
 from together_nb.views.shaded_tokens import GrowingTokens
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-    from together_nb.values.chunk import Chunk
+    from together_nb.values.chunk import Choice
+    from together_nb.values.completion import Completion
     from together_nb.wire.stream import CompletionStream
 
 _BESIDE = 32  # widgets in a box: adding one sends the ids of all in it
@@ -145,6 +148,14 @@ class GrowingAnswers:
         if len(self._answers) > before and self._box is not None:
             self._box.children = self._children()
 
+    def end(self, completion: Completion) -> None:
+        """Draw what is shown only at the end."""
+        for choice in completion.choices:
+            if choice.tool_calls:
+                self.add([Chunk(index=choice.index)])
+                if choice.index in self._answers:
+                    self._answers[choice.index].end(choice)
+
     def close(self) -> None:
         """Remove it from the page and the kernel."""
         close_all((*self._children(), *(() if self._box is None else (self._box,))))
@@ -160,6 +171,8 @@ class _Answer:
     def __init__(self, shown: Format, title: str, chunks: list[Chunk]) -> None:
         self._title = [HTML(f"<b>{title}</b>", layout=snug_layout(), style=html_style())] if title else []
         self._thinking: _Thinking | None = None
+        self._refused = False
+        self._calls: list[Widget] = []
         self._text = GrowingTokens() if shown.of_tokens else GrowingText(shown)
         fold, _ = self._drawn(chunks)
         self._parts = Tall((*self._title, *fold, *self._text.parts))
@@ -173,14 +186,26 @@ class _Answer:
         if added:
             self._parts.add(added)
 
+    def end(self, choice: Choice) -> None:
+        """Draw the tool calls, which are whole now."""
+        text = "\n".join(call_lines(choice))
+        if text and not self._calls:
+            self._calls = GrowingText(FORMATS["text"]).add(text)
+            self._parts.add(self._calls)
+
     def widgets(self) -> list[Widget]:
         """All its widgets except its box."""
         thinking = [] if self._thinking is None else self._thinking.widgets()
-        return [*self._title, *thinking, *self._text.widgets(), *self._parts.within]
+        return [*self._title, *thinking, *self._text.widgets(), *self._calls, *self._parts.within]
 
     def _drawn(self, chunks: list[Chunk]) -> tuple[list[Widget], list[Widget]]:
         """Draw new chunks; return the new widgets above the text, and those below it."""
-        text, reasoning = ("".join(parts) for parts in zip(*((one.text, one.reasoning) for one in chunks), strict=True))
+        text, reasoning, refusal = (
+            "".join(getattr(one, name) for one in chunks) for name in ("text", "reasoning", "refusal")
+        )
+        if refusal:
+            text += refusal if self._refused else REFUSAL + refusal
+            self._refused = True
         fold: list[Widget] = []
         if reasoning and self._thinking is None:
             self._thinking = _Thinking(reasoning)

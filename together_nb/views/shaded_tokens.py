@@ -57,8 +57,8 @@ class GrowingTokens:
         pieces: list[str] = []
         for chunk in chunks:
             self._held += chunk.tokens
-            if chunk.text:
-                pieces += text_html(chunk.text, self._held, self._group)
+            if chunk.text or chunk.refusal:
+                pieces += text_html(chunk.text + chunk.refusal, self._held, self._group)
                 self._held = []
         if pieces:
             self._pieces.add(pieces)

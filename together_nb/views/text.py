@@ -94,6 +94,7 @@ class TerminalView(SilentView):
     def __init__(self, *, of_tokens: bool = False) -> None:
         self._of_tokens = of_tokens
         self._thinking = False
+        self._refusing = False
         self._stream: CompletionStream | None = None
         self._wait: Wait | None = None
 
@@ -105,6 +106,8 @@ class TerminalView(SilentView):
 
     def write(self, chunks: list[Chunk]) -> None:
         """Write new chunks, or report a new wait."""
+        from together_nb.render.remarks import REFUSAL
+
         wait = None if self._stream is None else self._stream.wait
         if wait is not None and wait is not self._wait:
             write(wait_line(wait))
@@ -115,14 +118,21 @@ class TerminalView(SilentView):
             if chunk.reasoning and not self._thinking:
                 self._thinking = True
                 write("(thinking …)\n")
-            write(visible(chunk.text))
+            if chunk.refusal and not self._refusing:
+                self._refusing = True
+                write(REFUSAL)
+            write(visible(chunk.text + chunk.refusal))
         sys.stdout.flush()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Write the other answers and the footer."""
+        from together_nb.render.remarks import REFUSAL, call_lines
+
         for number, choice in enumerate(completion.choices):
             if number:
-                write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text)}")
+                refusal = REFUSAL + choice.refusal if choice.refusal else ""
+                write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text + refusal)}")
+            write("".join(f"\n{visible(line)}" for line in call_lines(choice)))
             if self._of_tokens:
                 write("".join(f"\n{line}" for line in token_lines(completion, choice)))
         write(f"\n[{completion.footer()}]\n")

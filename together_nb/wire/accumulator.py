@@ -1,25 +1,34 @@
-"""Chunks in, a `Completion` out at any moment."""
+"""Chunks as the dialect reads them in; chunks as the user sees them, and a `Completion` at any moment, out."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from together_nb.base.escape import without_surrogates
 from together_nb.values.chunk import Choice, Chunk, Timings, Token, Usage
 from together_nb.values.completion import Completion
+from together_nb.wire.dialects import WholeMessage
+from together_nb.wire.think_tags import ThinkTags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from together_nb.values.request import CompletionRequest
 
 _COMPACT_SHARE = 64
 _MOST_CHOICES = 1024  # answers that are kept; `n` is 128 at most, but a server may send more
+_MOST_CALLS = 1024  # calls of tools that are kept of an answer
+_FIELDS = [one.name for one in fields(Chunk)]
 _COMPACT_AFTER = 4096  # parts of text kept before they are joined: a str of 4 letters takes 53 bytes
 
 
 class Accumulator:
-    """Chunks in, a `Completion` out at any moment.
+    """Chunks as the dialect reads them in; chunks as the user sees them, and a `Completion` at any moment, out.
 
-    One thread adds; another may call `completion` meanwhile, and gets what has been added.
+    It joins what a server sends in halves, moves `<think>` blocks to the thinking, and adds nothing twice. One thread
+    adds; another may call `completion` meanwhile, and gets what has been added.
 
     Parameters
     ----------
@@ -29,9 +38,11 @@ class Accumulator:
     Attributes
     ----------
     chunks : int
-        Pieces of text or thinking.
+        Pieces of text, thinking, refusals and tool calls.
     finished : bool
         Whether each requested answer has a finish reason.
+    went_on : bool
+        Whether an answer went on after its finish reason, so that a reason is no sign of the end.
     sums_usage : bool
         Whether the server counts each answer by itself, so that the counts are added.
     expected : int
@@ -42,33 +53,45 @@ class Accumulator:
         self._request = request
         self.sums_usage = False
         self.expected = request.sampling.n or 1
-        self._choices: dict[int, _Parts] = {0: _Parts()}
+        self._choices: dict[int, _Parts] = {0: _Parts(tags=not request.sampling.echo)}
         self._finished = 0  # choices with a finish reason
         self._usage: Usage | None = None
         self._model = ""
         self._id = ""
         self.chunks = 0
         self.finished = False
+        self.went_on = False
 
-    def add(self, chunk: Chunk) -> None:
-        """Add one chunk."""
+    def add(self, chunk: Chunk) -> Chunk:
+        """Add one chunk; return what it brings that is new."""
         parts = self._choices.get(chunk.index)
         if parts is None and len(self._choices) >= _MOST_CHOICES:
-            return
+            return Chunk(index=chunk.index)
         if parts is None:
-            parts = self._choices[chunk.index] = _Parts()
-        if chunk.finish_reason and not parts.finish_reason:
+            parts = self._choices[chunk.index] = _Parts(tags=not self._request.sampling.echo)
+        had_reason = bool(parts.finish_reason)
+        if chunk.finish_reason and not had_reason:
             self._finished += 1
             self.finished = self._finished >= self.expected
-        parts.add(chunk)
-        if chunk.text or chunk.reasoning:
+        chunk = parts.add(chunk)
+        if chunk.says_something:
             self.chunks += 1
+            self.went_on = self.went_on or had_reason
         if chunk.usage is not None:
             self._count(chunk.usage)
         if chunk.model:
             self._model = chunk.model
         if chunk.id:
             self._id = chunk.id
+        return chunk
+
+    def end(self) -> Iterator[Chunk]:
+        """Add what was held back, such as half of a tag, now that nothing follows; yield it."""
+        for index, parts in self._choices.items():
+            chunk = parts.end(index)
+            if chunk.says_something:
+                self.chunks += 1
+                yield chunk
 
     def _count(self, usage: Usage) -> None:
         before = self._usage
@@ -97,6 +120,11 @@ class Accumulator:
         """Whether any answer has a text."""
         return any(parts.text for parts in self._choices.values())
 
+    @property
+    def has_words(self) -> bool:
+        """Whether any answer has more than thinking: a text, a refusal or a tool call."""
+        return any(parts.text or parts.refusal or parts.calls for parts in self._choices.values())
+
     def completion(self, timings: Timings, **marks: Any) -> Completion:
         """Return the completion so far.
 
@@ -122,25 +150,159 @@ class Accumulator:
 class _Parts:
     """The pieces of one choice."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tags: bool) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.refusal: list[str] = []
         self.tokens: list[Token] = []
+        self.calls: list[_Call] = []
         self.finish_reason: str | None = None
+        self._tags = ThinkTags() if tags else None  # an echoed prompt may begin with such a tag
+        self._in_parts = False  # whether any of it came in parts
+        self._halves = {"text": "", "reasoning": "", "refusal": ""}
+        self._held_tokens: list[Token] = []
 
-    def add(self, chunk: Chunk) -> None:
-        if chunk.text:
-            _append(self.text, chunk.text)
-        if chunk.reasoning:
-            _append(self.reasoning, chunk.reasoning)
-        if chunk.tokens:
-            self.tokens.extend(chunk.tokens)
+    def add(self, chunk: Chunk) -> Chunk:
+        """Add a chunk; return what it brings that is new."""
+        if isinstance(chunk, WholeMessage):
+            chunk = self._new_of(chunk) if self._in_parts else Chunk(*(getattr(chunk, name) for name in _FIELDS))
+        elif chunk.says_something:
+            self._in_parts = True
+        text = self._mended("text", chunk.text)
+        reasoning = self._mended("reasoning", chunk.reasoning)
+        refusal = self._mended("refusal", chunk.refusal)
+        tokens = chunk.tokens
+        if self._tags is not None and self._tags.open and (text or tokens):
+            thought, text = self._tags.add(text)
+            reasoning += thought
+            tokens = self._tokens_of(self._tags, text, tokens)
+        self._keep(text, reasoning, refusal, tokens)
+        for call in chunk.tool_calls:
+            self._add_call(call)
         # A finish reason can arrive twice, the second time as "" (seen on the wire): the first one counts.
         if chunk.finish_reason is not None and not self.finish_reason:
             self.finish_reason = chunk.finish_reason
+        if (text, reasoning, refusal) != (chunk.text, chunk.reasoning, chunk.refusal) or tokens is not chunk.tokens:
+            return replace(chunk, text=text, reasoning=reasoning, refusal=refusal, tokens=tokens)
+        return chunk
+
+    def end(self, index: int) -> Chunk:
+        """Add what was held back; return it."""
+        text, reasoning, refusal = (without_surrogates(half) for half in self._halves.values())
+        self._halves = dict.fromkeys(self._halves, "")
+        tokens: tuple[Token, ...] = ()
+        if self._tags is not None and self._tags.open:
+            thought, said = self._tags.add(text)
+            last_thought, last_said = self._tags.end()
+            text, reasoning = said + last_said, reasoning + thought + last_thought
+            tokens = self._tokens_of(self._tags, text, ())
+        self._keep(text, reasoning, refusal, tokens)
+        return Chunk(text, index, reasoning, tokens, refusal=refusal)
 
     def choice(self, index: int) -> Choice:
-        return Choice(index, _joined(self.text), _joined(self.reasoning), self.finish_reason, list(self.tokens))
+        return Choice(
+            index,
+            _joined(self.text),
+            _joined(self.reasoning),
+            self.finish_reason,
+            list(self.tokens),
+            _joined(self.refusal),
+            [call.to_dict() for call in list(self.calls)],
+        )
+
+    def _keep(self, text: str, reasoning: str, refusal: str, tokens: tuple[Token, ...]) -> None:
+        if text:
+            _append(self.text, text)
+        if reasoning:
+            _append(self.reasoning, reasoning)
+        if refusal:
+            _append(self.refusal, refusal)
+        if tokens:
+            self.tokens.extend(tokens)
+
+    def _mended(self, name: str, text: str) -> str:
+        r"""Return new text whose last character is whole: ``\ud83d`` and ``\ude00`` can come in two events."""
+        half = self._halves[name]
+        if not text or (text.isascii() and not half):
+            return text
+        text = half + text
+        self._halves[name] = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        return without_surrogates(text[:-1] if self._halves[name] else text)
+
+    def _tokens_of(self, tags: ThinkTags, text: str, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+        """Return the tokens of new text. Those of a tag and of the thinking are dropped once they are known as such."""
+        held = self._held_tokens
+        held += tokens
+        if not text and (tags.open or tags.found):
+            return ()
+        start = 0
+        if tags.found:
+            length, start = 0, len(held)
+            while start and length < len(text):
+                start -= 1
+                length += len(held[start].text)
+        theirs = tuple(held[start:])
+        held.clear()
+        return theirs
+
+    def _new_of(self, message: Chunk) -> Chunk:
+        """Return what a whole message has that did not come in parts."""
+        whole = _Parts(tags=self._tags is not None)
+        whole.add(replace(message, tool_calls=()))
+        whole.end(message.index)
+        return Chunk(
+            _rest(_joined(whole.text), _joined(self.text)),
+            message.index,
+            _rest(_joined(whole.reasoning), _joined(self.reasoning)),
+            () if self.tokens else message.tokens,
+            message.finish_reason,
+            message.usage,
+            message.model,
+            message.id,
+            _rest(_joined(whole.refusal), _joined(self.refusal)),
+            () if self.calls else message.tool_calls,
+        )
+
+    def _add_call(self, piece: dict[str, Any]) -> None:
+        number, identifier = piece.get("index"), piece.get("id")
+        call = next((one for one in reversed(self.calls) if one.number == number), None)
+        # Gemini numbers all calls 0, and some servers none: then another id means another call.
+        if call is None or (identifier and call.identifier and identifier != call.identifier):
+            if len(self.calls) >= _MOST_CALLS:
+                return
+            call = _Call(number)
+            self.calls.append(call)
+        call.add(piece)
+
+
+class _Call:
+    """A call of a tool, whose name and arguments come in pieces."""
+
+    def __init__(self, number: Any) -> None:
+        self.number = number
+        self.identifier = ""
+        self._name = ""
+        self._arguments: list[str] = []
+
+    def add(self, piece: dict[str, Any]) -> None:
+        function = piece.get("function")
+        function = function if isinstance(function, dict) else {}
+        name, arguments = function.get("name"), function.get("arguments")
+        if isinstance(piece.get("id"), str):
+            self.identifier = self.identifier or without_surrogates(piece["id"])
+        if isinstance(name, str) and name != self._name:  # some servers repeat it in each piece
+            self._name += without_surrogates(name)
+        if arguments:
+            _append(self._arguments, arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+    def to_dict(self) -> dict[str, Any]:
+        function = {"name": self._name, "arguments": without_surrogates(_joined(self._arguments))}
+        return {"id": self.identifier, "type": "function", "function": function}
+
+
+def _rest(whole: str, parts: str) -> str:
+    """Return what a whole text has beyond its parts; "" if it is another text."""
+    return whole.removeprefix(parts) if whole.startswith(parts) else ""
 
 
 def _append(parts: list[str], text: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
-from together_nb.base.interrupts import interrupt_message
+from together_nb.base.interrupts import interrupt_message, stopped
 from together_nb.base.wording import timestamp
 from together_nb.errors import (
     APIConnectionError,
@@ -24,7 +25,7 @@ from together_nb.errors import (
 from together_nb.values.chunk import Timings
 from together_nb.values.families import continues_turn, recognise_refusal
 from together_nb.wire.accumulator import Accumulator
-from together_nb.wire.dialects import dialect_for, how_to_ask, says_something
+from together_nb.wire.dialects import dialect_for, failure, how_to_ask, says_something, stream_error
 from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _END_SECONDS = 5.0
 _WHOLE_REPLY_LIMIT = 50_000_000
+_SMALL_REPLY = 100_000  # bytes: a reply so small is parsed as often as a piece of it arrives
 _BLANKS_LIMIT = 4096  # bytes that may come before the reply's kind is known
 _BOM = b"\xef\xbb\xbf"
 _OK = 200
@@ -94,6 +96,7 @@ class Attempts:
         self._looking_up = CancelScope()  # for a hint, after the end
         self._started: float | None = None
         self._first: float | None = None
+        self._last = 0.0  # of `monotonic`: when the last of the answer came
         self._ended: float | None = None
         self._created = ""
         self._cut = ""
@@ -169,7 +172,7 @@ class Attempts:
             if self._account is not None:  # again: many streams may have been created before the first was paid for
                 self._account.check(self.marks.get("price"))
             self._created = timestamp()
-            with interrupt_message("stopped by you; what came is kept."):
+            with interrupt_message(lambda: stopped(kept=self.accumulator.chunks > 0)):
                 while (wait := (yield from self._attempt(retries))) is not None:
                     self._again_after(wait)
         except TogetherError as error:
@@ -181,6 +184,8 @@ class Attempts:
             self.cancel()
             raise
         finally:
+            for _ in self.accumulator.end():  # nothing is lost where nobody reads on
+                pass
             if self._ended is None:
                 self._ended = perf_counter()
             if self.wiretap is not None:
@@ -228,6 +233,8 @@ class Attempts:
             if wait is None:
                 self._ended = perf_counter()
                 self._cut = _ending(error)
+                if isinstance(error, StreamError) and self.accumulator.chunks:
+                    error.hint = f"What came before it is kept. {error.hint}".strip()
                 with self._looking_up:
                     improve_hint(error, self.request, self.endpoint)
                 raise error from None
@@ -288,10 +295,12 @@ class Attempts:
         start = _start(pieces)
         text = start.removeprefix(_BOM).lstrip()
         # The first byte tells the kind of reply; content types lie.
-        if text.startswith((b"<", b"{", b"[")) and not text.startswith(b"[D"):
-            yield from self._whole(exchange, start)
-        else:
-            yield from self._streamed(exchange, itertools.chain((start,), pieces))
+        whole = text.startswith((b"<", b"{", b"[")) and not text.startswith(b"[D")
+        try:
+            yield from (self._whole if whole else self._streamed)(exchange, itertools.chain((start,), pieces))
+        except TogetherError:
+            yield from self._rest()
+            raise
 
     def _tapped(self, pieces: Iterator[bytes], wiretap: Wiretap) -> Iterator[bytes]:
         for piece in pieces:
@@ -307,13 +316,15 @@ class Attempts:
             for payload in itertools.takewhile(lambda _: not (exchange.cancelled and self.watched), payloads):
                 arrived = True
                 yield from self._taken(payload)
-                if self.accumulator.finished:
-                    # Usage and the terminator may follow, but do not wait long for them.
-                    exchange.expect_end(_END_SECONDS)
+                self._set_limits(exchange)
         except APIConnectionError as error:
             broke = error
-        # An answer with a finish reason is whole, even if the connection broke.
-        if self.cancelled or payloads.terminated or self.accumulator.finished:
+        yield from self._rest()
+        # An answer with a finish reason is whole, even if the connection broke, unless each chunk has such a reason.
+        finished = self.accumulator.finished and not (
+            self.accumulator.went_on and broke is not None and not isinstance(broke, APITimeoutError)
+        )
+        if self.cancelled or payloads.terminated or finished:
             self._ended = None if self.cancelled else perf_counter()
             if payloads.terminated:
                 exchange.finish()
@@ -336,39 +347,54 @@ class Attempts:
     def _check_end(self) -> None:
         """Mark an answer whose end has no reason; without any text it has failed."""
         self._abrupt = not (self.cancelled or self.accumulator.has_reason)
-        if self._abrupt and not self.accumulator.has_text:
+        if self._abrupt and not self.accumulator.has_words:
             raise StreamError("The server ended the answer without a word.", "Run it again.")
 
     def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
-        kept = "What came is kept." if self.begun else ""
+        kept = "What came is kept." if self.accumulator.chunks else ""
         error = ConnectionLostError(
             f"The connection was lost before the answer was whole{how}", f"{kept} {hint}".strip()
         )
         error.passing = passing
         return error
 
-    def _whole(self, exchange: Exchange, start: bytes) -> Iterator[Chunk]:
-        """Read a reply that is not a stream: keep its text, if any, and raise an error anyway."""
-        rest = exchange.read(_WHOLE_REPLY_LIMIT)
-        if self.wiretap is not None:
-            self.wiretap.add(rest, self.seconds)
-        body = start + rest
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            payload = None
-        if isinstance(payload, dict):
-            yield from self._taken(payload)
-        if self.accumulator.chunks:
+    def _whole(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
+        """Read a reply that does not begin as a stream: keep its text, if any, and raise an error anyway."""
+        body, value, rest = bytearray(), None, ""
+        with contextlib.suppress(APIConnectionError):
+            for piece in pieces:
+                body += piece
+                value, rest = _first_json(body) if len(body) <= _SMALL_REPLY else (None, "")
+                if rest or failure(value) is not None or len(body) > _WHOLE_REPLY_LIMIT:
+                    break
+                if value is not None:
+                    exchange.limit(_END_SECONDS)
+        if value is None:
+            value, rest = _first_json(body)
+        if failure(value) is not None:
+            raise stream_error(failure(value))
+        if rest.startswith(("data:", "event:", ":")):  # a stream after all
+            yield from self._streamed(exchange, itertools.chain((bytes(body),), pieces))
+            return
+        if isinstance(value, dict):
+            yield from self._taken(value)
+            yield from self._rest()
+        kept = "The answer is kept. " if self.accumulator.chunks else ""
+        if rest.startswith("{"):
+            raise APIResponseError(
+                f"{exchange.url} sent JSON lines, where a stream of events was asked for.",
+                f"{kept}Check the base URL: Ollama's, for one, ends in /v1.",
+            )
+        if kept:
             raise APIResponseError(
                 f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
-                "The answer is kept. Check that the model and the server can stream.",
+                f"{kept}Check that the model and the server can stream.",
             )
-        title = page_title(body.decode(errors="replace")) if payload is None else ""
+        title = page_title(body.decode(errors="replace")) if value is None else ""
         raise APIResponseError(
             f"{exchange.url} answered with {described(exchange)}, not with a stream of events.{' ' * bool(title)}{title}",
             "Check the base URL: this looks like a web page or a log-in page, not an API."
-            if payload is None
+            if value is None
             else f"Check the base URL and the API ({how_to_ask()}).",
         )
 
@@ -379,22 +405,37 @@ class Attempts:
         try:
             for chunk in self.dialect.chunks(payload):
                 # Events of an unusual shape are understood only by their dialect.
-                if not self.begun and (chunk.text or chunk.reasoning or chunk.finish_reason or chunk.usage):
+                if not self.begun and (chunk.says_something or chunk.finish_reason or chunk.usage):
                     self._begin()
-                if self._first is None and (chunk.text or chunk.reasoning):
+                if self._first is None and chunk.says_something:
                     self._first = perf_counter()
-                self.accumulator.add(chunk)
-                yield chunk
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+                finished = self.accumulator.finished
+                yield self.accumulator.add(chunk)
+                if chunk.says_something or self.accumulator.finished > finished:
+                    self._last = monotonic()  # after the time that its reader took
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise StreamError(
-                f"The server sent something of a shape that is not the {self.dialect.name} API's ({error}).",
-                "What came before it is kept.",
+                f"The server sent something of a shape that is not the {self.dialect.name} API's ({error})."
             ) from None
 
+    def _rest(self) -> Iterator[Chunk]:
+        """Yield what the accumulator held back."""
+        for chunk in self.accumulator.end():
+            if not self.cancelled:
+                yield chunk
+
     def _begin(self) -> None:
-        """Mark the answer as begun: from now on there are no retries, and `silence_timeout` applies."""
+        """Mark the answer as begun: from now on there are no retries."""
         self.begun = True
-        self.exchange.begun(self.endpoint.silence_timeout)
+        self._last = monotonic()
+
+    def _set_limits(self, exchange: Exchange) -> None:
+        """Limit the wait for the next event: in mid-answer, and after the end, whose terminator may never come."""
+        if self.accumulator.finished:
+            exchange.limit(_END_SECONDS, self._last + _END_SECONDS)
+        elif self.begun:
+            silence = self.endpoint.silence_timeout
+            exchange.limit(silence, self._last + max(self.endpoint.timeout, silence))
 
 
 def _start(pieces: Iterator[bytes]) -> bytes:
@@ -407,6 +448,16 @@ def _start(pieces: Iterator[bytes]) -> bytes:
         if says or len(start) > _BLANKS_LIMIT:
             break
     return start
+
+
+def _first_json(body: bytearray) -> tuple[Any, str]:
+    """Return the value of the JSON with which a reply begins, None if it is not whole, and the text after it."""
+    text = body.decode("utf-8-sig", errors="replace").lstrip()
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, ""
+    return value, text[end:].strip()
 
 
 def _ending(error: TogetherError) -> str:

@@ -7,6 +7,7 @@ since other servers with these dialects use it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import isnan
 from operator import itemgetter
@@ -26,10 +27,26 @@ if TYPE_CHECKING:
 _MOST_INDEX = 1_000_000
 _MOST_CHOICES = 1024  # per event, each an answer; `n` is at most 128
 _NOTHING_YET = frozenset({"index", "role", "delta"})  # keys of a choice without answer content
-_MESSAGE = ("message", "error", "detail", "errors", "msg")  # keys of a server's error message
+# Keys of a server's error message, and of its code, in the order in which they count.
+_MESSAGE = (
+    *("message", "error", "detail", "details", "errors", "msg", "error_message", "error_msg", "status_msg"),
+    *("text", "reason", "code", "type"),
+)
+_CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code")
+_NO_CODE = (0, "", "0", 200, "200", "ok", "success", "null", "none")  # False is 0
+_MARKS = ("type", "object", "event", "status")  # keys that may say that an event is an error
+_FAILED_STATUS = 400
+_ERROR_WORD = re.compile("error|fail", re.IGNORECASE)
+_NO_REASON = (None, "null", "None")  # DashScope writes "null" into each chunk
+_THOUGHTS = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
 LONGEST_WORDS = 300  # characters of a server's error message
 _LONGEST_NAME = 1000  # characters of a model's id and the like, which every footer shows
 _MOST_TOKENS = 2**63 - 1  # limit of counts and ids elsewhere; JSON's numbers are unbounded
+
+
+@dataclass(slots=True)
+class WholeMessage(Chunk):
+    """A message of a choice, not a part of it: after parts it repeats them (MiniMax, Perplexity)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +65,8 @@ class Dialect:
         Whether it takes messages (and a system prompt) rather than a prompt.
     streaming
         The payload's key that requests a stream.
-    text_of
-        Maps a choice to its new text and thinking.
+    message_of
+        Maps a choice to its message, new or whole, and whether it is whole.
     """
 
     name: str
@@ -57,7 +74,7 @@ class Dialect:
     help: str
     chat: bool
     streaming: str
-    text_of: Callable[[dict[str, Any]], tuple[Any, Any]]
+    message_of: Callable[[dict[str, Any]], tuple[dict[str, Any], bool]]
 
     def payload(self, request: CompletionRequest) -> dict[str, Any]:
         """Return the JSON body of `request`, streamed, with only the values set.
@@ -102,10 +119,11 @@ class Dialect:
         Raises
         ------
         StreamError
-            The payload reports an error, in either shape in use.
+            The payload reports a failure.
         """
-        if payload.get("error"):
-            raise _stream_error(payload["error"])
+        told = failure(payload)
+        if told is not None:
+            raise stream_error(told)
         counted = payload.get("usage")
         if isinstance(payload.get("x_groq"), dict):
             counted = payload["x_groq"].get("usage") or counted
@@ -121,27 +139,31 @@ class Dialect:
         for position, choice in enumerate(choices[:_MOST_CHOICES]):
             if "usage" in choice:  # Moonshot
                 usage = _usage(choice["usage"]) or usage
-            said, thought = self.text_of(choice)
-            text = _clean(said)
+            message, whole = self.message_of(choice)
+            text, reasoning, refusal = _said(message)
+            calls = _tool_calls(message)
             reason = choice.get("finish_reason")
             logprobs = choice.get("logprobs")
-            yield Chunk(
+            # A choice without text may be part of it, such as the first token of a character.
+            of_text = text or (message.get("content") is not None and not (refusal or calls or _thinks(message)))
+            kind = WholeMessage if whole else Chunk
+            yield kind(
                 text,
                 _index(choice.get("index"), position),
-                _clean(thought),
-                ()
-                if logprobs is None or not (text or _is_of_text(choice, said, thought))
-                else _tokens_or_none(choice, logprobs, text),
-                None if reason is None else _clean(reason)[:_LONGEST_NAME],
+                reasoning,
+                () if logprobs is None or not of_text else _tokens_or_none(choice, logprobs, text),
+                None if reason in _NO_REASON else _clean(reason)[:_LONGEST_NAME],
                 usage,
                 model,
                 identifier,
+                refusal,
+                calls,
             )
             usage = None
-            if choice.get("error"):
-                raise _stream_error(choice["error"])
+            if _tells(choice.get("error")):
+                raise stream_error(choice["error"])
             if reason == "error":
-                raise _stream_error(None)
+                raise stream_error(None)
 
 
 def _index(index: Any, position: int) -> int:
@@ -181,24 +203,66 @@ def _spelled(value: Any) -> str:
         return ""
 
 
-def _delta(choice: dict[str, Any]) -> tuple[Any, Any]:
-    delta = choice.get("delta") or choice.get("message")
-    if delta is None:
-        return choice.get("text"), None
-    thought = delta.get("reasoning")
-    return delta.get("content"), thought or delta.get("reasoning_content", thought)
+def _of_chat(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    delta, message = choice.get("delta"), choice.get("message")
+    if isinstance(delta, str):  # FastChat's first form
+        delta = {"content": delta}
+    if delta and any(value for name, value in delta.items() if name != "role"):
+        return delta, False
+    if message:
+        return message, True
+    return (delta or {}) if choice.get("text") is None else {"content": choice["text"]}, False
 
 
-def _is_of_text(choice: dict[str, Any], said: Any, thought: Any) -> bool:
-    """Whether a choice without text is a part of the text, such as the first token of a character."""
-    delta = choice.get("delta")
-    calls = delta.get("tool_calls") if isinstance(delta, dict) else None
-    return said is not None and thought is None and not calls
-
-
-def _text(choice: dict[str, Any]) -> tuple[Any, Any]:
+def _of_text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     text = choice.get("text")
-    return _delta(choice) if text is None else (text, None)
+    return _of_chat(choice) if text is None else ({"content": text}, False)
+
+
+def _said(message: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the text, the thinking and the refusal of a message, each in any shape in use."""
+    content = message.get("content")
+    text, thought, refusal = _of_parts(content) if isinstance(content, list) else (_words(content), "", "")
+    thought += next(filter(None, (_words(message.get(name)) for name in _THOUGHTS)), "") or _words(
+        message.get("reasoning_details")
+    )
+    return text, thought, refusal + _words(message.get("refusal"))
+
+
+def _thinks(message: dict[str, Any]) -> bool:
+    """Whether a message has a field of thinking, be it empty."""
+    return any(message.get(name) is not None for name in (*_THOUGHTS, "reasoning_details"))
+
+
+def _of_parts(parts: list[Any]) -> tuple[str, str, str]:
+    """Return the text, the thinking and the refusals of a content in parts (Mistral, OpenAI)."""
+    said: dict[str, list[str]] = {"text": [], "thinking": [], "refusal": []}
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        kind = "thinking" if kind == "reasoning" else kind
+        said[kind if kind in said else "text"].append(_words(part))
+    return "".join(said["text"]), "".join(said["thinking"]), "".join(said["refusal"])
+
+
+def _words(value: Any) -> str:
+    """Return the text of a value: a string, a number, or an object or a list around some; halves of characters stay."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_words, value))
+    if isinstance(value, dict):
+        return next(filter(None, (_words(value.get(name)) for name in _TEXTS)), "")
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+
+
+_TEXTS = ("text", "content", "thinking", "reasoning", "refusal", "summary", "value")  # where an object has its text
+
+
+def _tool_calls(message: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    calls = message.get("tool_calls")
+    if isinstance(message.get("function_call"), dict):  # OpenAI's first form
+        calls = [{"function": message["function_call"]}]
+    return tuple(call for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
 
 
 def _usage(counted: Any) -> Usage | None:
@@ -247,7 +311,7 @@ def _tokens(choice: dict[str, Any], logprobs: Any, text: str) -> tuple[Token, ..
         if not text:  # a number alone tells of no token without its text
             return ()
         delta = choice.get("delta") or {}
-        return (Token(text, alone, _identifier(delta.get("token_id")), _top(choice.get("top_logprobs"))),)
+        return (Token(_clean(text), alone, _identifier(delta.get("token_id")), _top(choice.get("top_logprobs"))),)
     if not isinstance(logprobs, dict):
         return ()
     content = logprobs.get("content")
@@ -322,6 +386,43 @@ def _says_something(choice: Any) -> bool:
     return any(value for one in (choice, *inner) for name, value in one.items() if name not in _NOTHING_YET)
 
 
+def failure(payload: Any) -> Any:
+    """Return what a payload, or the first one of a list, tells of a failure, or None.
+
+    Beside an `error` that is a payload with a code and no part of an answer: ``{code, message}`` (DashScope),
+    ``{text, error_code}`` (FastChat), ``{base_resp: {status_code, status_msg}}`` (MiniMax), ``{detail}`` (FastAPI).
+    """
+    payload = payload[0] if isinstance(payload, list) and payload else payload
+    if not isinstance(payload, dict):
+        return None
+    error = payload.get("error")
+    if _tells(error):
+        return payload if error is True or isinstance(error, (int, float)) else error
+    base = payload.get("base_resp")
+    if isinstance(base, dict) and _is_code(base.get("status_code")):
+        return base
+    if _is_code(payload.get("error_code")):
+        return payload
+    if payload.get("choices") or payload.get("output"):
+        return None
+    marked = any(_is_code(payload.get(name)) for name in _CODES) or payload.get("success") is False
+    marked = marked or any(_ERROR_WORD.search(str(payload.get(name))) for name in _MARKS)
+    marked = marked or (isinstance(payload.get("status"), int) and payload["status"] >= _FAILED_STATUS)
+    told = any(_tells(payload.get(name)) for name in _MESSAGE if name not in ("code", "type"))
+    return payload if (marked and told) or _tells(payload.get("detail")) or _tells(payload.get("errors")) else None
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (int, str)) and (value.lower() if isinstance(value, str) else value) not in _NO_CODE
+
+
+def _tells(error: Any) -> bool:
+    """Whether an `error` tells of one: not if it is empty, or if all that it holds is."""
+    if isinstance(error, dict):
+        return any(_is_code(value) if isinstance(value, (int, str)) else value for value in error.values())
+    return bool(error) and (not isinstance(error, str) or _is_code(error))
+
+
 def error_message(body: Any) -> str:
     """Extract the server's message from an error: a string, or objects and lists around a message."""
     listed = None
@@ -339,18 +440,21 @@ def error_message(body: Any) -> str:
     return body.strip() if isinstance(body, str) else _spelled(body)
 
 
-def _stream_error(error: Any) -> StreamError:
+def stream_error(error: Any) -> StreamError:
+    """The error of a failure that a stream reports, in the server's words."""
     words = error_message(error)[:LONGEST_WORDS]
-    said = f": {words}" if words else " and did not say why"
-    return StreamError(f"The server broke the answer off with an error{said}.", "What came before it is kept.")
+    said = f": {words.rstrip('.')}" if words else " and did not say why"
+    return StreamError(f"The server broke the answer off with an error{said}.")
 
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _delta),
-        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _text),
-        Dialect("inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _text),
+        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _of_chat),
+        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _of_text),
+        Dialect(
+            "inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _of_text
+        ),
     )
 }
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from together_nb.config.keys import Key
 
-_LAST_BYTES_TIMEOUT = 0.05  # seconds: bytes after the terminator are mostly in the same packet
-_LAST_PIECES = 8
+LAST_BYTES_TIMEOUT = 0.05  # seconds: bytes after the terminator are mostly in the same packet
+LAST_PIECES = 8
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,8 @@ class Exchange:
     def close(self) -> None:
         """Release what it holds."""
 
-    def begun(self, seconds: float) -> None:
-        """Allow `seconds` of silence from now on, since the answer has begun."""
-
-    def expect_end(self, seconds: float) -> None:
-        """Allow `seconds` of silence from now on, since nothing more is needed."""
+    def limit(self, silence: float, until: float = math.inf) -> None:
+        """Allow `silence` seconds without a byte from now on, and no waiting beyond `until` (of `monotonic`)."""
 
     def finish(self) -> None:
         """Close it after the terminator; what may follow is not needed."""
@@ -150,9 +147,9 @@ class Exchange:
 
     def _drain(self) -> None:
         """Close it after reading the few bytes that may follow the terminator."""
-        self.expect_end(_LAST_BYTES_TIMEOUT)
+        self.limit(LAST_BYTES_TIMEOUT)
         with contextlib.suppress(APIConnectionError):
-            for _ in itertools.islice(self.pieces(), _LAST_PIECES):
+            for _ in itertools.islice(self.pieces(), LAST_PIECES):
                 pass
         self.close()
 

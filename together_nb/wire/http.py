@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import ssl
@@ -37,7 +38,7 @@ from together_nb.config.keys import Hidden
 from together_nb.errors import APIConnectionError, APITimeoutError
 from together_nb.version import __version__
 from together_nb.wire.chunked import Dechunker
-from together_nb.wire.exchange import Call, Exchange
+from together_nb.wire.exchange import LAST_BYTES_TIMEOUT, LAST_PIECES, Call, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _READ_SIZE = 65536
 _IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that its server has closed
 _LONGEST = 1e6  # seconds; sockets reject infinity
+_SIGNS_OF_LIFE = 3  # times the time-out: how long comments may come in place of an answer
 _BEFORE_THE_ANSWER = range(102, 200)  # statuses
 _OF_THE_NETWORK = (ProtocolError, NewConnectionError, HTTPException, ConnectionError, ssl.SSLError)
 # TypeError, AttributeError: from odd proxies, or a connection closed during a read.
@@ -74,11 +76,15 @@ class HTTPExchange(Exchange):
     def __init__(self, call: Call) -> None:
         self._body = None if call.payload is None else json.dumps(call.payload).encode()
         self._timeouts = (min(call.connect_timeout, _LONGEST), min(call.timeout, _LONGEST))
-        self._silence: float | None = None  # seconds, once the answer has begun
+        self._silence = self._timeouts[1]
+        self._until = math.inf  # of `monotonic`: no waiting beyond, whatever comes
+        self._patience = _SIGNS_OF_LIFE * self._timeouts[1]  # seconds from the last limit to `_until`
+        self._begun = False  # whether the answer has begun
+        self._overdue = 0  # pieces read after `_until`
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._socket: socket.socket | None = None
         self._response: requests.Response | None = None
-        self._connection: HTTPConnection | None = None
+        self._connected: socket.socket | None = None
         self._drained = False
         self._reused = False  # whether the connection has carried another exchange
         self._process: int | None = None  # the sender
@@ -108,6 +114,7 @@ class HTTPExchange(Exchange):
             headers["Content-Type"] = "application/json"
         host = urlsplit(self.url).hostname or ""
         self._process = os.getpid()
+        self._until = monotonic() + self._patience
         _this_thread.exchange = self
         try:
             while self._response is None:  # again only where a kept connection had been closed
@@ -152,6 +159,7 @@ class HTTPExchange(Exchange):
                     "This answer is read by the process that asked for it; the child of a fork cannot go on with it.",
                     "Ask again in the child.",
                 )
+            self._set_timeout()
             try:
                 piece = raw.read1(_READ_SIZE, decode_content=True)
             except _OF_THE_LIBRARIES as error:
@@ -161,18 +169,23 @@ class HTTPExchange(Exchange):
                 return
             yield piece
 
-    def begun(self, seconds: float) -> None:
-        """As `Exchange.begun`."""
-        self._silence = min(seconds, _LONGEST)
-        self.expect_end(self._silence)
+    def limit(self, silence: float, until: float = math.inf) -> None:
+        """As `Exchange.limit`."""
+        self._begun = True
+        self._silence = min(silence, _LONGEST)
+        self._until, self._patience = until, until - monotonic()
 
-    def expect_end(self, seconds: float) -> None:
-        """As `Exchange.expect_end`."""
+    def _set_timeout(self) -> None:
+        """Set the time-out of the next read. What has arrived by then can still be read, as its reader may be slow."""
+        left = self._until - monotonic()
+        self._overdue = self._overdue + 1 if left <= 0 else 0
+        if self._overdue > LAST_PIECES:
+            raise self._silent()
         with self._lock:
-            connected = None if self._connection is None else self._connection.sock
+            connected = self._connected
         if connected is not None:
             with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
-                connected.settimeout(seconds)
+                connected.settimeout(min(self._silence, max(left, LAST_BYTES_TIMEOUT)))
 
     def finish(self) -> None:
         """As `Exchange.finish`; reads the reply to its end, so that the connection can be reused."""
@@ -199,16 +212,20 @@ class HTTPExchange(Exchange):
             with contextlib.suppress(Exception):
                 self._response.raw.close()
 
-    def adopt(self, connection: HTTPConnection, connected: socket.socket) -> None:
+    def adopt(self, connected: socket.socket, *, reused: bool) -> None:
         """Hold on to the connection of this exchange until `let_go`."""
         with self._lock:
             self._forget()
-            self._connection = connection
-            self._reused = isinstance(connection, _CancellableConnection) and connection.kept
+            self._reused = reused
             # Not `connected` itself: TLS detaches it when wrapping it, before the handshake.
             self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
             if self.cancelled:
                 self._shut()
+
+    def read_from(self, connected: socket.socket) -> None:
+        """Set the time-outs on this socket: the connection forgets it where it ends with the reply."""
+        with self._lock:
+            self._connected = connected
 
     def let_go(self) -> None:
         """Forget the connection: another exchange may now use it, which `cancel` and `close` must not end."""
@@ -230,7 +247,7 @@ class HTTPExchange(Exchange):
         return self._process not in (None, os.getpid())
 
     def _forget(self) -> None:
-        self._connection = None
+        self._connected = None
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
@@ -255,7 +272,7 @@ class HTTPExchange(Exchange):
             late.reached = False
             return _passing(late)
         if any(isinstance(cause, TimeoutError) for cause in causes) or "ReadTimeout" in words:
-            return self._silent(server)
+            return self._silent()
         if "DecodeError" in words:  # not retried: an unreadable reply may be a whole answer
             return APIConnectionError(
                 f"{server} sent what cannot be read: {_last_words(causes)}.",
@@ -273,9 +290,17 @@ class HTTPExchange(Exchange):
             )
         )
 
-    def _silent(self, server: str) -> APITimeoutError:
+    def _silent(self) -> APITimeoutError:
         """The time-out error; not retried, since the server may be at work."""
-        if self._silence is not None:
+        parts = urlsplit(self.url)
+        server = f"{parts.scheme}://{parts.netloc}"
+        if monotonic() >= self._until:
+            what = "nothing more of the answer" if self._begun else "no answer"
+            return APITimeoutError(
+                f"{server} sent {what} within {self._patience:.3g} s, only signs of life.",
+                "Try again, or set settings.timeout higher if it needs such pauses.",
+            )
+        if self._begun:
             return APITimeoutError(
                 f"{server} was silent for {self._silence:g} s in mid-answer.",
                 "Set settings.silence_timeout higher if it needs such pauses.",
@@ -447,10 +472,12 @@ class _CancellableConnection(HTTPConnection):
         raise NewConnectionError(self, str(failed)) from failed
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # a reused connection
+        if self.sock is not None:  # a reused connection, with the time-out of its last read
+            self.sock.settimeout(self.timeout)
             self._tell(self.sock)
         try:
             super().request(*args, **kwargs)
+            _this_thread.exchange.read_from(self.sock)
         except BaseException as error:  # noqa: BLE001  (raised again)
             # Inner frames hold the key as bytes, which a traceback with variables would show.
             raise error.with_traceback(None)  # noqa: B904  (it is the same one)
@@ -459,7 +486,7 @@ class _CancellableConnection(HTTPConnection):
         """Pass the socket to the exchange; False if it is cancelled."""
         exchange: HTTPExchange = _this_thread.exchange
         self._served = weakref.ref(exchange)
-        exchange.adopt(self, connected)
+        exchange.adopt(connected, reused=self.kept)
         return not exchange.cancelled
 
     def release(self) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 DONE = "[DONE]"
+_OTHER_DONE = re.compile(r"""["'<\[({]*done["'>\])}.]*""", re.IGNORECASE)  # `DONE`, `"[DONE]"`
 _DONE = DONE.encode()
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
@@ -44,10 +45,17 @@ _GROUP_SECONDS = 0.05
 _NOT_THE_END = re.compile(rb'"finish_reason": ?null')
 _THE_END = re.compile(rb'"finish_reason":(?! ?null)|\[DONE\]')
 _OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
+_FIELD = re.compile(r"(?:data|event|id|retry|error)?:")
+_NAME = re.compile(r"^event:[ ]?(.*)$", re.MULTILINE)
+_FAILURE = re.compile(r"^error:(.*)$", re.MULTILINE)
+_KEEP_ALIVE = re.compile(r"\W*(ping|pong|heart[-_ ]?beat|keep[-_ ]?alive)\W*", re.IGNORECASE)
+_NOTHING = ("null", "{}", "[]", '""')
 
 
 class Payloads:
-    """Iterator over the JSON objects in a reply's bytes.
+    """Iterator over the JSON objects in a reply's bytes; a failure told outside of JSON becomes ``{"error": …}``.
+
+    What keeps a connection alive (comments, pings, empty data) is skipped.
 
     Parameters
     ----------
@@ -62,7 +70,7 @@ class Payloads:
     Raises
     ------
     StreamError
-        On iteration: an event's data is not a JSON object.
+        On iteration: an event's data is not a JSON object, and nothing that is known beside.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -85,33 +93,91 @@ class Payloads:
                 if event.startswith(("data: {", "data:{")) and "\n" not in event:
                     yield _json_object(event[len("data:") :].removeprefix(" "))
                     continue
-                for data in _by_sseclient(event) if event else ():
-                    if data.startswith(DONE):
-                        self.terminated = True
-                        return
-                    if data.strip():  # `data:` alone keeps a connection alive
-                        yield _json_object(data)
+                yield from self._read(event)
+                if self.terminated:
+                    return
+        yield from self._last()
+
+    def _read(self, event: str) -> Iterator[dict[str, Any]]:
+        """Yield the payloads of an event of any shape."""
+        if not event:
+            return
+        lines, bare = _without_json_line(event.split("\n"))
+        event = "\n".join(lines)
+        name = "".join(_NAME.findall(event)[-1:]).strip()
+        data = _data(lines).strip()
+        while data.startswith("data:"):  # wrapped twice by a gateway
+            data = data.removeprefix("data:").lstrip()
+        if data.startswith(DONE) or _OTHER_DONE.fullmatch(data):
+            self.terminated = True
+        elif "error" in name.lower():
+            yield _as_failure(data or f"an event `{name[:60]}` without data")
+        elif (
+            data in ("", *_NOTHING)
+            or data.startswith(":")
+            or _KEEP_ALIVE.fullmatch(data)
+            or _KEEP_ALIVE.fullmatch(name)
+        ):
+            pass
+        elif name in ("", "message") or data.startswith("{"):
+            yield _json_object(data, event)
+        for told in filter(None, map(str.strip, _FAILURE.findall(event))):
+            yield _as_failure(told)
+        if bare is not None:
+            yield bare
+
+    def _last(self) -> Iterator[dict[str, Any]]:
+        """Yield the last event if only its blank line is missing, where the reply ended in good order."""
+        tail = _mended(bytes(self._rest) + b"\n").decode() if self._rest else ""
+        for event in tail.split("\n\n"):
+            try:
+                payloads = list(self._read(event))
+            except StreamError:
+                return
+            if payloads:
+                self._rest.clear()
+                yield from payloads
 
 
-def _by_sseclient(event: str) -> Iterator[str]:
-    """Yield the data of an event of any shape, if any."""
-    lines = event.split("\n")
+def _data(lines: list[str]) -> str:
+    """Return the data of an event of any shape, or ""."""
     parts = ("\n".join(lines[start : start + _LINES]) for start in range(0, len(lines), _LINES))
-    data = [read.data for part in parts for read in SSEClient(iter([f"{part}\n\n".encode()])).events()]
-    if data:
-        yield "\n".join(data)
+    return "\n".join(read.data for part in parts for read in SSEClient(iter([f"{part}\n\n".encode()])).events())
 
 
-def _json_object(data: str) -> dict[str, Any]:
+def _without_json_line(lines: list[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """Return the lines of an event without JSON that stands there without ``data:``, and that JSON, if it is an object."""
+    start = next((number for number, line in enumerate(lines) if line.startswith("{")), None)
+    if start is None:
+        return lines, None
+    end = next((number for number in range(start + 1, len(lines)) if _FIELD.match(lines[number])), len(lines))
+    found = _parsed("\n".join(lines[start:end]))
+    return (lines[:start] + lines[end:], found) if isinstance(found, dict) else (lines, None)
+
+
+def _as_failure(told: str) -> dict[str, Any]:
+    """Return a payload that reports a failure, from its JSON or its words."""
+    found = _parsed(told)
+    if isinstance(found, dict) and found.get("error"):
+        return found
+    return {"error": told if found is None and told != "null" else found}
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of JSON text; None for other text. Control characters within its strings are read as they are."""
     try:
-        payload = json.loads(data)
+        return json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        payload = None
+        return None
+
+
+def _json_object(data: str, event: str = "") -> dict[str, Any]:
+    """Return the JSON object of an event's data, or of all its lines where a string holds a raw line break."""
+    payload = _parsed(data)
+    if payload is None and "\n" in event:
+        payload = _parsed(event.partition("data:")[2])
     if not isinstance(payload, dict):
-        raise StreamError(
-            f"The server sent an event that is not a JSON object: {data[:60]!r}.",
-            "What came before it is kept.",
-        )
+        raise StreamError(f"The server sent an event that is not a JSON object: {data[:60]!r}.")
     return payload
 
 
@@ -181,10 +247,7 @@ def whole_events(pieces: Iterable[bytes], buffer: bytearray | None = None) -> It
             lines.forget(end)
         searched = len(buffer)
         if searched > LONGEST or lines.count > MOST_LINES:
-            raise StreamError(
-                f"The server sent an event of more than {LONGEST // 2**20} MiB or {MOST_LINES:,} lines.",
-                "What came before it is kept.",
-            )
+            raise StreamError(f"The server sent an event of more than {LONGEST // 2**20} MiB or {MOST_LINES:,} lines.")
 
 
 def _terminator(buffer: bytearray, start: int) -> int:
