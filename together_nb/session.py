@@ -517,7 +517,8 @@ class Session(Answers):
         api_key, default_headers = hide(api_key), hide(default_headers)
         return comparison.compare(
             self, prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-            default_headers=default_headers, timeout=timeout, extra_body=extra_body, show=show, at_once=at_once, **sampling,
+            default_headers=default_headers, timeout=timeout, extra_body=extra_body, show=show, at_once=at_once,
+            **sampling,
         )  # fmt: skip
 
     def map_prompts(

@@ -151,7 +151,7 @@ def is_placeholder(value: str) -> bool:
 
 
 def looks_random(value: str) -> bool:
-    """Whether 8 letters and digits in a row, or 9 digits, belong to no word: most keys have that, and names have not."""
+    """Whether 8 letters and digits in a row, or 9 digits, are outside of words, as in most keys and in no name."""
     rest = "".join(" " if word else one for one, word in zip(value, _words(value), strict=True))
     return _RANDOM.search(rest) is not None
 

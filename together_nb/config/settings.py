@@ -140,9 +140,9 @@ class Settings(HasTraits):
         set it, None to forget every key that was set; ``%together login`` prompts for it. It is kept only in memory, never
         shown, and sent to no other server.
     default_headers : Headers or None
-        Further HTTP headers for the server in use, such as ``{"api-key": "…"}``, hidden. Assign a dict of names and values
-        to set them, None to forget all that were set. They are sent with each request to this server and to no other, and
-        their values are as secret as the key. ``Authorization`` replaces the key.
+        Further HTTP headers for the server in use, such as ``{"api-key": "…"}``, hidden. Assign a dict of names and
+        values to set them, None to forget all that were set. They are sent with each request to this server and to no
+        other, and their values are as secret as the key. ``Authorization`` replaces the key.
     keys : tuple of Key
         Every key that is or was in use, for any server; all are removed from what is drawn or written.
     sampling : SamplingParams
@@ -259,8 +259,8 @@ class Settings(HasTraits):
     def default_headers(self) -> Headers | None:
         """Further HTTP headers for the server in use, hidden; None if there are none.
 
-        Assign a dict of names and values to set them, None to forget all that were set. They are for the server in use when
-        they are set, and go to no other. Names are in any case; ``Authorization`` replaces the key.
+        Assign a dict of names and values to set them, None to forget all that were set. They are for the server in use
+        when they are set, and go to no other. Names are in any case; ``Authorization`` replaces the key.
 
         Raises
         ------

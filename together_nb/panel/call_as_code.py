@@ -1,4 +1,4 @@
-"""The same call as text: a cell, Python, curl. Pasted, each does the same; none contains the key or a header's value."""
+"""The same call as text: a cell, Python, curl. Pasted, each does the same; none holds the key or a header's value."""
 
 from __future__ import annotations
 

@@ -399,7 +399,7 @@ def _odd_proxy() -> str:
 
 
 class _Bearer(AuthBase):
-    """The key as a header, and further headers. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
+    """The key and the further headers. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
 
     def __init__(self, key: Key | None, headers: Headers) -> None:
         self._key = key
