@@ -33,9 +33,9 @@ FRONT_DOOR = PACKAGE / "__init__.py"
 SETTINGS = PACKAGE / "config" / "settings.py"
 # Parameters that are described as those of `stream` are.
 AS_STREAM = {
-    "complete": "prompt model api system messages base_url api_key timeout schema extra_body",
-    "compare": "prompt messages base_url api_key timeout extra_body",
-    "map_prompts": "model api system base_url api_key timeout schema extra_body",
+    "complete": "prompt model api system messages base_url api_key default_headers timeout schema extra_body",
+    "compare": "prompt messages base_url api_key default_headers timeout extra_body",
+    "map_prompts": "model api system base_url api_key default_headers timeout schema extra_body",
 }
 INPUTS = {
     int: ("int | None", "int | Sequence[int | None] | None"),

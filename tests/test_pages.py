@@ -90,6 +90,16 @@ def test_the_python_of_a_page_runs(fence, tmp_path):
     subprocess.run([sys.executable, "-c", fence.text], check=True, cwd=tmp_path)
 
 
+def test_the_headers_of_the_guide_are_for_the_servers_that_it_names(monkeypatch):
+    for name in ("PORTKEY_API_KEY", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.setenv(name, KEY)
+    names = {}
+    for server in ("portkey", "azure"):
+        exec(named("setting", server), names)
+        assert KEY in together_nb.settings.default_headers.reveal().values()
+    assert together_nb.settings.default_headers.names == ("api-key",)
+
+
 def test_every_function_that_the_pages_call_is_public_and_the_errors_that_they_explain_are_in_the_code():
     called = set(re.findall(r"`(\w+)\(", "".join(map(text_of, USER_PAGES)))) - {"help"}
     assert called

@@ -21,6 +21,7 @@ t.settings.stop = None
 t.settings.model = "a/b"
 t.settings.budget = 5
 t.settings.api_key = "key"
+t.settings.default_headers = {"api-key": "key"}
 try:
     t.complete("Once")
 except t.TogetherError as error:
@@ -43,6 +44,8 @@ t.continue_from(answer, max_tokns=5)  # type: ignore[call-arg]
 t.Panel(temprature=1)  # type: ignore[call-arg]
 t.SamplingParams(temprature=1)  # type: ignore[call-arg]
 t.complete("Once", extra_body=[1])  # type: ignore[arg-type]
+t.complete("Once", default_headers={"api-key": 1})  # type: ignore[dict-item]
+t.settings.default_headers = "api-key"  # type: ignore[assignment]
 t.settings.temperature = "hot"  # type: ignore[assignment]
 t.settings.temprature = 1  # type: ignore[attr-defined]
 t.complet("Once")  # type: ignore[attr-defined]

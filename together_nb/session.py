@@ -56,6 +56,8 @@ class Session(Answers):
     ----------
     api_key : str or None
         A key for the server; None takes the environment's, if it is for this server. It is never shown.
+    default_headers : dict or None
+        Further HTTP headers for the server, by name. Their values are never shown.
     base_url : str or None
         The server, with or without ``/v1``; None takes the environment's, or Together.
     model : str or None
@@ -102,6 +104,7 @@ class Session(Answers):
         self,
         *,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         base_url: str | None = None,
         model: str | None = None,
         budget: float | None = None,
@@ -109,7 +112,7 @@ class Session(Answers):
         transport: Transport | None = None,
     ) -> None:
         super().__init__()
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         self.settings = Settings() if settings is None else settings
         for name, value in {"base_url": base_url, "model": model, "budget": budget}.items():
             if value is not None:
@@ -117,6 +120,8 @@ class Session(Answers):
         if api_key is not None:
             key = Key(api_key, "Session(api_key=…)")
             self.settings.set_key(key, server_root(self.settings.chosen_base_url or DEFAULT_BASE_URL))
+        if default_headers is not None:
+            self.settings.default_headers = default_headers
         self.ledger = Ledger(lambda: self.settings.budget)
         self._transport = transport or Network()
         self.client = Client(self._transport)
@@ -157,6 +162,7 @@ class Session(Answers):
         messages: Iterable[dict[str, Any]] | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         schema: Any = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -183,6 +189,9 @@ class Session(Answers):
             A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         timeout : float or None
             Seconds of silence allowed before the answer begins and in its middle; None takes
             `settings.timeout` and `settings.silence_timeout`.
@@ -256,10 +265,10 @@ class Session(Answers):
         >>> chunks.completion.usage.completion_tokens
         20
         """
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         return resolve.open_stream(
             self, prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-            timeout=timeout, schema=schema, extra_body=extra_body, **sampling,
+            default_headers=default_headers, timeout=timeout, schema=schema, extra_body=extra_body, **sampling,
         )  # fmt: skip
 
     def complete(
@@ -272,6 +281,7 @@ class Session(Answers):
         messages: Iterable[dict[str, Any]] | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         schema: Any = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -299,6 +309,9 @@ class Session(Answers):
             A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         timeout : float or None
             Seconds of silence allowed before the answer begins and in its middle; None takes
             `settings.timeout` and `settings.silence_timeout`.
@@ -376,12 +389,13 @@ class Session(Answers):
         >>> complete("Write of him.", chat="lesson", max_tokens=12).api
         'chat'
         """
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         with interrupt_message("stopped by you; nothing was sent."):
             stream, turn = open_turn(
                 self,
-                prompt, chat=chat, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-                timeout=timeout, schema=schema, extra_body=extra_body, **sampling,
+                prompt, chat=chat, model=model, api=api, system=system, messages=messages, base_url=base_url,
+                api_key=api_key, default_headers=default_headers, timeout=timeout, schema=schema, extra_body=extra_body,
+                **sampling,
             )  # fmt: skip
 
         def keep(completion: Completion) -> None:
@@ -399,6 +413,7 @@ class Session(Answers):
         messages: Iterable[dict[str, Any]] | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
         show: str = AUTO,
@@ -430,6 +445,9 @@ class Session(Answers):
             A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         timeout : float or None
             Seconds of silence allowed before the answer begins and in its middle; None takes
             `settings.timeout` and `settings.silence_timeout`.
@@ -496,10 +514,11 @@ class Session(Answers):
         >>> cold.request.sampling.temperature, warm.request.sampling.temperature
         (0.0, 1.0)
         """
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         return comparison.compare(
             self, prompt, model=model, api=api, system=system, messages=messages, base_url=base_url, api_key=api_key,
-            timeout=timeout, extra_body=extra_body, show=show, at_once=at_once, **sampling,
+            default_headers=default_headers, timeout=timeout, extra_body=extra_body, show=show, at_once=at_once,
+            **sampling,
         )  # fmt: skip
 
     def map_prompts(
@@ -515,6 +534,7 @@ class Session(Answers):
         system: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         schema: Any = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -553,6 +573,9 @@ class Session(Answers):
             A server other than that of the settings, with or without ``/v1``; https, or http to this machine.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         timeout : float or None
             Seconds of silence allowed before the answer begins and in its middle; None takes
             `settings.timeout` and `settings.silence_timeout`.
@@ -627,11 +650,11 @@ class Session(Answers):
         >>> results.to_frame()["completion_tokens"].tolist()
         [8, 8]
         """
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         return batch.map_prompts(
             self, prompts, template=template, max_workers=max_workers, executor=executor, progress=progress, model=model, api=api,
-            system=system, base_url=base_url, api_key=api_key, timeout=timeout, schema=schema, extra_body=extra_body,
-            names=names, **sampling,
+            system=system, base_url=base_url, api_key=api_key, default_headers=default_headers, timeout=timeout,
+            schema=schema, extra_body=extra_body, names=names, **sampling,
         )  # fmt: skip
 
     def continue_from(
@@ -640,6 +663,7 @@ class Session(Answers):
         *,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         **sampling: Unpack[Sampling],
     ) -> Completion:
         """Continue an answer from its very end; the whole replaces it in the history and in its conversation.
@@ -655,6 +679,9 @@ class Session(Answers):
             A server other than these, with or without ``/v1``; https, or http to this machine.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         **sampling
             Sampling parameters that differ from those of the first part; None unsets one.
 
@@ -712,9 +739,11 @@ class Session(Answers):
         >>> whole.text.startswith(part.text), len(whole.text) > len(part.text)
         (True, True)
         """
-        api_key = hide(api_key)
+        api_key, default_headers = hide(api_key), hide(default_headers)
         before = last_answer(self) if completion is None else completion
-        stream = open_continuation(self, before, base_url=base_url, api_key=api_key, **sampling)
+        stream = open_continuation(
+            self, before, base_url=base_url, api_key=api_key, default_headers=default_headers, **sampling
+        )
 
         def keep(after: Completion) -> Completion | None:
             return self.keep(after, before=before, bind=self.bind)
@@ -727,6 +756,7 @@ class Session(Answers):
         *,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         fresh: bool = False,
         max_retries: int | None = None,
     ) -> list[Model]:
@@ -740,6 +770,9 @@ class Session(Answers):
             A server other than that of the settings, with or without ``/v1``.
         api_key : str or None
             A key other than that of the settings. It is never shown.
+        default_headers : dict or None
+            Further HTTP headers, by name, for this request's server. They are added to `settings.default_headers` and
+            replace those of the same name; ``Authorization`` replaces the key. Their values are never shown.
         fresh : bool
             Fetch the list again; otherwise it is fetched once a session.
         max_retries : int or None
@@ -766,8 +799,11 @@ class Session(Answers):
         >>> models("llama")
         []
         """
-        api_key = hide(api_key)
-        return resolve.models(self, text, base_url=base_url, api_key=api_key, fresh=fresh, max_retries=max_retries)
+        api_key, default_headers = hide(api_key), hide(default_headers)
+        return resolve.models(
+            self, text, base_url=base_url, api_key=api_key, default_headers=default_headers, fresh=fresh,
+            max_retries=max_retries,
+        )  # fmt: skip
 
     def save(self, path: str | Path, *, force: bool = False) -> tuple[int, int]:
         """Write the history and the conversations to a file.

@@ -19,9 +19,9 @@ import together_nb
 from tests.batch import test_prompts
 from tests.batch.test_prompts import prompt_of
 from tests.servers import ScriptedServer, answers, replies
-from tests.whole.test_key import CANARY, KEY, clean, seen
+from tests.whole.test_key import CANARY, HEADER, KEY, clean, seen
 from together_nb.batch.worker import Task, answer
-from together_nb.config.keys import CarriedKey, Key
+from together_nb.config.keys import CarriedKey, Headers, Key
 from together_nb.errors import APIStatusError, InputError, NotRunError, RateLimitError, TogetherError
 
 # Dask's, where the disk is slow
@@ -233,23 +233,28 @@ def test_a_pool_that_breaks_is_each_items_error():
 
 
 def test_a_carried_key_is_masked_wherever_it_is_written():
-    carried = CarriedKey(Key(KEY, f"the test {CANARY}"))
+    carried = CarriedKey(Key(KEY, f"the test {CANARY}"), Headers({"api-key": HEADER}))
     data = pickle.dumps(carried)
     assert clean(data)
     assert clean(f"{carried!r} {[carried]} {CANARY}")
-    back = pickle.loads(data).unwrapped()
+    back, headers = pickle.loads(data).unwrapped()
     assert seen(back.reveal())
-    assert back.reveal() == KEY
-    assert copy.deepcopy(carried).unwrapped().source == f"the test {CANARY}"
-    assert len({pickle.dumps(CarriedKey(Key(KEY, "the test"))) for _ in range(2)}) == 2
+    assert (back.reveal(), headers.reveal()) == (KEY, {"api-key": HEADER})
+    assert copy.deepcopy(carried).unwrapped()[0].source == f"the test {CANARY}"
+    assert len({pickle.dumps(CarriedKey(Key(KEY, "the test"), Headers())) for _ in range(2)}) == 2
+    assert CarriedKey(None, Headers()).unwrapped()[0] is None
 
 
 def test_a_task_and_its_outcome_hold_no_key_that_can_be_read():
     with ScriptedServer(echo) as server:
-        task = Task.of(together_nb.stream(CANARY, base_url=server.base_url, model="test/chat", api_key=KEY), None)
+        stream = together_nb.stream(
+            CANARY, base_url=server.base_url, model="test/chat", api_key=KEY, default_headers={"x-gateway": HEADER}
+        )
+        task = Task.of(stream, None)
         assert clean(pickle.dumps(task))
         assert clean(repr(task))
         outcome = answer(pickle.loads(pickle.dumps(task)))
+        assert server.requests[-1].headers["x-gateway"] == HEADER
     assert outcome.completion.text == f"<{CANARY}>"
     assert clean(pickle.dumps(outcome))
     assert task.again().ticket != task.ticket

@@ -224,13 +224,28 @@ def test_curl_is_set_in_lines_and_takes_the_key_from_its_environment(server):
     assert [request.headers.get("authorization") for request in server.requests] == [f"Bearer {KEY}", None]
 
 
+def test_curl_takes_the_values_of_headers_from_its_environment(server):
+    given = {"api-key": KEY, "x-portkey-provider": "openai", "odd`id`'$name": "1"}
+    together_nb.settings.api_key = "sk-other-0123456789"
+    text = as_curl(call(default_headers=given))
+    assert '-H "api-key: $API_KEY" ' in text
+    values = {"API_KEY": KEY, "X_PORTKEY_PROVIDER": "openai", "ODD_ID___NAME": "1", "TOGETHER_API_KEY": "k"}
+    paste_into_bash(text, **values)
+    paste_into_bash(as_curl(call(default_headers={"Authorization": f"Basic {KEY}"})), AUTHORIZATION=f"Basic {KEY}")
+    first, second = (request.headers for request in server.requests)
+    assert {name: first[name] for name in given} == given
+    assert [one["authorization"] for one in (first, second)] == ["Bearer k", f"Basic {KEY}"]
+
+
 @pytest.mark.parametrize("options", [{}, {"system": "Be\nbrief."}, {"stop": []}])
 def test_the_key_is_in_none_of_them(server, options):
     together_nb.settings.api_key = KEY
+    together_nb.settings.default_headers = {"x-other": KEY}
     streams = [
         *(call(prompt, **options) for prompt in ("hello", "hello\n")),
         call("", messages=[{"role": "user", "content": "Hi"}]),
         together_nb.stream("hello", model="m", base_url="https://api.together.xyz", api="chat", api_key=KEY),
+        call(default_headers={"x-gateway": KEY}),
     ]
     for stream in streams:
         texts = all_forms(stream, together_nb.settings.sampling)

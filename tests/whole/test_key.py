@@ -14,7 +14,7 @@ import threading
 import traceback
 import types
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,6 +40,7 @@ pytestmark = pytest.mark.timeout(120)
 
 # With letters that a URL writes otherwise; no eight of them stand anywhere else.
 KEY = "Zq7xWd9vKf3/Lm5tRt8+Yb2nNc6=Hj4kUv0pXe1s"
+HEADER = "Rw5nPs8hGy2/Tb6jXm4+Qd9vLc3=Fk7zUa0eZi1o"  # the value of one of default_headers
 CANARY = "canary-0123456789"  # planted on purpose: a search that does not find it proves nothing
 PIECE = 8  # letters; the last four alone may be shown
 ELSEWHERE = "somewhere.example"
@@ -58,14 +59,14 @@ def forms(secret):
     return frozenset(one[start : start + PIECE] for one in whole for start in range(len(one) - PIECE + 1))
 
 
-def seen(where, secret=KEY):
-    """The pieces of the secret that stand somewhere."""
+def seen(where, *secrets):
+    """The pieces of the secrets that stand somewhere; of the key and of the header if none are named."""
     text = where.decode(errors="replace") if isinstance(where, bytes) else where
-    return sorted(piece for piece in forms(secret) if piece in text)
+    return sorted(piece for secret in secrets or (KEY, HEADER) for piece in forms(secret) if piece in text)
 
 
 def clean(where):
-    """Whether the search finds what was planted there, and nothing of the key."""
+    """Whether the search finds what was planted there, and nothing of the key or of the header."""
     assert seen(where, CANARY), "nothing was searched"
     return seen(where) == []
 
@@ -92,20 +93,21 @@ def raw(data, *, reset=False):
     return script
 
 
-REFUSED = {"error": {"message": f"Incorrect API key provided: {KEY}, that is {KEY[3:15]} and {quote(KEY, safe='')}."}}
+WORDS = [f"{one}, that is {one[3:15]} and {quote(one, safe='')}" for one in (KEY, HEADER)]
+REFUSED = {"error": {"message": f"Incorrect API key provided: {WORDS[0]}. Nor was {WORDS[1]}."}}
 REPLY = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 PART = f'{REPLY}\r\ndata: {{"choices": [{{"index": 0, "text": "a", "delta": {{"content": "a"}}}}]}}\n\n'
 SCRIPTS = {
     "401": replies(401, REFUSED),
     "429": replies(429, REFUSED, retry_after="0"),
-    "500": replies(500, f"Bearer {KEY}".encode()),
-    "redirect": replies(307, b"", location=f"https://{ELSEWHERE}/?key={KEY}&again={quote(KEY, safe='')}"),
+    "500": replies(500, f"Bearer {KEY} {HEADER}".encode()),
+    "redirect": replies(307, b"", location=f"https://{ELSEWHERE}/?key={KEY}&again={quote(KEY, safe='')}&to={HEADER}"),
     "error event": raw(f"{PART}data: {json.dumps(REFUSED)}\n\n"),
-    "no event": raw(f'{REPLY}\r\ndata: "{KEY}"\n\n'),
-    "odd event": raw(f'{REPLY}\r\ndata: {{"choices": [{{"index": "{KEY}", "text": "a"}}]}}\n\n'),
-    "web page": replies(200, f"<html>{KEY}".encode(), content_type=f"text/{KEY}"),
-    "no status": raw(f"HTTP/1.1 {KEY}\r\n\r\n"),
-    "no chunk": raw(f"{REPLY}Transfer-Encoding: chunked\r\n\r\n{KEY}\r\n"),
+    "no event": raw(f'{REPLY}\r\ndata: "{KEY} {HEADER}"\n\n'),
+    "odd event": raw(f'{REPLY}\r\ndata: {{"choices": [{{"index": "{KEY} {HEADER}", "text": "a"}}]}}\n\n'),
+    "web page": replies(200, f"<html>{KEY} {HEADER}".encode(), content_type=f"text/{HEADER}-{KEY}"),
+    "no status": raw(f"HTTP/1.1 {KEY} {HEADER}\r\n\r\n"),
+    "no chunk": raw(f"{REPLY}Transfer-Encoding: chunked\r\n\r\n{KEY} {HEADER}\r\n"),
     "lost": raw(PART, reset=True),
     "lost at once": raw("", reset=True),
 }
@@ -122,7 +124,7 @@ def by_prompt(exchange):
 # A session in a kernel
 
 SETUP = """
-import logging, pickle, threading
+import logging, os, pickle, threading
 from unittest.mock import patch
 from together_nb import Panel, complete, history, models, settings, stream
 from together_nb.panel import call_as_code
@@ -133,6 +135,7 @@ for name in ("requests", "urllib3", "together_nb", "asyncio", "traitlets", "IPKe
 logging.getLogger("IPKernelApp").addHandler(logging.getLogger().handlers[0])
 logging.debug("{canary}")
 settings.base_url, settings.model, settings.max_retries = "{base_url}", "test/chat", 0
+settings.default_headers = {{"X-Gateway": os.environ["GATEWAY"]}}
 magic = get_ipython().run_cell_magic
 
 def rest():
@@ -142,7 +145,7 @@ def rest():
 def bug(*_, **__):
     raise ZeroDivisionError("{canary}")
 
-def fails(key, endpoint, exchange, request, headers, header, chunks, chunk, settings):
+def fails(key, endpoint, exchange, request, headers, header, another, further, chunks, chunk, settings):
     raise ZeroDivisionError("{canary}")
 
 def lesson():
@@ -150,7 +153,8 @@ def lesson():
         for chunk in chunks:
             exchange, request = chunks._reader.exchange, chunks._reader.exchange._response.request
             fails(settings.api_key, chunks.endpoint, exchange, request, request.headers,
-                  request.headers["authorization"], chunks, chunk, settings)
+                  request.headers["authorization"], request.headers["x-gateway"], settings.default_headers,
+                  chunks, chunk, settings)
 
 def generate(prompt):
     panel = Panel(prompt=prompt, api="chat")
@@ -168,7 +172,7 @@ LOOKS = """
 %together models
 %config TogetherMagics
 %whos
-settings, settings.api_key, stream("Tell"), stream("Tell").endpoint, history, answer, vars(answer)
+settings, settings.api_key, settings.default_headers, stream("Tell"), stream("Tell").endpoint, history, answer, vars(answer)
 settings.api_key?
 vars(settings), vars(stream("Tell")), vars(stream("Tell")._reader.exchange), settings.trait_values()
 call_as_code.all_forms(stream("Tell"), settings.sampling)
@@ -179,6 +183,9 @@ print([(one, one.to_dict(), one.metadata(), pickle.dumps(one)) for one in histor
 REFUSED_LOOKS = """
 %store kept
 pickle.dumps(settings.api_key)
+pickle.dumps(settings.default_headers)
+settings.default_headers = settings.default_headers.reveal() | {"Host": "a"}
+complete("Tell", default_headers=settings.default_headers.reveal() | {"b": 1})
 pickle.dumps(settings)
 settings.api_key.blanked(None)
 settings.api_key + 1
@@ -189,7 +196,8 @@ BUGS = [
     "urllib3.connection.HTTPConnection.getresponse", "urllib3.response.HTTPResponse.read1",
     "http.client.HTTPConnection.putheader", "http.client.HTTPConnection.send",
 ]  # fmt: skip
-CALLS = ("complete('Tell', api_key=settings.api_key.reveal())", "magic('together', '', 'Tell')")
+GIVEN = "api_key=settings.api_key.reveal(), default_headers=settings.default_headers.reveal()"
+CALLS = (f"complete('Tell', {GIVEN})", "magic('together', '', 'Tell')")
 # The cells of a session, and how each ends.
 CELLS = [
     *((f"%%together {line}\nTell", None) for line in ("--show text --temperature 0", "--dry-run", "--api completions")),
@@ -217,7 +225,7 @@ def session(folder):
     # Loaded before any cell runs, as by someone who always wants it.
     config = "get_config().InteractiveShellApp.extensions = ['together_nb']"
     (folder / "profile_default" / "ipython_kernel_config.py").write_text(config)
-    kernel, iopub, shell, stdin, tracebacks = Kernel(folder), [], [], [], {}
+    kernel, iopub, shell, stdin, tracebacks = Kernel(folder, GATEWAY=HEADER), [], [], [], {}
     receive = kernel.client.get_iopub_msg
 
     def record(**options):  # whatever cell it belongs to
@@ -266,6 +274,7 @@ def session(folder):
         finally:
             kernel.stop()
         assert {request.headers.get("authorization") for request in server.requests} == {f"Bearer {KEY}"}
+        assert {request.headers.get("x-gateway") for request in server.requests} == {HEADER}
     return iopub, shell, stdin, tracebacks
 
 
@@ -277,7 +286,7 @@ def test_no_message_and_no_file_of_a_session_in_a_kernel_holds_the_key(tmp_path)
     assert kinds <= {message["msg_type"] for message in iopub}
     assert "Bearer $TOGETHER_API_KEY" in repr(iopub)
     assert "key=<API key from" in tracebacks["Verbose"]
-    assert "header=<hidden>" in tracebacks["Verbose"]
+    assert "header=<hidden>, another=<hidden>, further=<headers x-gateway, values hidden>" in tracebacks["Verbose"]
     for where in (repr(iopub), repr(shell), *tracebacks.values()):
         assert clean(where)
     assert seen(repr(stdin)) == []
@@ -299,6 +308,7 @@ def server():
     with ScriptedServer(by_prompt) as one:
         together_nb.settings.base_url = one.base_url
         together_nb.settings.api_key = KEY
+        together_nb.settings.default_headers = {"X-Gateway": HEADER}
         yield one
         assert set(authorizations(one)) <= {f"Bearer {KEY}"}
 
@@ -330,6 +340,7 @@ def objects(server):
         yield {
             "settings": together_nb.settings,
             "key": together_nb.settings.api_key,
+            "headers": together_nb.settings.default_headers,
             "endpoint": begun.endpoint,
             "stream": together_nb.stream("Tell"),
             "stream under way": begun,
@@ -383,7 +394,7 @@ def test_no_object_shows_the_key_nor_does_anything_that_it_holds_nor_a_copy(serv
                 copies[name] = seen(pickle.dumps(one) + descriptions(copy.deepcopy(one)).encode())
     assert holding >= {"settings", "endpoint", "stream under way", "exchange", "run that failed", "panel"}
     assert {"completion", "history", "models", "error: 401"} <= set(copies)
-    assert not {"settings", "key", "endpoint", "stream", "exchange", "request", "run", "panel"} & set(copies)
+    assert not {"settings", "key", "headers", "endpoint", "stream", "exchange", "request", "run", "panel"} & set(copies)
     assert not any(copies.values())
 
 
@@ -404,10 +415,9 @@ def test_no_variable_in_a_traceback_of_ours_shows_the_key(server, prompt):
     planted = CANARY
     if prompt == "the list":
         server.models = SCRIPTS["401"]
+    send = together_nb.models if prompt == "the list" else partial(together_nb.complete, prompt, api="chat")
     with pytest.raises(TogetherError) as caught:
-        together_nb.models(api_key=KEY) if prompt == "the list" else together_nb.complete(
-            prompt, api="chat", api_key=KEY
-        )
+        send(api_key=KEY, default_headers={"x-other": HEADER})
     assert clean(variables(caught.value)), planted
 
 
@@ -420,7 +430,7 @@ def test_no_variable_in_a_traceback_of_a_bug_or_an_interrupt_shows_the_key(serve
     planted = CANARY
     monkeypatch.setattr(bug, fails)
     with pytest.raises(kind) as caught:
-        together_nb.complete("Tell", api_key=KEY)
+        together_nb.complete("Tell", api_key=KEY, default_headers={"x-other": HEADER})
     assert clean(variables(caught.value)), planted
 
 
@@ -477,6 +487,7 @@ def test_a_redirect_carries_nothing_off(certificates, status, target, send):
         server.script = server.models = replies(status, b"", location=url)
         together_nb.settings.base_url = server.base_url
         together_nb.settings.api_key = KEY
+        together_nb.settings.default_headers = {"X-Gateway": HEADER}
         with pytest.raises(APIStatusError) as caught:
             send()
         assert caught.value.message.endswith(f" {url}, and a key is not carried there.")
@@ -577,6 +588,7 @@ def tunnel(port):
 def test_a_real_host_is_reached_through_a_proxy_that_sees_nothing_of_the_key(certificates, monkeypatch, variable):
     together_nb.settings.base_url, together_nb.settings.model = f"https://{ELSEWHERE}/v1", "test/chat"
     together_nb.settings.api_key = KEY
+    together_nb.settings.default_headers = {"X-Gateway": HEADER}
     elsewhere = ScriptedServer(answers(["The", " answer"]), tls=certificates, names=(ELSEWHERE,))
     with elsewhere as far, tunnel(far.port) as (proxy, passed):
         monkeypatch.setenv(variable, proxy.base_url)
@@ -584,7 +596,9 @@ def test_a_real_host_is_reached_through_a_proxy_that_sees_nothing_of_the_key(cer
         assert authorizations(far) == [f"Bearer {KEY}"] * 2
         assert far.requests[0].headers["host"] == ELSEWHERE
         assert [(request.method, request.path) for request in proxy.requests] == [("CONNECT", f"{ELSEWHERE}:443")]
+        assert far.requests[0].headers["x-gateway"] == HEADER
         assert b"authorization" not in passed.lower()
+        assert b"x-gateway" not in passed.lower()
         assert seen(repr(proxy.requests) + repr(bytes(passed))) == []
 
 

@@ -12,12 +12,13 @@ from IPython.core.completer import provisionalcompleter
 
 import together_nb
 from tests.magic.test_magics import ipython
-from tests.panel.test_panel import opened
+from tests.panel.test_panel import ask, opened
 from tests.servers import ScriptedServer, answers, replies
 from tests.whole.test_key import authorizations as keys
 from together_nb.config.environment import Environment
 from together_nb.errors import AuthenticationError, MissingKeyError, TogetherError
 from together_nb.magic.completer import model_names
+from together_nb.run.resolve import DEFAULT_MODEL, defaults, open_stream
 
 KEY, OTHER, LATE = (f"sk-of-{name}-0123456789abcdef" for name in ("one", "two", "late"))
 TOGETHER = "https://api.together.xyz"
@@ -300,17 +301,192 @@ def test_a_refused_login_leaves_the_keys_of_other_servers(shell, server, questio
     assert together_nb.settings.api_key.reveal() == OTHER
 
 
+# default_headers, which go where the key goes
+
+GATEWAY = {"X-Portkey-Provider": "openai", "api-key": KEY}
+
+
+def sent(server, *names):
+    """Those headers of each request."""
+    return [tuple(map(one.headers.get, names)) for one in (*server.requests, *server.list_requests)]
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("way", ["settings", "argument", "session"])
+def test_headers_go_with_each_request_to_their_server_and_with_none_to_another(server, another, call, way):
+    if way == "settings":
+        together_nb.settings.base_url = server.base_url
+        together_nb.settings.default_headers = GATEWAY
+        call()
+        call(base_url=another.base_url)
+        together_nb.settings.base_url = another.base_url
+        call()
+    elif way == "argument":
+        call(base_url=server.base_url, default_headers=GATEWAY)
+        call(base_url=another.base_url)
+    else:
+        one = together_nb.Session(base_url=server.base_url, model="test/chat", default_headers=GATEWAY)
+        one.complete("Tell")
+        one.complete("Tell", base_url=another.base_url)
+    for one in (server, another):
+        assert one.list_requests
+    assert set(sent(server, "x-portkey-provider", "api-key", "authorization")) == {("openai", KEY, None)}
+    assert set(sent(another, "x-portkey-provider", "api-key")) == {(None, None)}
+
+
+def test_the_headers_of_a_cell_and_of_the_panel_are_those_of_the_settings(shell, server):
+    together_nb.settings.base_url, together_nb.settings.model = server.base_url, "test/chat"
+    together_nb.settings.default_headers = GATEWAY
+    shell.run_cell_magic("together", "--show text", "Tell")
+    shell.run_cell_magic("together", "--compare temperature=0,1", "Tell")
+    together_nb.complete("Tell", chat="talk")
+    with opened(server) as panel:
+        ask(panel)
+    assert len(server.requests) == 5
+    assert set(sent(server, "api-key")) == {(KEY,)}
+
+
+def test_the_argument_is_added_to_the_settings_and_replaces_what_is_of_the_same_name(server, another):
+    together_nb.settings.base_url = server.base_url
+    together_nb.settings.default_headers = {"X-One": "1", "x-two": "1", "User-Agent": "lesson"}
+    chat(default_headers={"x-ONE": "2", "x-three": "2"})
+    chat()
+    chat(base_url=another.base_url, default_headers={"x-three": "2"})
+    names = "x-one", "x-two", "x-three", "user-agent"
+    assert sent(server, *names) == [("2", "1", "2", "lesson"), ("1", "1", None, "lesson")]
+    assert sent(another, *names[:3]) == [(None, None, "2")]
+
+
+def test_authorization_replaces_the_key_unless_a_key_is_given_for_the_request(server, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default\nlogin somebody\npassword else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    together_nb.settings.base_url = server.base_url
+    together_nb.settings.api_key = KEY
+    together_nb.settings.default_headers = {"AUTHORIZATION": f"Basic {OTHER}"}
+    chat()
+    chat(api_key=LATE)
+    chat(api_key=LATE, default_headers={"authorization": f"Token {OTHER}"})
+    assert keys(server) == [f"Basic {OTHER}", f"Bearer {LATE}", f"Token {OTHER}"]
+
+
+def test_authorization_stands_in_for_the_key_of_together_and_other_headers_do_not():
+    together_nb.settings.default_headers = {"api-key": KEY}
+    with pytest.raises(MissingKeyError):
+        chat()
+    assert together_nb.stream("Tell").endpoint.embedded
+    together_nb.settings.default_headers = {"Authorization": f"Bearer {KEY}"}
+    stream = open_stream(together_nb.session.default, "Tell", offline=True)
+    assert (stream.endpoint.root, stream.endpoint.lacks_key, stream.request.model) == (TOGETHER, False, DEFAULT_MODEL)
+
+
+def test_the_embedded_engine_gets_no_headers(shell, monkeypatch):
+    together_nb.settings.default_headers = GATEWAY
+    stream = together_nb.stream("Tell", model="local/ngram", max_tokens=2, default_headers={"X-Other": OTHER})
+    assert "".join(chunk.text for chunk in stream)
+    sent_to_it = stream._reader.exchange._response.request.headers
+    assert stream.endpoint.embedded
+    assert not {"api-key", "x-portkey-provider", "x-other"} & set(map(str.lower, sent_to_it))
+    assert not open_stream(together_nb.session.default, "Tell", model="local/ngram", offline=True).endpoint.headers
+    assert not defaults(together_nb.session.default)[1].headers
+
+
+def test_an_answer_is_continued_with_the_headers_that_were_sent_for_it(server, another, shell):
+    server.script = answers(["Once"], finish="length")
+    together_nb.settings.base_url, together_nb.settings.model = another.base_url, "test/chat"
+    together_nb.settings.default_headers = {"x-elsewhere": OTHER}
+    part = chat(base_url=server.base_url, default_headers=GATEWAY)
+    (mapped,) = together_nb.map_prompts(
+        ["Tell"], base_url=server.base_url, api="chat", progress=False, default_headers=GATEWAY
+    )
+    server.requests.clear()
+    whole = together_nb.continue_from(part)
+    together_nb.continue_from(whole)
+    together_nb.continue_from(mapped)
+    together_nb.continue_from(part, default_headers={"api-key": LATE})
+    names = "x-portkey-provider", "api-key", "x-elsewhere"
+    assert sent(server, *names)[:4] == [("openai", KEY, None)] * 3 + [("openai", LATE, None)]
+    together_nb.continue_from(part, base_url=another.base_url)
+    assert sent(another, *names)[:1] == [(None, None, OTHER)]
+    server.requests.clear()
+    shell.run_line_magic("together", "logout")
+    together_nb.continue_from(part)
+    assert sent(server, *names)[:1] == [(None, None, None)]
+    assert "api-key" not in f"{part.to_dict()} {whole!r}"
+
+
+def test_a_key_given_to_continue_with_is_sent_in_the_place_of_authorization(server):
+    server.script = answers(["Once"], finish="length")
+    part = chat(base_url=server.base_url, default_headers={"Authorization": f"Basic {KEY}", "x-one": "1"})
+    together_nb.continue_from(part)
+    together_nb.continue_from(part, api_key=OTHER)
+    assert [sent(server, "authorization", "x-one")[number] for number in (1, 2)] == [
+        (f"Basic {KEY}", "1"),
+        (f"Bearer {OTHER}", "1"),
+    ]
+
+
+def test_an_item_that_failed_is_sent_again_with_its_headers(server):
+    server.script = replies(500, b"")
+    given = dict(GATEWAY)
+    results = together_nb.map_prompts(
+        ["Tell"], base_url=server.base_url, model="test/chat", api="chat", progress=False, default_headers=given
+    )
+    given.clear()
+    results.retry_failed(progress=False)
+    assert sent(server, "api-key") == [(KEY,)] * 2
+
+
+def test_each_account_has_a_list_of_models_of_its_own(server):
+    for headers in ({"api-key": KEY}, {"api-key": OTHER}, {"api-key": KEY}, None):
+        together_nb.models(base_url=server.base_url, default_headers=headers)
+    assert sent(server, "api-key") == [(KEY,), (OTHER,), (None,)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"default_headers": GATEWAY}, ["no valid key in default_headers", "x-portkey-provider, api-key", "login"]),
+        ({"default_headers": {"authorization": KEY}}, ["default_headers (authorization)"]),
+        ({"default_headers": GATEWAY, "api_key": OTHER}, ["The server did not accept the key", "api_key", "api-key"]),
+        ({}, ["The server wants a key", "gateway.example"]),
+    ],
+)
+def test_a_refusal_says_which_headers_were_sent_and_shows_no_value(options, words):
+    together_nb.settings.base_url = "https://gateway.example"
+    together_nb.settings.default_headers = {"x-elsewhere": LATE}
+    refusing = ScriptedServer(replies(401, {"error": {"message": f"what is {KEY}?"}}))
+    with refusing as server, pytest.raises(AuthenticationError) as caught:
+        chat(base_url=server.base_url, **options)
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert KEY not in str(caught.value)
+
+
+def test_the_status_names_the_headers_or_the_server_that_they_are_for(shell, server, capsys):
+    shell.run_line_magic("together", "")
+    assert "headers" not in capsys.readouterr().out
+    together_nb.settings.base_url = "https://gateway.example"
+    together_nb.settings.default_headers = GATEWAY
+    shell.run_line_magic("together", "")
+    assert "x-portkey-provider, api-key" in capsys.readouterr().out
+    together_nb.settings.base_url = server.base_url
+    shell.run_line_magic("together", "")
+    out = capsys.readouterr().out
+    assert f"gateway.example and are not sent to 127.0.0.1:{server.port}" in out
+    assert KEY not in out
+
+
 # Files
 
 
-@pytest.mark.parametrize("place", ["environment", "another server", "argument", "replaced", "forgotten"])
+@pytest.mark.parametrize("place", ["environment", "another server", "argument", "header", "replaced", "forgotten"])
 def test_a_key_that_is_or_was_in_use_is_in_no_file_and_no_error(environ, tmp_path, server, place):
     secret = {"environment": KEY, "another server": OTHER}.get(place, LATE)
     if place == "environment":
         environ(TOGETHER_API_KEY=secret)
     together_nb.settings.base_url = "https://elsewhere.example" if place == "another server" else server.base_url
-    together_nb.settings.api_key = None if place in ("environment", "argument") else secret
-    chat(base_url=server.base_url, **({"api_key": secret} if place == "argument" else {}))
+    together_nb.settings.api_key = None if place in ("environment", "argument", "header") else secret
+    given = {"argument": {"api_key": secret}, "header": {"default_headers": {"x-gateway": secret}}}
+    chat(base_url=server.base_url, **given.get(place, {}))
     if place in ("replaced", "forgotten"):
         together_nb.settings.api_key = "sk-of-new-0123456789abcdef" if place == "replaced" else None
     with ScriptedServer(replies(400, {"error": {"message": f"cannot do {secret}"}})) as echoing:

@@ -33,6 +33,7 @@ _JSON_ESCAPE = re.compile(r'\\u([0-9A-Fa-f]{4})|\\(["\\/bfnrt])()')
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LETTERS = re.compile(r"[A-Za-z]+")
 _CASES = re.compile(r"[A-Z]+|[A-Z]?[a-z]+(?:[A-Z][a-z]{2,})*")
+_RANDOM = re.compile(r"[0-9]{9}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8}")  # 8 digits alone are a date
 _SHORT = 3  # letters: a run this short is a word if only signs surround it
 _LIKE = 0.6  # share of a word's letter pairs that are common; of random letters a quarter are
 _LIKE_BESIDE_DIGITS = 0.7
@@ -147,6 +148,12 @@ def is_placeholder(value: str) -> bool:
     return any(word.isalpha() for word in words) and all(
         word in _PLACEHOLDERS or set(word) in ({"x"}, {"0"}) or "1234567890".startswith(word) for word in words
     )
+
+
+def looks_random(value: str) -> bool:
+    """Whether 8 letters and digits in a row, or 9 digits, are outside of words, as in most keys and in no name."""
+    rest = "".join(" " if word else one for one, word in zip(value, _words(value), strict=True))
+    return _RANDOM.search(rest) is not None
 
 
 def merged(spans: list[Span]) -> list[Span]:

@@ -37,7 +37,7 @@ def compare(
     """Do as `Session.compare`."""
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
         raise InputError(f"at_once must be a whole number of at least 1, not {at_once!r}.", "Leave it out for four.")
-    server = {name: options.pop(name) for name in ("base_url", "api_key", "timeout", "extra_body")}
+    server = {name: options.pop(name) for name in ("base_url", "api_key", "default_headers", "timeout", "extra_body")}
     given: dict[str, Any] = {"model": model, "api": api, "system": system, **options}
     varied = {name: values_from_list(check_key(name), value) for name, value in given.items() if _is_list(name, value)}
     columns = combinations(varied)

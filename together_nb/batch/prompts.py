@@ -12,7 +12,7 @@ from together_nb.batch.items import is_conversation, items_of, names_of
 from together_nb.batch.results import BatchResults
 from together_nb.batch.scheduler import Scheduler, check_executor
 from together_nb.batch.worker import Task
-from together_nb.config.keys import secret_test
+from together_nb.config.keys import Headers, secret_test
 from together_nb.errors import InputError, MissingKeyError
 from together_nb.run.answers import LAST
 from together_nb.run.resolve import endpoint_for, open_request, open_stream
@@ -44,13 +44,15 @@ def map_prompts(
     progress: bool,
     base_url: str | None,
     api_key: str | None,
+    default_headers: Mapping[str, str] | None,
     timeout: float | None,
     names: Mapping[str, Any] | None,
     **options: Any,
 ) -> BatchResults:
     """Do as `Session.map_prompts`."""
     _check(template, max_workers, executor)
-    server: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "timeout": timeout}
+    headers = Headers(default_headers)  # once: items may be run again
+    server = {"base_url": base_url, "api_key": api_key, "default_headers": headers, "timeout": timeout}
     batch = _Batch(session, items_of(prompts), template, names or {}, server, options, max_workers, executor)
     results = BatchResults(batch.items, batch.run)
     if batch.items.rows:

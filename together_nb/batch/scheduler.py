@@ -22,6 +22,7 @@ from together_nb.base.interrupts import STOP_SECONDS, TICK_SECONDS
 from together_nb.base.threads import start_thread
 from together_nb.batch.concurrency import Concurrency
 from together_nb.batch.worker import answer, answer_within
+from together_nb.config.keys import without_keys
 from together_nb.errors import APIStatusError, AuthenticationError, InputError, RateLimitError, TogetherError
 from together_nb.values.completion import Completion
 from together_nb.wire.retry import FIRST_SECONDS, HONOURED_SECONDS, Retries
@@ -223,7 +224,7 @@ class Scheduler:
                 flight.future = self._executor.submit(answer, sent)
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._flights.discard(flight)
-            self._end(number, _of_the_executor(error, task))
+            self._end(number, _of_the_executor(error))
             return
         flight.future.add_done_callback(lambda _: self._finished.put(flight))
 
@@ -243,11 +244,11 @@ class Scheduler:
             return
         failure = future.exception()
         if failure is not None:
-            self._end(number, _of_the_executor(failure, task))
+            self._end(number, _of_the_executor(failure))
             return
         outcome = future.result()
         completion = replace(outcome.completion, request=task.request)
-        self._session.client.call_keys.add(completion, self._session.client.call_keys.get(outcome.completion))
+        self._session.client.call_keys.add(completion, *self._session.client.call_keys.get(outcome.completion))
         if not self._within_reach:
             self._session.client.note_refused(task.root or "", task.request.model, outcome.refused)
             if outcome.base:
@@ -313,9 +314,9 @@ class Scheduler:
         self._later.clear()
 
 
-def _of_the_executor(failure: BaseException, task: Task) -> TogetherError:
+def _of_the_executor(failure: BaseException) -> TogetherError:
     """Return the error for a failure of an executor or of a worker's process."""
-    words = task.without_key(" ".join(f"{type(failure).__name__}: {failure}".split())).rstrip(".")
+    words = without_keys(" ".join(f"{type(failure).__name__}: {failure}".split())).rstrip(".")
     return TogetherError(
         f"What was to run it failed ({words}).", "Look at the executor and its workers; together_nb must be there too."
     )

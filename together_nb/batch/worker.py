@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from together_nb.config.keys import CarriedKey, without_keys
+from together_nb.config.keys import CarriedKey
 from together_nb.errors import TogetherError
 from together_nb.run.resolve import embedded_endpoint
 from together_nb.values.families import UNKNOWN
@@ -40,7 +40,7 @@ class Task:
         The server; None is the embedded engine of the process that answers it, since the address of
         this process's engine is useless elsewhere.
     key
-        Sent with the request, or None.
+        The key and the headers, sent with the request; None for the embedded engine, which has its own.
     connect_timeout, timeout, silence_timeout
         Seconds, as in `Endpoint`.
     pace
@@ -79,7 +79,7 @@ class Task:
         return cls(
             stream.request,
             None if own_engine else endpoint.root,
-            None if own_engine or endpoint.key is None else CarriedKey(endpoint.key),
+            None if own_engine else CarriedKey(endpoint.key, endpoint.headers),
             endpoint.connect_timeout,
             endpoint.timeout,
             endpoint.silence_timeout,
@@ -106,7 +106,6 @@ class Task:
         endpoint = Endpoint(
             client,
             self.root or "",
-            None if self.key is None else self.key.unwrapped(),
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
             silence_timeout=self.silence_timeout,
@@ -114,17 +113,15 @@ class Task:
             family_name=self.family,
             transport=transport,
         )
+        if self.key is not None:
+            key, headers = self.key.unwrapped()
+            endpoint = replace(endpoint, key=key, headers=headers)
         endpoint.note_refused(self.request.model, self.refused)
         if self.base:
             endpoint.note_base(self.base)
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)
-
-    def without_key(self, text: str) -> str:
-        """Return `text` without the key and without long pieces of it."""
-        text = without_keys(text)
-        return text if self.key is None else self.key.unwrapped().blanked(text)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""API keys, hidden in their reprs, and the list of those that must be drawn and written nowhere."""
+"""API keys and headers, hidden in their reprs, and the list of what must be drawn and written nowhere."""
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,9 +33,26 @@ class Hidden(str):
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
-def hide(value: str | None) -> str | None:
-    """Return a str as `Hidden`, and anything else as it is."""
-    return Hidden(value) if isinstance(value, str) else value
+class Veiled:
+    """What a user gave instead of a str, such as a dict of headers, hidden in tracebacks until it is checked."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("What may hold an API key is not pickled: it would be written somewhere.")
+
+
+def hide(value: Any) -> Any:
+    """Return a str as `Hidden`, None and what hides itself as it is, and anything else as `Veiled`."""
+    if value is None or isinstance(value, (Hidden, Veiled, Key, Headers)):
+        return value
+    return Hidden(value) if isinstance(value, str) else Veiled(value)
 
 
 class Key:
@@ -96,6 +116,118 @@ class Key:
         raise TypeError("An API key is not pickled: it would be written somewhere.")
 
 
+# What the client itself must control, and what is between it and the next proxy.
+_OURS = (
+    "accept-encoding connection content-encoding content-length content-type expect host keep-alive te trailer "
+    "transfer-encoding upgrade"
+)
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]+")
+_PART = re.compile(r"""[^\x00-\x20\x7f-\xff"'(),;<>\[\]{}]+""")  # of a value: a word, or one of JSON's strings
+_OF_A_SECRET = re.compile(
+    r"(?<![a-z])(?:(?:api|access|auth)?(?:key|token)|auth|authentication|authorization|bearer|cookie|credential"
+    r"|jwt|passphrase|passw(?:or)?d|secret|signature)s?(?![a-z])"
+)
+
+
+class Headers:
+    """Further headers of a request (`default_headers`), as secret as a key and hidden in their repr.
+
+    A server may repeat a value. So its parts are removed from texts as keys are, by the rules of
+    `together_nb.base.secret`: all of them if the header's name says that it holds a secret (``api-key``,
+    ``Authorization``), and otherwise those that look like one (`looks_random`). The others stay in texts, or
+    ``x-portkey-provider: openai`` would remove each "openai" from an answer.
+
+    Parameters
+    ----------
+    given
+        A dict of names and values; other headers; None for none.
+
+    Attributes
+    ----------
+    of_a_call
+        Whether some were given for one request.
+
+    Raises
+    ------
+    InputError
+        They cannot be sent: no dict of str to str, with characters that no header can hold, or of a name that the
+        client itself must control.
+    """
+
+    __slots__ = ("_values", "of_a_call")
+
+    def __init__(self, given: Any = None) -> None:
+        given = hide(given)
+        self._values: dict[str, Hidden] = {}  # by name in lower case
+        self.of_a_call = False
+        if given is None:
+            return
+        if isinstance(given, Headers):
+            self._values, self.of_a_call = given.reveal(), given.of_a_call
+            return
+        if not isinstance(given, Veiled) or not isinstance(given.value, Mapping):
+            raise InputError("default_headers must be a dict of names and values.", 'One looks like {"api-key": "…"}.')
+        for name, value in ((hide(name), hide(given.value[name])) for name in given.value):
+            self._add(name, value)
+
+    def _add(self, name: Any, value: Any) -> None:
+        if not isinstance(name, Hidden) or _NAME.fullmatch(name) is None:
+            raise InputError("A name in default_headers is not that of an HTTP header.", "One looks like api-key.")
+        lower = str(name).lower()
+        if lower in _OURS.split() or lower.startswith("proxy-"):
+            raise InputError(f"default_headers cannot set {lower}: that is up to together_nb.", "Leave it out.")
+        if not isinstance(value, Hidden):
+            raise InputError(f"The value of {lower} in default_headers is not a text.", "Pass it as a str.")
+        value = Hidden(value.strip())
+        if _VALUE.fullmatch(value) is None:
+            raise InputError(
+                f"The value of {lower} in default_headers is empty, or has characters that no HTTP header can hold.",
+                "Copy it once more, on one line.",
+            )
+        self._values[lower] = value
+        from together_nb.base.secret import looks_random
+
+        for part in map(Hidden, _PART.findall(value)):
+            if _OF_A_SECRET.search(lower) is not None or looks_random(part):
+                remember(Key(part, f"the header {lower}"))
+
+    def over(self, standing: Headers, *, key_given: bool = False) -> Headers:
+        """Return both; of the same name these win, and a key given for the request wins over a standing one."""
+        both = Headers()
+        both._values = {**standing._values, **self._values}
+        both.of_a_call = bool(self) or standing.of_a_call
+        if key_given and "authorization" not in self:
+            both._values.pop("authorization", None)
+        return both
+
+    def reveal(self) -> dict[str, Hidden]:
+        """Return the names in lower case, and the values, only for the request."""
+        return dict(self._values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in lower case."""
+        return tuple(self._values)
+
+    @property
+    def account(self) -> str:
+        """Tells these headers from others, and says nothing of their values; "" for none."""
+        return str(hash(frozenset(self._values.items()))) if self else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self._values)}, values hidden>" if self else "<no headers>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Headers are not pickled, as API keys are not: they would be written somewhere.")
+
+
 ARGUMENT = "the argument api_key"
 """The source of a key that was given for one request."""
 _known: list[Key] = []
@@ -132,21 +264,26 @@ def without_keys(text: str) -> str:
 
 
 class CallKeys:
-    """The keys given for single requests, by their answers, so that these can be continued. No answer holds its key."""
+    """The keys and headers given for single requests, by their answers, so that these can be continued.
+
+    No answer holds its own.
+    """
 
     def __init__(self) -> None:
-        self._keys: dict[int, tuple[weakref.ref[Any], Key]] = {}
+        self._keys: dict[int, tuple[weakref.ref[Any], Key | None, Headers | None]] = {}
 
-    def add(self, answer: Any, key: Key | None) -> None:
-        """Remember the key of an answer as long as the answer exists, if it was given for one request."""
-        if key is not None and key.source == ARGUMENT:
+    def add(self, answer: Any, key: Key | None, headers: Headers | None) -> None:
+        """Remember those of an answer as long as the answer exists, if they were given for one request."""
+        key = key if key is not None and key.source == ARGUMENT else None
+        headers = headers if headers is not None and headers.of_a_call else None
+        if key is not None or headers is not None:
             number = id(answer)
-            self._keys[number] = weakref.ref(answer, lambda _: self._keys.pop(number, None)), key
+            self._keys[number] = weakref.ref(answer, lambda _: self._keys.pop(number, None)), key, headers
 
-    def get(self, answer: Any) -> Key | None:
-        """Return the key of an answer, or None."""
-        held, key = self._keys.get(id(answer), (lambda: None, None))
-        return key if held() is answer else None
+    def get(self, answer: Any) -> tuple[Key | None, Headers | None]:
+        """Return the key and the headers of an answer, or None."""
+        held, key, headers = self._keys.get(id(answer), (lambda: None, None, None))
+        return (key, headers) if held() is answer else (None, None)
 
     def clear(self) -> None:
         """Forget all."""
@@ -154,31 +291,37 @@ class CallKeys:
 
 
 class CarriedKey:
-    """A key on its way to a worker process; unlike a `Key`, it can be pickled.
+    """A key and headers on their way to a worker process; unlike them, it can be pickled.
 
-    It is masked, so that a dump of the raw bytes does not show the key. This is not encryption:
-    unpickling it reveals the key.
+    They are masked, so that a dump of the raw bytes does not show them. This is not encryption:
+    unpickling it reveals them.
 
     Parameters
     ----------
     key
-        The key.
+        The key, or None.
+    headers
+        The headers.
     """
 
-    __slots__ = ("_masked", "_pad", "_source")
+    __slots__ = ("_masked", "_of_a_call", "_pad", "_source")
 
-    def __init__(self, key: Key) -> None:
-        value = key.reveal().encode()
+    def __init__(self, key: Key | None, headers: Headers) -> None:
+        value = json.dumps([None if key is None else key.reveal(), headers.reveal()]).encode()
         self._pad = secrets.token_bytes(len(value))
         self._masked = _mixed(value, self._pad)
-        self._source = key.source
+        self._source = "" if key is None else key.source
+        self._of_a_call = headers.of_a_call
 
-    def unwrapped(self) -> Key:
-        """Return the key, to send it."""
-        return Key(_mixed(self._masked, self._pad).decode(), self._source)
+    def unwrapped(self) -> tuple[Key | None, Headers]:
+        """Return the key and the headers, to send them."""
+        key, given = map(hide, json.loads(_mixed(self._masked, self._pad)))
+        headers = Headers(given)
+        headers.of_a_call = self._of_a_call
+        return None if key is None else Key(key, self._source), headers
 
     def __repr__(self) -> str:
-        return f"<API key from {self._source}, on its way to a worker>"
+        return f"<{f'API key from {self._source}' if self._source else 'headers'}, on its way to a worker>"
 
 
 def _mixed(value: bytes, pad: bytes) -> bytes:
@@ -190,7 +333,7 @@ def secret_test() -> Callable[[Any], bool]:
     keys = known_keys()
 
     def is_secret(value: Any) -> bool:
-        hidden = isinstance(value, (Key, CarriedKey, Hidden))
+        hidden = isinstance(value, (Key, Headers, CarriedKey, Hidden, Veiled))
         return hidden or (isinstance(value, str) and any(key.spans(value) for key in keys))
 
     return is_secret

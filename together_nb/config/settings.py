@@ -19,7 +19,7 @@ from traitlets import Bunch, Float, HasTraits, Int, TraitType, Unicode, link, va
 from together_nb.config import environment as _environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, TOGETHER_HOSTS, host_of, server_of, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE, KEY_VARIABLE
-from together_nb.config.keys import Key, environment_key, known_keys, remember
+from together_nb.config.keys import Headers, Key, environment_key, hide, known_keys, remember
 from together_nb.errors import InputError
 from together_nb.values.local_models import NGRAM, SMOLLM
 from together_nb.values.parameters import PARAMETERS, Parameter, SamplingParams
@@ -139,6 +139,10 @@ class Settings(HasTraits):
         The key for the server in use, hidden: the one set here, or else that of ``TOGETHER_API_KEY``. Assign a str to
         set it, None to forget every key that was set; ``%together login`` prompts for it. It is kept only in memory, never
         shown, and sent to no other server.
+    default_headers : Headers or None
+        Further HTTP headers for the server in use, such as ``{"api-key": "…"}``, hidden. Assign a dict of names and
+        values to set them, None to forget all that were set. They are sent with each request to this server and to no
+        other, and their values are as secret as the key. ``Authorization`` replaces the key.
     keys : tuple of Key
         Every key that is or was in use, for any server; all are removed from what is drawn or written.
     sampling : SamplingParams
@@ -151,7 +155,7 @@ class Settings(HasTraits):
     Raises
     ------
     InputError
-        The value assigned to a sampling parameter, to `base_url` or to `api_key` is invalid.
+        The value assigned to a sampling parameter, to `base_url`, to `api_key` or to `default_headers` is invalid.
     TraitError
         The value assigned to another attribute is of the wrong type or out of bounds.
 
@@ -213,6 +217,7 @@ class Settings(HasTraits):
         self.add_traits(**{name: _ParameterTrait(parameter) for name, parameter in PARAMETERS.items()})
         type(self).__doc__ = Settings.__doc__  # `add_traits` makes a new class, which has none
         self._keys: dict[str, Key] = {}  # by server
+        self._headers: dict[str, Headers] = {}  # by server
 
     @validate("base_url")
     def _a_url(self, proposal: dict[str, Any]) -> str | None:
@@ -249,6 +254,44 @@ class Settings(HasTraits):
         else:
             key = value if isinstance(value, Key) else Key(value, "settings.api_key")
             self.set_key(key, server_root(self.chosen_base_url or DEFAULT_BASE_URL))
+
+    @property
+    def default_headers(self) -> Headers | None:
+        """Further HTTP headers for the server in use, hidden; None if there are none.
+
+        Assign a dict of names and values to set them, None to forget all that were set. They are for the server in use
+        when they are set, and go to no other. Names are in any case; ``Authorization`` replaces the key.
+
+        Raises
+        ------
+        InputError
+            They cannot be sent: no dict of str to str, or a name or a value that no request can hold.
+        """
+        return self.headers_for(server_root(self.chosen_base_url or DEFAULT_BASE_URL)) or None
+
+    @default_headers.setter
+    def default_headers(self, value: Mapping[str, str] | Headers | None) -> None:
+        value = hide(value)
+        if value is None:
+            self._headers.clear()
+        else:
+            self._headers[server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL))] = Headers(value)
+        self._tell_of_keys()
+
+    def headers_for(self, root: str) -> Headers:
+        """Return the headers that may be sent to a server.
+
+        Parameters
+        ----------
+        root : str
+            The server's base URL.
+
+        Returns
+        -------
+        Headers
+            Those set for this scheme, host and port.
+        """
+        return self._headers.get(server_of(root), Headers())
 
     def set_key(self, key: Key | None, root: str) -> None:
         """Set or remove a server's key.
@@ -325,6 +368,23 @@ class Settings(HasTraits):
             return f"The key from {source} is for {server} and is not sent to {host_of(root)}."
         return ""
 
+    def other_headers(self, root: str) -> str:
+        """Return a sentence on headers that are for another server; "" if this one has some, or none has.
+
+        Parameters
+        ----------
+        root : str
+            The server's base URL.
+
+        Returns
+        -------
+        str
+            The sentence, or "".
+        """
+        if not self._headers or self.headers_for(root):
+            return ""
+        return f"default_headers are for {host_of(next(iter(self._headers)))} and are not sent to {host_of(root)}."
+
     @property
     def sampling(self) -> SamplingParams:
         """The sampling parameters that are set here."""
@@ -341,15 +401,15 @@ class Settings(HasTraits):
         return self.model or os.environ.get(MODEL_VARIABLE, "").strip() or None
 
     def copy(self) -> Settings:
-        """Return independent settings with the same values, and with the same keys.
+        """Return independent settings with the same values, and with the same keys and headers.
 
         Returns
         -------
         Settings
-            A copy; changing one does not change the other, except for the keys, which they share.
+            A copy; changing one does not change the other, except for the keys and headers, which they share.
         """
         twin = Settings()
-        twin._keys = self._keys
+        twin._keys, twin._headers = self._keys, self._headers
         for name in self.trait_names():
             setattr(twin, name, getattr(self, name))
         return twin

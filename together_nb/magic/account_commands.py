@@ -26,7 +26,8 @@ def status(notebook: Notebook) -> None:
     settings = notebook.session.settings
     model, server = resolve.described_defaults(notebook.session)
     key = settings.api_key
-    other = settings.other_key(server_root(settings.chosen_base_url or DEFAULT_BASE_URL))
+    root = server_root(settings.chosen_base_url or DEFAULT_BASE_URL)
+    other = settings.other_key(root)
     ending = f", ending in …{key.ending}" if key is not None and key.ending else ""
     lines = {
         "server": server,
@@ -38,6 +39,9 @@ def status(notebook: Notebook) -> None:
         "defaults": ", ".join(f"{k}={v!r}" for k, v in settings.sampling.to_dict().items()) or "none set",
         "answers so far": str(len(notebook.session.history)),
     }
+    headers = settings.default_headers
+    if headers or settings.other_headers(root):
+        lines["headers"] = settings.other_headers(root) if headers is None else ", ".join(headers.names)
     if environment.environment.late:
         lines["note"] = environment.environment.late
     width = max(map(len, lines))
@@ -83,8 +87,8 @@ def login(notebook: Notebook, text: str) -> None:
 
 
 def logout(notebook: Notebook) -> None:
-    """Forget the key."""
-    notebook.session.settings.api_key = None
+    """Forget the key, and the headers."""
+    notebook.session.settings.api_key = notebook.session.settings.default_headers = None
     notebook.session.client.call_keys.clear()
     left = environment.environment.key
     print(f"Forgotten; the key from {KEY_VARIABLE} is still there." if left else "The key is forgotten.")  # noqa: T201

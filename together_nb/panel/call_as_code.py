@@ -1,4 +1,4 @@
-"""The same call as text: a cell, Python, curl. Pasted, each does the same; none contains the key."""
+"""The same call as text: a cell, Python, curl. Pasted, each does the same; none holds the key or a header's value."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _CHANGED = re.compile(
 )
 
 
+_ESCAPED = r"\\\g<0>"  # in the double quotes of a shell
 _PORT = 8000
 _SERVE = "# In another terminal: python -m together_nb.local --port {}"
 
@@ -120,7 +121,7 @@ def as_python(stream: CompletionStream, standing: SamplingParams) -> str:
 
 
 def as_curl(stream: CompletionStream) -> str:
-    """The call as a POSIX shell command, which takes the key from its environment.
+    """The call as a POSIX shell command, which takes the key and the values of headers from its environment.
 
     The embedded engine accepts no other clients, so the command is for a server that is started separately.
 
@@ -131,7 +132,10 @@ def as_curl(stream: CompletionStream) -> str:
     """
     body = json.dumps(stream.payload, indent=2, ensure_ascii=False)
     body = _FRAGILE.sub(lambda match: f"\\u{ord(match.group()):04x}", body)
-    key = [f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if stream.endpoint.key is not None else []
+    names = stream.endpoint.headers.names
+    key = [f'-H "{re.sub("[$`]", _ESCAPED, name)}: ${re.sub("[^a-z0-9]", "_", name).upper()}"' for name in names]
+    if stream.endpoint.key is not None and "authorization" not in names:
+        key.insert(0, f'-H "Authorization: Bearer ${KEY_VARIABLE}"')
     url, first = stream.url, ""
     if stream.endpoint.embedded:
         url, first, key = f"http://127.0.0.1:{_PORT}{stream.dialect.path}", f"{_SERVE.format(_PORT)}\n", []

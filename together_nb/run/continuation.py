@@ -13,7 +13,7 @@ from together_nb.values.completion import may_lack_its_end
 from together_nb.wire.dialects import dialect_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from together_nb.config.settings import Settings
     from together_nb.run.driver import View
@@ -30,6 +30,7 @@ def open_continuation(
     *,
     base_url: str | None = None,
     api_key: str | None = None,
+    default_headers: Mapping[str, str] | None = None,
     chosen: Settings | None = None,
     **sampling: Any,
 ) -> CompletionStream:
@@ -43,8 +44,8 @@ def open_continuation(
         The session.
     before
         An answer that was cut off: at its limit, stopped, or by a lost connection.
-    base_url, api_key
-        Another server, and another key.
+    base_url, api_key, default_headers
+        Another server, another key, and further headers.
     chosen
         Other defaults than those of the session.
     **sampling
@@ -68,9 +69,9 @@ def open_continuation(
     extra = {name: value for name, value in (request.extra_body or {}).items() if name not in sampling} or None
     request = replace(request, sampling=request.sampling.updated(sampling), extra_body=extra)
     if before.loaded or not before.server or base_url:
-        endpoint = endpoint_for(session, base_url, api_key, chosen=chosen)
+        endpoint = endpoint_for(session, base_url, api_key, default_headers=default_headers, chosen=chosen)
     else:
-        endpoint = endpoint_of(session, before, api_key, chosen)
+        endpoint = endpoint_of(session, before, api_key, chosen, default_headers=default_headers)
     named = bool(base_url) or not before.loaded
     return open_request(session, request, endpoint, filled=before.filled, chosen=chosen, named=named)
 
@@ -99,7 +100,7 @@ def run(
 
     def keep_whole(after: Completion) -> None:
         wholes.append(keep(after) or join_parts(before, after))
-        stream.endpoint.client.call_keys.add(wholes[0], stream.endpoint.key)
+        stream.endpoint.client.call_keys.add(wholes[0], stream.endpoint.key, stream.endpoint.headers)
         if joined is not None:
             joined.whole = wholes[0]
 

@@ -10,7 +10,7 @@ from together_nb.base.suggest import suggestion
 from together_nb.config import environment
 from together_nb.config.addresses import DEFAULT_BASE_URL, server_root
 from together_nb.config.environment import BASE_URL_VARIABLE
-from together_nb.config.keys import ARGUMENT, Key, remember
+from together_nb.config.keys import ARGUMENT, Headers, Key, remember
 from together_nb.config.settings import DEFAULT_MODEL
 from together_nb.errors import InputError, MissingKeyError
 from together_nb.local.models import is_here, local_default, runnable_files, served_models, title
@@ -66,6 +66,7 @@ def open_stream(
     messages: Iterable[dict[str, Any]] | None = None,
     base_url: str | None = None,
     api_key: str | None = None,
+    default_headers: Mapping[str, str] | Headers | None = None,
     timeout: float | None = None,
     schema: Any = None,
     extra_body: Mapping[str, Any] | None = None,
@@ -99,7 +100,7 @@ def open_stream(
         schema=None if schema is None else schema_of(schema),
         extra_body=None if extra_body is None else checked_extra(extra_body),
     )
-    endpoint = endpoint_for(session, base_url, api_key, timeout, chosen)
+    endpoint = endpoint_for(session, base_url, api_key, timeout, chosen, default_headers)
     return open_request(session, request, endpoint, filled=filled, chosen=chosen, offline=offline, named=bool(base_url))
 
 
@@ -142,7 +143,7 @@ def _unsent(
     if own_engine and endpoint.is_loopback and endpoint.known_models is None:
         unknown.append(f"the server ({endpoint.root} where it has {model}, else the embedded engine)")
     elif own_engine:
-        endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
+        endpoint = replace(endpoint, root=_UNSTARTED, key=None, headers=Headers(), embedded=True)
     _check_key(model, endpoint)
     api = _explicit_api(request)
     listed = endpoint.known_models
@@ -244,7 +245,7 @@ def _model(request: CompletionRequest, endpoint: Endpoint, chosen: Settings) -> 
     model = request.model or chosen.model or endpoint.transport.model or chosen.chosen_model or ""
     if model or not endpoint.is_together:
         return model
-    return local_default() if endpoint.key is None else DEFAULT_MODEL
+    return DEFAULT_MODEL if endpoint.has_key else local_default()
 
 
 def _check_key(model: str, endpoint: Endpoint) -> None:
@@ -284,10 +285,10 @@ def defaults(session: Context, chosen: Settings | None = None) -> tuple[str, End
     chosen = chosen or session.settings
     root = server_root(chosen.chosen_base_url or DEFAULT_BASE_URL)
     endpoint = Endpoint(session.client, root, family_name=chosen.server_family)
-    endpoint = replace(endpoint, key=chosen.key_for(endpoint.root))
+    endpoint = replace(endpoint, key=chosen.key_for(endpoint.root), headers=chosen.headers_for(endpoint.root))
     model = _model(CompletionRequest(""), endpoint, chosen)
     if is_here(model) and not endpoint.serves(model, ask=False):
-        endpoint = replace(endpoint, root=_UNSTARTED, key=None, embedded=True)
+        endpoint = replace(endpoint, root=_UNSTARTED, key=None, headers=Headers(), embedded=True)
     return model, endpoint
 
 
@@ -304,8 +305,9 @@ def endpoint_for(
     api_key: str | None = None,
     timeout: float | None = None,
     chosen: Settings | None = None,
+    default_headers: Mapping[str, str] | Headers | None = None,
 ) -> Endpoint:
-    """Return the server and the key from the arguments, or else from the settings.
+    """Return the server, the key and the headers from the arguments, or else from the settings.
 
     Raises
     ------
@@ -318,6 +320,7 @@ def endpoint_for(
         raise InputError(late, "Set settings.base_url, or restart the kernel and set the variable before the import.")
     root = server_root(base_url or chosen.chosen_base_url or DEFAULT_BASE_URL)
     withheld = ""
+    headers = Headers(default_headers).over(chosen.headers_for(root), key_given=api_key is not None)
     if api_key is not None:
         key: Key | None = remember(Key(api_key, ARGUMENT))
     else:
@@ -325,6 +328,7 @@ def endpoint_for(
             key, withheld = chosen.key_for(root), chosen.other_key(root)
         except InputError as error:  # the environment's is invalid; the embedded engine needs none
             key, withheld = None, str(error)
+    withheld = f"{withheld} {chosen.other_headers(root)}".strip()
     return Endpoint(
         session.client,
         root,
@@ -335,18 +339,26 @@ def endpoint_for(
         silence_timeout=_seconds(timeout, chosen.silence_timeout),
         max_retries=chosen.max_retries,
         family_name=chosen.server_family,
+        headers=headers,
     )
 
 
 def endpoint_of(
-    session: Context, answer: Completion, api_key: str | None = None, chosen: Settings | None = None
+    session: Context,
+    answer: Completion,
+    api_key: str | None = None,
+    chosen: Settings | None = None,
+    default_headers: Mapping[str, str] | Headers | None = None,
 ) -> Endpoint:
-    """Return the server that an answer came from, with the key that was sent to it or another one."""
+    """Return the server that an answer came from, with the key and the headers that were sent to it or others."""
     if answer.server == EMBEDDED:
         endpoint = endpoint_for(session, _UNSTARTED, chosen=chosen)
         return embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
-    endpoint = endpoint_for(session, answer.server, api_key, chosen=chosen)
-    key = session.client.call_keys.get(answer)
+    endpoint = endpoint_for(session, answer.server, api_key, chosen=chosen, default_headers=default_headers)
+    key, headers = session.client.call_keys.get(answer)
+    if headers is not None:
+        headers = Headers(default_headers).over(headers, key_given=api_key is not None)
+        endpoint = replace(endpoint, headers=headers)
     return endpoint if api_key is not None or key is None else replace(endpoint, key=key)
 
 
@@ -361,13 +373,13 @@ def _seconds(timeout: float | None, default: float) -> float:
 
 
 def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
-    """Return the embedded engine's server, started if needed. It has its own key, and is sent no other."""
+    """Return the embedded engine's server, started if needed. It has its own key, and is sent no other, and no headers."""
     from together_nb.local.server import running_server
 
     server = running_server()
     server.tokens_per_second = tokens_per_second
     key = Key(server.api_key or "", "the embedded engine")
-    return replace(endpoint, root=server.base_url, key=key, withheld="", embedded=True)
+    return replace(endpoint, root=server.base_url, key=key, headers=Headers(), withheld="", embedded=True)
 
 
 def _only_model(endpoint: Endpoint) -> str:
@@ -421,12 +433,13 @@ def models(
     *,
     base_url: str | None = None,
     api_key: str | None = None,
+    default_headers: Mapping[str, str] | None = None,
     fresh: bool = False,
     max_retries: int | None = None,
     chosen: Settings | None = None,
 ) -> list[Model]:
     """Return the models of a server; as `Session.models`, with other defaults if `chosen` is given."""
-    endpoint = endpoint_for(session, base_url, api_key, chosen=chosen)
+    endpoint = endpoint_for(session, base_url, api_key, chosen=chosen, default_headers=default_headers)
     if endpoint.lacks_key:
         endpoint = embedded_endpoint(endpoint, session.settings.local_tokens_per_second or None)
     needle = text.lower()

@@ -145,7 +145,7 @@ class Attempts:
             abrupt=self._abrupt and not self.cancelled,
             **{**self.marks, "note": note},
         )
-        self.endpoint.client.call_keys.add(completion, self.endpoint.key)
+        self.endpoint.client.call_keys.add(completion, self.endpoint.key, self.endpoint.headers)
         return completion
 
     @property

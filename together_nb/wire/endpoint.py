@@ -20,7 +20,7 @@ from together_nb.config.addresses import (
     url_of,
     without_userinfo,
 )
-from together_nb.config.keys import CallKeys, without_keys
+from together_nb.config.keys import CallKeys, Headers, without_keys
 from together_nb.config.settings import CONNECT_TIMEOUT, MAX_RETRIES, SILENCE_TIMEOUT, TIMEOUT, own_servers
 from together_nb.errors import (
     APIConnectionError,
@@ -130,7 +130,7 @@ class Endpoint:
     key
         Sent with each request; None sends none.
     withheld
-        A sentence about a key for another server, not sent to this one, or "".
+        A sentence about a key or headers for another server, not sent to this one, or "".
     connect_timeout, timeout, silence_timeout
         Seconds: for the connection, for the answer to begin, and of silence in mid-answer.
     max_retries
@@ -142,6 +142,8 @@ class Endpoint:
     transport
         What carries its requests; None takes the client's of this moment, so that an answer ends on the transport on
         which it began.
+    headers
+        Further headers, sent with each request.
     """
 
     client: Client
@@ -155,6 +157,7 @@ class Endpoint:
     embedded: bool = False
     family_name: str | None = None
     transport: Transport = None  # type: ignore[assignment]
+    headers: Headers = field(default_factory=Headers)
 
     def __post_init__(self) -> None:
         if self.transport is None:
@@ -176,9 +179,14 @@ class Endpoint:
         return is_loopback(urlsplit(self.root).hostname or "")
 
     @property
+    def has_key(self) -> bool:
+        """Whether a key is sent with each request, by itself or as a header."""
+        return self.key is not None or "authorization" in self.headers
+
+    @property
     def lacks_key(self) -> bool:
         """Whether a request to it would be refused for want of a key."""
-        return self.is_together and self.key is None and self.transport.live
+        return self.is_together and not self.has_key and self.transport.live
 
     @property
     def bills(self) -> bool:
@@ -299,7 +307,7 @@ class Endpoint:
         address = url_of(base or self.bases(path)[0], path)
         seconds = self.connect_timeout, self.timeout
         return self.transport.exchange(
-            Call(method, self.root, path, payload, self.key, *seconds, plain_payload, address)
+            Call(method, self.root, path, payload, self.key, *seconds, plain_payload, address, self.headers)
         )
 
     def note_visit(self) -> None:
@@ -420,4 +428,5 @@ class Endpoint:
     def _list_key(self) -> tuple[str, str | None]:
         """The cache key of its list of models; each recording or replay has lists of its own."""
         # Each account sees its own models; the key's last letters tell accounts apart well enough.
-        return self._place, None if self.key is None else self.key.ending
+        account = None if self.key is None else self.key.ending
+        return self._place, f"{account} {self.headers.account}" if self.headers else account

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from together_nb.base.cancellation import cancel_with_scope
 from together_nb.config.addresses import is_loopback
+from together_nb.config.keys import Headers
 from together_nb.errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Call:
         whatever the family of the server. None is all of the payload.
     address
         The whole address, unless it is `root` and `path`: not every server has ``/v1``.
+    headers
+        Further headers, sent with the request; they replace others of the same name.
     """
 
     method: str
@@ -56,6 +59,7 @@ class Call:
     timeout: float = 300.0
     plain_payload: Any = None
     address: str = ""
+    headers: Headers = field(default_factory=Headers)
 
     @property
     def recorded(self) -> Any:

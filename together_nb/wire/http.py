@@ -44,7 +44,7 @@ from together_nb.wire.exchange import LAST_BYTES_TIMEOUT, LAST_PIECES, Call, Exc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from together_nb.config.keys import Key
+    from together_nb.config.keys import Headers, Key
 
 _READ_SIZE = 65536
 _IDLE_END_SECONDS = 0.25  # in which a request is too late for a connection that its server has closed
@@ -78,7 +78,7 @@ class HTTPExchange(Exchange):
     Parameters
     ----------
     call
-        The request; its payload is sent as JSON, its key as ``Authorization: Bearer``.
+        The request; its payload is sent as JSON, its key as ``Authorization: Bearer``. Its headers replace ours.
     """
 
     def __init__(self, call: Call) -> None:
@@ -145,7 +145,7 @@ class HTTPExchange(Exchange):
                 self.url,
                 data=self._body,
                 headers=headers,
-                auth=_Bearer(self.call.key),
+                auth=_Bearer(self.call.key, self.call.headers),
                 timeout=self._timeouts,
                 stream=True,
                 # A redirect could carry the key and the prompt to another host.
@@ -443,14 +443,16 @@ def _odd_proxy() -> str:
 
 
 class _Bearer(AuthBase):
-    """The key as a header. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
+    """The key and the further headers. An auth object, since requests lets ``~/.netrc`` replace a plain header."""
 
-    def __init__(self, key: Key | None) -> None:
+    def __init__(self, key: Key | None, headers: Headers) -> None:
         self._key = key
+        self._headers = headers
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._key is not None:
             request.headers["Authorization"] = Hidden(f"Bearer {self._key.reveal()}")
+        request.headers.update(self._headers.reveal())  # names are in any case
         return request
 
 

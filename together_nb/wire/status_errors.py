@@ -32,7 +32,7 @@ from together_nb.wire.retry import HONOURED_SECONDS, may_pass, retry_after
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from together_nb.config.keys import Key
+    from together_nb.config.keys import Headers, Key
     from together_nb.errors import TogetherError
     from together_nb.wire.exchange import Exchange
 
@@ -45,8 +45,12 @@ class Server(Protocol):
         """The key that was sent."""
 
     @property
+    def headers(self) -> Headers:
+        """The further headers that were sent."""
+
+    @property
     def withheld(self) -> str:
-        """A sentence about a key not sent, or ""."""
+        """A sentence about a key or headers not sent, or ""."""
 
     @property
     def is_together(self) -> bool:
@@ -131,7 +135,7 @@ def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[AP
     title, hint = _STATUS.get(status, _STATUS_CLASS.get(status // 100, ("An unexpected answer", "")))
     kind = _KINDS.get(status, APIStatusError)
     if kind is AuthenticationError:
-        return kind, title if endpoint.key else "The server wants a key", _key_hint(endpoint)
+        return kind, title if endpoint.key else _WITHOUT_KEY[bool(endpoint.headers)], _key_hint(endpoint)
     if told.alone_too_much or (status == _TOO_LARGE and is_about_rate(told.all)):
         return (
             RateLimitError,
@@ -273,11 +277,22 @@ def page_title(page: str) -> str:
     return f"{_TITLE}{title}”." if title else ""
 
 
+_WITHOUT_KEY = ("The server wants a key", "The server found no valid key in default_headers")
+
+
 def _key_hint(endpoint: Server) -> str:
-    if endpoint.key is None:
-        return f"`%together login` takes one. {endpoint.withheld}".strip()
-    ending = f", ending in …{endpoint.key.ending}" if endpoint.key.ending else ""
-    return f"The key came from {endpoint.key.source}{ending}. Give another one with `%together login`."
+    names = ", ".join(endpoint.headers.names)
+    if "authorization" in endpoint.headers:
+        return f"It was sent default_headers ({names}), with authorization instead of another key. Check their values."
+    if endpoint.key is not None:
+        ending = f", ending in …{endpoint.key.ending}" if endpoint.key.ending else ""
+        hint = f"The key came from {endpoint.key.source}{ending}. Give another one with `%together login`."
+        hint += f" It was sent default_headers too ({names})." if names else ""
+    elif names:
+        hint = f"It was sent {names}, and no other key. Check their values, or give a key with `%together login`."
+    else:
+        hint = "`%together login` takes one."
+    return f"{hint} {endpoint.withheld}".strip()
 
 
 def _limits(headers: Mapping[str, str]) -> str:
