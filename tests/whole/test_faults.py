@@ -36,9 +36,10 @@ def waits(monkeypatch, certificates):
         return sit_out(wait)
 
     def add_and_tell(accumulator, chunk):
-        add(accumulator, chunk)
+        added = add(accumulator, chunk)
         if accumulator.chunks <= len(PIECES) and "".join(accumulator._choices[0].text) == PART:
             TAKEN.set()
+        return added
 
     TAKEN.clear()
     monkeypatch.setattr(Wait, "sit_out", end_at_once)
