@@ -91,9 +91,9 @@ class Settings(HasTraits):
     connect_timeout : float
         Seconds to wait for a connection. At first 10.0.
     timeout : float
-        Seconds of silence to wait for an answer to begin. At first 300.0.
+        Seconds of silence to wait for an answer to begin; three times that while the server sends signs of life. At first 300.0.
     silence_timeout : float
-        Seconds of silence to wait in the middle of an answer. At first 120.0.
+        Seconds of silence to wait in the middle of an answer; `timeout` while the server sends signs of life. At first 120.0.
     max_retries : int
         How often a failed request is sent again, before its first token, 10 at most. At first 4.
     budget : float or None
@@ -177,9 +177,15 @@ class Settings(HasTraits):
         help=f"Model; unset: {MODEL_VARIABLE}, else {DEFAULT_MODEL}, and without a key {SMOLLM} where it is installed, else {NGRAM}",
     )
     connect_timeout = _NumberTrait(CONNECT_TIMEOUT, min=0.001, help="Seconds to wait for a connection")
-    timeout = _NumberTrait(TIMEOUT, min=0.001, help="Seconds of silence to wait for an answer to begin")
+    timeout = _NumberTrait(
+        TIMEOUT,
+        min=0.001,
+        help="Seconds of silence to wait for an answer to begin; three times that while the server sends signs of life",
+    )
     silence_timeout = _NumberTrait(
-        SILENCE_TIMEOUT, min=0.001, help="Seconds of silence to wait in the middle of an answer"
+        SILENCE_TIMEOUT,
+        min=0.001,
+        help="Seconds of silence to wait in the middle of an answer; `timeout` while the server sends signs of life",
     )
     max_retries = _WholeTrait(
         MAX_RETRIES, min=0, max=10, help="How often a failed request is sent again, before its first token"

@@ -200,7 +200,7 @@ def _spelled(value: Any) -> str:
         return ""
 
 
-def _of_chat(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _delta(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     delta, message = choice.get("delta"), choice.get("message")
     if isinstance(delta, str):  # FastChat's first form
         delta = {"content": delta}
@@ -211,9 +211,9 @@ def _of_chat(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return (delta or {}) if choice.get("text") is None else {"content": choice["text"]}, False
 
 
-def _of_text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     text = choice.get("text")
-    return _of_chat(choice) if text is None else ({"content": text}, False)
+    return _delta(choice) if text is None else ({"content": text}, False)
 
 
 def _said(message: dict[str, Any]) -> tuple[str, str, str, tuple[dict[str, Any], ...]]:
@@ -398,11 +398,9 @@ def stream_error(error: Any) -> StreamError:
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _of_chat),
-        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _of_text),
-        Dialect(
-            "inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _of_text
-        ),
+        Dialect("chat", "/v1/chat/completions", "a conversation, for models tuned to chat", True, "stream", _delta),
+        Dialect("completions", "/v1/completions", "a text to continue", False, "stream", _text),
+        Dialect("inference", "/inference", "Together's first API, as in its tutorial", False, "stream_tokens", _text),
     )
 }
 
