@@ -208,7 +208,7 @@ def limited(**headers: Any) -> Script:
 
 LOST = "ConnectionLostError: lost"
 ENDED = "ConnectionLostError: ended without its last message"
-CUT = "ConnectionLostError: {server} broke: the reply ended too early. What came is kept."
+CUT = "ConnectionLostError: {server} broke: the reply ended too early."
 BROKE = "APIConnectionError: {server} broke"
 BROKE_SAYS = "{server} broke: …; trying again in 1 s"
 SECURE = "APIConnectionError: secure connection to {server} failed"
@@ -227,7 +227,7 @@ OTHER = "StreamError: something of a shape that is not the"
 SILENT = "ConnectionLostError: {server} was silent for 0.2 s in mid-answer"
 NO_ANSWER = "APITimeoutError: {server} did not begin to answer within 0.2 s"
 NO_EVENTS = "APIResponseError: {url} answered, and sent no events"
-BROKEN_OFF = "StreamError: out of memory. What came before it is kept."
+BROKEN_OFF = "StreamError: out of memory."
 LOGPROBS = {"tokens": [""], "token_logprobs": [-1.0]}
 FAILED_CHOICE = {"choices": [{"error": "out of memory", "finish_reason": "error"}]}
 MEMORY = {"message": "out of memory", "type": "server_error"}
@@ -354,7 +354,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     401: ("AuthenticationError", "The server did not accept the key", "ending in …cdef"),
     402: ("APIStatusError", "The account's spending limit is reached", "billing"),
     403: ("APIStatusError", "The server refused the request", "--dry-run"),
-    404: ("NotFoundError", "The server has no such model or address", "check the base URL"),
+    404: ("NotFoundError", "The server has no such model or address", "Its list of models has test/chat"),
     408: ("APIStatusError", "The server took too long", "fewer tokens"),
     409: ("APIStatusError", "The request is in conflict with another", "Wait a little"),
     413: ("ContextLengthError", "The request is too large", "The prompt is about 2 tokens … Shorten"),
