@@ -373,7 +373,7 @@ def _seconds(timeout: float | None, default: float) -> float:
 
 
 def embedded_endpoint(endpoint: Endpoint, tokens_per_second: float | None) -> Endpoint:
-    """Return the embedded engine's server, started if needed. It has its own key, and is sent no other, and no headers."""
+    """Return the embedded engine's server, started if needed. It has its own key, and gets no other and no headers."""
     from together_nb.local.server import running_server
 
     server = running_server()
