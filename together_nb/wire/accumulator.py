@@ -170,7 +170,8 @@ class _Parts:
             self._settled
             and type(chunk) is Chunk
             and chunk.text.isascii()
-            and not (chunk.reasoning or chunk.refusal or chunk.tool_calls or chunk.finish_reason)
+            and chunk.finish_reason is None
+            and not (chunk.reasoning or chunk.refusal or chunk.tool_calls)
         ):
             self._in_parts = True
             self._keep(chunk.text, "", "", chunk.tokens)

@@ -257,7 +257,7 @@ _LIMITS = (
 
 def _server_words(text: str) -> str:
     """Return the message in an error's body; for a web page, its title."""
-    if "\0" in text:  # no text at all
+    if text.count("\0") + text.count("\ufffd") > len(text) // _MOST_UNREADABLE:  # no text at all
         return ""
     text = text.strip()
     words = text if text.startswith("<") else error_message(parse_error(text))
@@ -266,6 +266,7 @@ def _server_words(text: str) -> str:
     return " ".join(words.split())
 
 
+_MOST_UNREADABLE = 10  # one character in so many
 _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
 
 
