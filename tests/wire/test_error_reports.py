@@ -233,9 +233,9 @@ NO_ADDRESS = [
     said("OpenAI", "harry0703/MoneyPrinterTurbo/issues/57", 404, openai("Invalid URL (POST /v1/chat)"), "Invalid URL"),
     said("FastAPI", "", 404, {"detail": "Not Found"}, "Not Found"),
     said("a web page", "", 404, "<!DOCTYPE html><title>Not here</title><pre>Cannot POST /v1</pre>", "“Not here”"),
-    said("plain text", "", 404, "404 page not found", "(HTTP 404). 404 page not found"),
+    said("plain text", "", 404, "404 page not found", "). 404 page not found"),
     said("Kong", "", 404, {"message": "no Route matched with those values"}, "no Route"),
-    said("nothing", "", 404, "", "(HTTP 404)."),
+    said("nothing", "", 404, "", "(HTTP 404 at "),
 ]
 
 

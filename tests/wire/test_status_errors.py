@@ -58,7 +58,7 @@ def test_the_error_has_the_status_and_a_line_of_what_happened(status):
         (b"<!DOCTYPE html><html><title>502  Bad\nGateway &amp; Co</title><body>Oh</body>", " “502 Bad Gateway & Co”."),
         ({"error": {"message": "<!DOCTYPE html><html><body>Oh</body></html>"}}, ""),
         ({"error": {"message": "write <b> for bold"}}, " write <b> for bold"),
-        (b"\xff\xfe", " \ufffd\ufffd"),
+        (b"\xff\xfe", ""),
         ({"error": {"message": "x" * 1000}}, " " + "x" * 300),
         (b"[" * 100_000, " " + "[" * 300),
     ],
