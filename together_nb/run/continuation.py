@@ -73,7 +73,9 @@ def open_continuation(
     else:
         endpoint = endpoint_of(session, before, api_key, chosen, default_headers=default_headers)
     named = bool(base_url) or not before.loaded
-    return open_request(session, request, endpoint, filled=before.filled, chosen=chosen, named=named)
+    stream = open_request(session, request, endpoint, filled=before.filled, chosen=chosen, named=named)
+    stream.continue_text()
+    return stream
 
 
 def run(

@@ -34,6 +34,8 @@ class Accumulator:
     ----------
     request
         The request.
+    tags
+        Whether a `<think>` block at the start of a text is thinking.
 
     Attributes
     ----------
@@ -49,11 +51,12 @@ class Accumulator:
         How many answers the server will send. Set both before the first chunk.
     """
 
-    def __init__(self, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest, *, tags: bool = True) -> None:
         self._request = request
+        self._tags = tags
         self.sums_usage = False
         self.expected = request.sampling.n or 1
-        self._choices: dict[int, _Parts] = {0: _Parts(tags=not request.sampling.echo)}
+        self._choices: dict[int, _Parts] = {0: _Parts(tags=tags)}
         self._finished = 0  # choices with a finish reason
         self._usage: Usage | None = None
         self._model = ""
@@ -68,7 +71,7 @@ class Accumulator:
         if parts is None and len(self._choices) >= _MOST_CHOICES:
             return Chunk(index=chunk.index)
         if parts is None:
-            parts = self._choices[chunk.index] = _Parts(tags=not self._request.sampling.echo)
+            parts = self._choices[chunk.index] = _Parts(tags=self._tags)
         had_reason = bool(parts.finish_reason)
         if chunk.finish_reason and not had_reason:
             self._finished += 1
@@ -157,7 +160,7 @@ class _Parts:
         self.tokens: list[Token] = []
         self.calls: list[_Call] = []
         self.finish_reason: str | None = None
-        self._tags = ThinkTags() if tags else None  # an echoed prompt may begin with such a tag
+        self._tags = ThinkTags() if tags else None
         self._in_parts = False  # whether any of it came in parts
         self._halves = {"text": "", "reasoning": "", "refusal": ""}
         self._held_tokens: list[Token] = []
@@ -180,7 +183,7 @@ class _Parts:
 
     def _mend(self, chunk: Chunk) -> Chunk:
         if isinstance(chunk, WholeMessage):
-            chunk = self._new_of(chunk) if self._in_parts else Chunk(*(getattr(chunk, name) for name in _FIELDS))
+            chunk = self._new_of(chunk)
         elif chunk.says_something:
             self._in_parts = True
         text = self._mended("text", chunk.text)
@@ -263,20 +266,21 @@ class _Parts:
 
     def _new_of(self, message: Chunk) -> Chunk:
         """Return what a whole message has that did not come in parts."""
+        plain = Chunk(*(getattr(message, name) for name in _FIELDS))
         whole = _Parts(tags=self._tags is not None)
-        whole.add(replace(message, tool_calls=()))
+        whole.add(plain)
         whole.end(message.index)
-        return Chunk(
-            _rest(_joined(whole.text), _joined(self.text)),
-            message.index,
-            _rest(_joined(whole.reasoning), _joined(self.reasoning)),
-            () if self.tokens else message.tokens,
-            message.finish_reason,
-            message.usage,
-            message.model,
-            message.id,
-            _rest(_joined(whole.refusal), _joined(self.refusal)),
-            () if self.calls else message.tool_calls,
+        if not self._in_parts and (not self.text or not _joined(whole.text).startswith(_joined(self.text))):
+            return plain  # the first one, or one that is itself a part
+        self._halves = dict.fromkeys(self._halves, "")  # they are whole in the message
+        held = self.end(message.index)
+        return replace(
+            plain,
+            text=held.text + _rest(_joined(whole.text), _joined(self.text)),
+            reasoning=held.reasoning + _rest(_joined(whole.reasoning), _joined(self.reasoning)),
+            tokens=() if self.tokens else message.tokens,
+            refusal=_rest(_joined(whole.refusal), _joined(self.refusal)),
+            tool_calls=() if self.calls else message.tool_calls,
         )
 
     def _add_call(self, piece: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import threading
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,7 +27,7 @@ from together_nb.values.chunk import Timings
 from together_nb.values.families import continues_turn, recognise_refusal
 from together_nb.wire.accumulator import Accumulator
 from together_nb.wire.dialects import dialect_for, how_to_ask, says_something, stream_error
-from together_nb.wire.error_words import failure
+from together_nb.wire.error_words import LONGEST_WORDS, failure
 from together_nb.wire.hints import improve_hint
 from together_nb.wire.retry import NO_WAIT, Retries, tell
 from together_nb.wire.sse import Payloads, in_groups
@@ -49,6 +50,7 @@ _SMALL_REPLY = 100_000  # bytes: a reply so small is parsed as often as a piece 
 _BLANKS_LIMIT = 4096  # bytes that may come before the reply's kind is known
 _BOM = b"\xef\xbb\xbf"
 _OK = 200
+_IS_STREAM = re.compile(r"(?:data|event|id|retry|error)?:")
 
 
 class Account(Protocol):
@@ -85,7 +87,8 @@ class Attempts:
         self.watched = True
         self.begun = False  # whether part of an answer has arrived, read or not
         self.wait: Wait | None = None
-        self.accumulator = Accumulator(request)
+        self.continues_text = False  # whether the answer is the rest of a text
+        self.accumulator = self._new_accumulator()
         self.marks = {"server": endpoint.server, **(marks or {})}
         self._account = account
         self._refused: frozenset[str] = frozenset()  # of this request
@@ -235,7 +238,11 @@ class Attempts:
             if wait is None:
                 self._ended = perf_counter()
                 self._cut = _ending(error)
-                if isinstance(error, StreamError) and self.accumulator.chunks:
+                if (
+                    type(error) is not ConnectionLostError
+                    and isinstance(error, StreamError)
+                    and self.accumulator.chunks
+                ):
                     error.hint = f"What came before it is kept. {error.hint}".strip()
                 with self._looking_up:
                     improve_hint(error, self.request, self.endpoint)
@@ -297,9 +304,19 @@ class Attempts:
             self.exchange = exchange
             if self._stopped:
                 exchange.cancel()
-        self.accumulator = Accumulator(self.request)
+        self.accumulator = self._new_accumulator()
         if self.wiretap is not None:
             self.wiretap.end(self.seconds)
+
+    def _new_accumulator(self) -> Accumulator:
+        # An echoed prompt, and the rest of a text, may begin with such a tag, which is then none.
+        within_text = self.continues_text or continues_turn(self.plain_payload.get("messages"))
+        return Accumulator(self.request, tags=not (within_text or self.request.sampling.echo))
+
+    def continue_text(self) -> None:
+        """Take the answer for the rest of a text; call it before the first chunk is read."""
+        self.continues_text = True
+        self.accumulator = self._new_accumulator()
 
     def _new_exchange(self) -> Exchange:
         path = self.dialect.path
@@ -336,6 +353,9 @@ class Attempts:
                 self._set_limits(exchange)
         except APIConnectionError as error:
             broke = error
+        if isinstance(broke, APITimeoutError):  # the last event may be whole, and only its blank line be awaited
+            for payload in payloads.last():
+                yield from self._taken(payload)
         yield from self._rest()
         # An answer with a finish reason is whole, even if the connection broke, unless each chunk has such a reason.
         finished = self.accumulator.finished and not (
@@ -347,16 +367,17 @@ class Attempts:
                 exchange.finish()
             self._check_end()
             return
-        if payloads.within_an_event:
+        if payloads.within_an_event and not (broke is None and not arrived and payloads.stray):
             self.begun = arrived = True
-        if broke is not None and not arrived:
+        if broke is not None and (not arrived or (isinstance(broke, APITimeoutError) and not self.begun)):
             raise broke
         if broke is not None:
             hint = broke.hint if isinstance(broke, APITimeoutError) else ""
             raise self._lost(f". {broke.message}", hint, passing=broke.passing)
         if not arrived:
+            words = self.endpoint.without_key(payloads.stray)[:LONGEST_WORDS]
             raise APIResponseError(
-                f"{exchange.url} answered, and sent no events ({described(exchange)}).",
+                f"{exchange.url} answered, and sent no events ({described(exchange)}).{' ' * bool(words)}{words}",
                 "Check that the base URL is that of an API that streams.",
             )
         raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
@@ -378,40 +399,45 @@ class Attempts:
     def _whole(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
         """Read a reply that does not begin as a stream: keep its text, if any, and raise an error anyway."""
         body, value, rest = bytearray(), None, ""
-        with contextlib.suppress(APIConnectionError):
+        broke: APIConnectionError | None = None
+        try:
             for piece in pieces:
                 body += piece
                 value, rest = _first_json(body) if len(body) <= _SMALL_REPLY else (None, "")
-                if rest or failure(value) is not None or len(body) > _WHOLE_REPLY_LIMIT:
+                if "\n" in rest or failure(value) is not None or len(body) > _WHOLE_REPLY_LIMIT:
                     break
-                if value is not None:
+                if isinstance(value, dict) and says_something(value):
                     exchange.limit(_END_SECONDS)
+        except APIConnectionError as error:
+            broke = error
         if value is None:
             value, rest = _first_json(body)
-        if failure(value) is not None:
+        if value is None and broke is not None and body.lstrip().startswith((b"{", b"[")):
+            raise broke
+        if isinstance(value, list) and failure(value) is not None:
             raise stream_error(failure(value))
-        if rest.startswith(("data:", "event:", ":")):  # a stream after all
+        if _IS_STREAM.match(rest):  # a stream after all
             yield from self._streamed(exchange, itertools.chain((bytes(body),), pieces))
             return
         if isinstance(value, dict):
             yield from self._taken(value)
             yield from self._rest()
-        kept = "The answer is kept. " if self.accumulator.chunks else ""
         if rest.startswith("{"):
             raise APIResponseError(
                 f"{exchange.url} sent JSON lines, where a stream of events was asked for.",
-                f"{kept}Check the base URL: Ollama's, for one, ends in /v1.",
+                f"{'Its first line is kept. ' * bool(self.accumulator.chunks)}"
+                "Check the base URL: Ollama's, for one, ends in /v1.",
             )
-        if kept:
+        if self.accumulator.chunks:
             raise APIResponseError(
                 f"{exchange.url} sent its answer in one piece, where a stream was asked for.",
-                f"{kept}Check that the model and the server can stream.",
+                "The answer is kept. Check that the model and the server can stream.",
             )
         title = page_title(body.decode(errors="replace")) if value is None else ""
         raise APIResponseError(
             f"{exchange.url} answered with {described(exchange)}, not with a stream of events.{' ' * bool(title)}{title}",
             "Check the base URL: this looks like a web page or a log-in page, not an API."
-            if value is None
+            if value is None and not body.lstrip().startswith((b"{", b"["))
             else f"Check the base URL and the API ({how_to_ask()}).",
         )
 
@@ -451,7 +477,10 @@ class Attempts:
     def _set_limits(self, exchange: Exchange) -> None:
         """Limit the wait for the next event: in mid-answer, and after the end, whose terminator may never come."""
         if self.accumulator.finished:
-            exchange.limit(_END_SECONDS, self._last + _END_SECONDS)
+            # A reason before all of the answer is no sign of the end: such a server gets more time.
+            sure = self.accumulator.has_words and not self.accumulator.went_on
+            seconds = _END_SECONDS if sure else 2 * _END_SECONDS
+            exchange.limit(seconds, self._last + seconds)
         elif self.begun:
             silence = self.endpoint.silence_timeout
             exchange.limit(silence, self._last + max(self.endpoint.timeout, silence))
@@ -476,7 +505,7 @@ def _first_json(body: bytearray) -> tuple[Any, str]:
         value, end = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         return None, ""
-    return value, text[end:].strip()
+    return value, text[end:].lstrip()
 
 
 def _ending(error: TogetherError) -> str:

@@ -143,6 +143,10 @@ class CompletionStream:
         """The fields of its completion that were known in advance."""
         return self._reader.marks
 
+    def continue_text(self) -> None:
+        """Take the answer for the rest of a text, in which a `<think>` tag is text; before the first chunk is read."""
+        self._reader.continue_text()
+
     def tell_notes(self) -> None:
         """Log the notes, once in a session, unless a view shows them. Sending the request does so too."""
         self._reader.tell_notes()
