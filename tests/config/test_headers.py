@@ -131,6 +131,19 @@ FOUND = [
     ("Helicone-Auth", f"Bearer {SECRET}", SECRET, ""),
     ("X-Access-Token", "letmein123", None, ""),
     ("x-gateway", SECRET, None, ""),
+    ("x-api-key", "correct horse battery staple", None, ""),
+    ("x-api-key", "one  two\tthree four", None, ""),
+    ("x-api-key", "one  two\tthree five", "one two three five", ""),  # as an error's message has it
+    ("Authorization", "Basic correct horse battery", "correct horse battery", ""),
+    ("X-SecretKey", "correcthorsebattery", None, ""),
+    ("x-secret-key", "correcthorsebattery", None, ""),
+    ("X-ClientSecret", "correcthorsebattery", None, ""),
+    ("X-MyApiKeyValue", "correcthorsebattery", None, ""),
+    ("x-cache-api-key", "correcthorsebattery", None, ""),
+    ("x-portkey-config", '{"provider":"openai","api_key":"correcthorsebattery"}', "correcthorsebattery", ""),
+    ("x-portkey-config", '{"targets": [{"apiKey": "correct horse battery"}]}', "correct horse battery", ""),
+    ("x-config", '{"credentials": {"user": "Ada", "value": "one\\ntwo three"}}', "one\ntwo three", ""),
+    ("x-config", "provider=openai; api_key=correcthorsebattery", "correcthorsebattery", ""),
     ("x-gateway", "lesson-0123456789", None, ""),
     ("x-trace", "550e8400-e29b-41d4-a716-446655440000", None, ""),
 ]  # fmt: skip
@@ -156,18 +169,43 @@ HARMLESS = [
     ("X-Title", "A lesson on probabilities", "https://github.com/openinterpreter/openinterpreter/issues/718"),
     ("x-portkey-metadata", '{"_user": "Ada", "lesson": "probabilities"}', ""),
     ("x-author", "Lovelace", ""),
+    ("x-cache-key", "probability", ""),
+    ("x-prompt-cache-key", "probability", ""),
+    ("x-partition-key", "probability", ""),
+    ("Idempotency-Key", "probability", ""),
+    ("X-RoutingKey", "probability", ""),
+    ("x-auth-type", "service-account", ""),
+    ("x-portkey-config", '{"provider": "openai", "cache_key": "probability"}', ""),
+    ("x-portkey-config", "[" * 20_000 + "]" * 20_000, ""),
     ("x-keyboard", "Dvorak layout", ""),
     ("api-key", "EMPTY", ""),
     ("Authorization", "Bearer EMPTY", ""),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "source"), HARMLESS, ids=[f"{one[0]} {one[1]}" for one in HARMLESS])
+@pytest.mark.parametrize(("name", "value", "source"), HARMLESS, ids=[f"{one[0]} {one[1][:60]}" for one in HARMLESS])
 def test_a_value_that_is_no_secret_removes_no_word_of_an_answer(name, value, source):
     assert source == "" or source.startswith("https://")
     Headers({name: value})
     text = f"{value}: openai, Bearer, anthropic, http://127.0.0.1:8000, in 2024-02-15. {value.split()[-1]}"
     assert without_keys(text).replace("Bearer …", "Bearer EMPTY") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("api-key", "schlüssel-für-gärten-77"), ("x-config", '{"api_key": "schl\\u00fcssel-77"}')]
+)
+def test_a_secret_beyond_ascii_is_refused(name, value):
+    with pytest.raises(
+        InputError, match=rf"^The secret in {name} of default_headers has characters beyond ASCII"
+    ) as told:
+        Headers({name: value})
+    assert "ssel" not in str(told.value)
+
+
+def test_headers_that_are_none_are_for_no_server():
+    together_nb.settings.base_url = HERE
+    together_nb.settings.default_headers = {}
+    assert together_nb.settings.other_headers(ELSEWHERE) == ""
 
 
 def test_what_was_given_once_stays_out_of_texts():

@@ -118,6 +118,11 @@ LENGTHS = {
     "tokens_limit_reached": "",
     "Request body too large for gpt-4o model. Max size: 8000 tokens.": "",
     "Prompt 超长": "",
+    "string_above_max_length": "",
+    "string_above_max_length Invalid 'messages[1].content': string too long. Expected a maximum length of 9": "",
+    "Invalid 'input': string too long. Expected a string with maximum length 1048576": "",
+    "Malformed input request: expected maxLength: 2000, actual: 3000, please reformat your input": "",
+    "Malformed input request: #/texts/0: expected maxLength: 2048, actual: 2193": "",
 }
 OF_OTHER_THINGS = {
     "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 14368": "",
@@ -131,6 +136,17 @@ OF_OTHER_THINGS = {
     "The request took too long": "",
     "The input image is too large": "",
     "Your API token has expired": "",
+    "Requested prompt logprobs of 21, which is greater than max allowed: 20": "",
+    "max prompt logprobs is 20": "",
+    "Stop sequence is too long: at most 64 characters.": "",
+    "User input exceeds 64 characters for field 'user'": "",
+    "Prompt processing exceeded 600 s": "",
+    "Prompt processing exceeded the time limit of 600 s": "",
+    "Input exceeds the maximum number of items": "",
+    "messages[0].name is too long": "",
+    "string_above_max_length Invalid 'user': string too long. Expected a string with maximum length 64": "",
+    "Invalid 'tools[0].function.name': string too long. Expected a string with maximum length 64": "",
+    "Malformed input request: #/stopSequences/0: expected maxLength: 100, actual: 120": "",
 }
 
 
@@ -209,7 +225,7 @@ def test_an_unknown_model_gets_near_names_whatever_the_status_and_is_not_asked_a
         "unknown model x", "The model `x` has been decommissioned and is no longer supported.", "模型不存在",
         "Model not supported", "could not find real modelID for x", "models/x is not found for API version v1main",
         "There is no 'model_name' with this string", "The supported API model names are a or b, but you passed x.",
-        "No endpoints found for x.", "Unable to access non-serverless model x.",
+        "Model x is not available on this server.", "No endpoints found for x.", "Unable to access non-serverless model x.",
     ],
 )  # fmt: skip
 def test_words_about_an_unknown_model_are_known_as_such(words):
@@ -222,7 +238,9 @@ def test_words_about_an_unknown_model_are_known_as_such(words):
         "model x does not support temperature", "'tools' is not supported with this model", "invalid model output",
         "Unsupported value: 'temperature' does not support 0.2 with this model.", "response_format is bad for model x",
         "The model is overloaded. Please try again later.", "Model 'x' supports at most 1 image per prompt.",
-        "Model x is not supported with tools", "Model x is currently loading", "x does not support tools",
+        "The model x is not available right now, please retry in a few seconds.", "Model x is not available at the moment",
+        "model not available, please retry later", "Model x is not supported in the /v1/completions endpoint.",
+        "This is a chat model and not supported in the v1/completions endpoint.", "Model x is not supported with tools", "Model x is currently loading", "x does not support tools",
     ],
 )  # fmt: skip
 def test_refusals_that_merely_name_the_model_are_not_about_an_unknown_one(words):
@@ -236,6 +254,10 @@ NO_ADDRESS = [
     said("plain text", "", 404, "404 page not found", "). 404 page not found"),
     said("Kong", "", 404, {"message": "no Route matched with those values"}, "no Route"),
     said("nothing", "", 404, "", "(HTTP 404 at "),
+    said("a code", "", 404, {"error": {"code": "404", "message": "Resource not found"}}, "Resource"),
+    said("Apache", "", 404, openai("The requested URL /v1/x was not found on this server."), "URL"),
+    said("LM Studio", "", 404, {"error": "Unexpected endpoint or method. (POST /v1/x)"}, "Unexpected"),
+    said("a page within words", "", 404, "Upstream: <html><title>404 Not Found</title></html>", "Upstream: “404 Not"),
 ]
 
 
@@ -254,6 +276,57 @@ def test_a_listed_model_that_the_server_denies_has_no_near_names(status):
         replace(report, model="deepseek-chat", listed=LISTED), NotFoundError if status == 404 else APIStatusError
     ):
         assert error.hint == "Its list of models has deepseek-chat; your account may not be allowed to use it."
+
+
+PASSING = [
+    said("a model not available now", "", 503, openai("The model m is not available right now, please retry."), "now"),
+    said("by its code", "", 503, {"reason": "MODEL_NOT_AVAILABLE", "message": "model not available"}, "not available"),
+    said("without words of time", "", 503, openai("No such model: m"), "m"),
+    said("a rate", "", 429, openai("model m is not available"), "m"),
+    said("a timeout", "", 504, openai("model m is not available"), "m"),
+    said("a 500 of the kind", "", 500, openai("model m is not available"), "m"),
+    said("a prompt that takes long", "", 500, openai("Prompt processing exceeded 600 s"), "600 s"),
+]
+
+
+@pytest.mark.parametrize("report", PASSING, ids=str)
+def test_what_passes_is_asked_again_whatever_it_says_of_the_model(report, monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.001)
+    together_nb.settings.max_retries = 2
+    for outcome in outcomes(replace(report, listed=(200, {"data": [{"id": "m"}]}))):
+        assert outcome.requests == 3
+        assert report.want in outcome.error.message
+        assert "un it again" in outcome.error.hint
+        assert "account" not in outcome.error.hint
+
+
+DID_YOU_MEAN = (
+    "This is a chat model and not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions?"
+)
+NO_CHAT = "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use v1/completions?"
+RESPONSES = "This model is only supported in v1/responses and not in v1/chat/completions."
+INSTEAD = "Model m is not supported in the /v1/completions endpoint. Use /v1/chat/completions instead."
+AZURE = {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}
+COMPLETIONS = {"options": {"api": "completions"}}
+EXPLAINED = [
+    said("a chat model", "", 404, openai(DID_YOU_MEAN), "Ask with `--api chat`.", **COMPLETIONS),
+    said("a chat model, 400", "", 400, openai(INSTEAD), "Ask with `--api chat`.", **COMPLETIONS),
+    said("no chat model", "", 404, openai(NO_CHAT), "Ask with `--api completions`."),
+    said("what is asked already", "", 404, openai(DID_YOU_MEAN), ""),
+    said("another API", "", 404, openai(RESPONSES), ""),
+    said("OpenRouter's policy", "", 404, openai("No endpoints found matching your data policy (Free)."), ""),
+    said("OpenRouter's tools", "", 404, openai("No endpoints found that support tool use."), ""),
+    said("the model named", "", 404, openai("m: no endpoint of it takes tools."), ""),
+    said("Azure", "", 404, AZURE, ""),
+]
+
+
+@pytest.mark.parametrize("report", EXPLAINED, ids=str)
+def test_a_refusal_in_the_servers_own_words_blames_neither_the_address_nor_the_account(report):
+    for outcome in outcomes(replace(report, listed=(200, {"data": [{"id": "m"}]}))):
+        assert outcome.error.hint == report.want
+        assert "address" not in outcome.error.message
+        assert "did not accept the request" in outcome.error.message or "did not find" in outcome.error.message
 
 
 # The words
@@ -447,7 +520,7 @@ def test_a_reply_in_an_encoding_nobody_asked_for_names_it(report, known, monkeyp
 @pytest.mark.parametrize("encoding", ["zstd", "br"])
 def test_an_error_in_such_an_encoding_names_it_too(encoding):
     for error in told(encoded("", "", encoding, b"(\xb5/\xfd\x00\x01", 400), APIStatusError):
-        assert f"Content-Encoding: {encoding}" in error.message
+        assert f"Its reason cannot be read (Content-Encoding: {encoding}), though" in error.message
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("utf-8", bytes), ("identity", bytes)])

@@ -26,7 +26,9 @@ MESSAGES = [{"role": "user", "content": "x" * 4000}, {"role": "assistant", "cont
     ],
 )
 def test_the_nearest_models_and_the_length_of_a_prompt_are_told(status, models, asked, hint):
-    with ScriptedServer(replies(status, {"error": "too long"}), models=models) as server:
+    with ScriptedServer(
+        replies(status, {"error": "Not Found" if status == 404 else "too long"}), models=models
+    ) as server:
         with pytest.raises(NotFoundError if status == 404 else ContextLengthError) as caught:
             together_nb.complete(
                 **{"prompt": "Tell me", "model": "test/chatt", "api": "chat", **asked}, base_url=server.base_url

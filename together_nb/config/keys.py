@@ -16,7 +16,7 @@ from together_nb.config.environment import KEY_VARIABLE, Environment
 from together_nb.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from together_nb.base.secret import Secret
 
@@ -64,6 +64,8 @@ class Key:
         The key.
     source
         Where it came from, in words.
+    spaced
+        Whether it may have spaces and line breaks, as a secret within a header may.
 
     Raises
     ------
@@ -73,11 +75,11 @@ class Key:
 
     __slots__ = ("_secret", "_value", "source")
 
-    def __init__(self, value: str, source: str) -> None:
+    def __init__(self, value: str, source: str, *, spaced: bool = False) -> None:
         if not isinstance(value, str):
             raise InputError(f"An API key is a text; {source} holds something else.", "Pass it as a str.")
         value = Hidden(value.strip())
-        if not value or not value.isascii() or not value.isprintable() or " " in value:
+        if not value or not value.isascii() or not (spaced or (value.isprintable() and " " not in value)):
             raise InputError(f"What {source} holds cannot be an API key.", "Copy it once more, whole and alone.")
         self._value = value
         self._secret: Secret | None = None  # made at first use, not when the extension is loaded
@@ -124,19 +126,53 @@ _OURS = (
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]+")
 _PART = re.compile(r"""[^\x00-\x20\x7f-\xff"'(),;<>\[\]{}]+""")  # of a value: a word, or one of JSON's strings
+_PAIR = re.compile(r"""(?<![\w.-])([\w.-]+)["']?\s*[=:]\s*["']?([^\s"',;&]+)""")  # as in `provider=openai;api_key=…`
+_SCHEME = re.compile(r"(?:bearer|basic|token|digest)\s+", re.IGNORECASE)  # before the secret itself
 _OF_A_SECRET = re.compile(
-    r"(?<![a-z])(?:(?:api|access|auth)?(?:key|token)|auth|authentication|authorization|bearer|cookie|credential"
+    r"(?:(?:key|token)(?:id|value)?|auth|authentication|authorization|bearer|cookie|credential"
     r"|jwt|passphrase|passw(?:or)?d|secret|signature)s?(?![a-z])"
 )
+# Names with such words in them that hold no secret.
+_OF_NONE = re.compile(
+    r"portkey|monkey|turkey|(?:affinity|cache|correlation|continuation|dedup(?:lication)?|foreign|group|hash|idempotency"
+    r"|idempotent|max|object|page|partition|primary|public|routing|row|shard|sort|sticky)[-_.]?(?:key|token)s?(?![a-z])"
+    r"|(?:key|token|auth|authentication|authorization)s?[-_.]?(?:type|method|mode|scheme|version|limit|count|name)s?(?![a-z])"
+)
+
+
+def _is_of_a_secret(name: str) -> bool:
+    """Whether the name of a header, or of a value in it, says that it holds a secret."""
+    return _OF_A_SECRET.search(_OF_NONE.sub(" ", name.lower())) is not None
+
+
+def _named(name: str, value: str) -> Iterator[tuple[str, Hidden]]:
+    """Yield the texts within a header's value with their names, and first the value itself."""
+    yield name, Hidden(value)
+    try:
+        within = json.loads(value)
+    except (ValueError, RecursionError):
+        within = None
+    if not isinstance(within, (dict, list)):
+        yield from ((inner, Hidden(text)) for inner, text in _PAIR.findall(value))
+        return
+    left: list[tuple[str, Any]] = [(name, within)]
+    while left:  # no recursion: JSON may be nested deeper than the stack is
+        name, one = left.pop()
+        if isinstance(one, dict):
+            left += [(f"{name} {inner}", text) for inner, text in one.items()]
+        elif isinstance(one, list):
+            left += [(name, text) for text in one]
+        elif isinstance(one, str) and one.strip():
+            yield name, Hidden(one)
 
 
 class Headers:
     """Further headers of a request (`default_headers`), as secret as a key and hidden in their repr.
 
-    A server may repeat a value. So its parts are removed from texts as keys are, by the rules of
-    `together_nb.base.secret`: all of them if the header's name says that it holds a secret (``api-key``,
-    ``Authorization``), and otherwise those that look like one (`looks_random`). The others stay in texts, or
-    ``x-portkey-provider: openai`` would remove each "openai" from an answer.
+    A server may repeat a value. So it is removed from texts as keys are, by the rules of `together_nb.base.secret`:
+    the whole and all of its parts if the name of the header, or within its JSON, says that it is a secret
+    (``api-key``, ``Authorization``), and otherwise the parts that look like one (`looks_random`). The others stay in
+    texts, or ``x-portkey-provider: openai`` would remove each "openai" from an answer.
 
     Parameters
     ----------
@@ -152,7 +188,7 @@ class Headers:
     ------
     InputError
         They cannot be sent: no dict of str to str, with characters that no header can hold, or of a name that the
-        client itself must control.
+        client itself must control. Or a secret has characters beyond ASCII, by which it might not be found in texts.
     """
 
     __slots__ = ("_values", "of_a_call")
@@ -185,12 +221,26 @@ class Headers:
                 f"The value of {lower} in default_headers is empty, or has characters that no HTTP header can hold.",
                 "Copy it once more, on one line.",
             )
+        found = [Hidden(text) for inner, text in _named(lower, value) if _is_of_a_secret(inner)]
+        if not all(map(str.isascii, found)):
+            raise InputError(
+                f"The secret in {lower} of default_headers has characters beyond ASCII, and cannot be kept out of texts.",
+                "Use one of letters, digits and signs of ASCII.",
+            )
         self._values[lower] = value
+        self._hide(lower, value, found)
+
+    def _hide(self, name: str, value: Hidden, found: list[Hidden]) -> None:
+        """Keep the secrets that were found in a value, and parts of it that look like one, out of texts."""
         from together_nb.base.secret import looks_random
 
-        for part in map(Hidden, _PART.findall(value)):
-            if _OF_A_SECRET.search(lower) is not None or looks_random(part):
-                remember(Key(part, f"the header {lower}"))
+        parts = [Hidden(part) for text in found for part in _PART.findall(text)]
+        parts += [Hidden(part) for part in _PART.findall(value) if looks_random(part)]
+        for text in found:
+            whole = Hidden(_SCHEME.sub("", text.strip(), count=1))
+            parts += [whole, Hidden(" ".join(whole.split()))]  # and as messages show it, on one line
+        for part in filter(None, parts):
+            remember(Key(part, f"the header {name}", spaced=True))
 
     def over(self, standing: Headers, *, key_given: bool = False) -> Headers:
         """Return both; of the same name these win, and a key given for the request wins over a standing one."""

@@ -281,7 +281,10 @@ class Settings(HasTraits):
         if value is None:
             self._headers.clear()
         else:
-            self._headers[server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL))] = Headers(value)
+            server, headers = server_of(server_root(self.chosen_base_url or DEFAULT_BASE_URL)), Headers(value)
+            self._headers.pop(server, None)
+            if headers:
+                self._headers[server] = headers
         self._tell_of_keys()
 
     def headers_for(self, root: str) -> Headers:

@@ -199,13 +199,21 @@ _SOME = r"(?:(?!\b(?:image|audio|video|file)s?\b)[^.;]){0,60}?"  # of the same s
 _TOO_MUCH = r"(?<!took\ )(?<!takes\ )too\ (?:long|large)"
 _EXCEEDS = rf"(?:exceed|overflow|(?:longer|larger|greater|more)\ than|{_TOO_MUCH})"
 _SIZE = r"context[\s_-]*(?:length|window|size|limit)"
+# The prompt itself, and nothing else of a request that has a measure.
+_PROMPT = r"""(?<!stop\ )(?<!stop_)\b(?:prompt|inputs?|sequence)\b(?!\ should\ be)
+    (?![^.;]{0,120}\b(?:logprobs|processing|evaluation|field|items|elements|time|timeout|(?:milli)?seconds|\d+\ ?m?s)\b)"""
+_MEASURE = r"(?:tokens?|length|context|window|size|limit|max(?:imum)?)"
+_FIELD = r"'(?:(?:messages|input)[^\s']{0,40}content[^\s']{0,20}|input|prompt|instructions)'"  # of OpenAI's request
 _TOO_LONG = re.compile(
     rf"""
       {_SIZE} [\w\s]{{0,30}}? exceed | {_EXCEEDS} {_SOME} {_SIZE} | {_EXCEEDS} [\w\s']{{0,30}} \b context \b
     | exceed_context | context (?:\ the)? \ overflow | context_?(?:length|window)_?exceeded
-    | max(?:imum)? [\s_]+ (?:allowed\ )? (?:context|prompt|(?:model|seq|sequence)[\s_]+len)
+    | max(?:imum)? [\s_]+ (?:allowed\ )? (?:context|prompt(?!\ logprobs)|(?:model|seq|sequence)[\s_]+len)
     | configured \ context \ size | n_keep .{{0,20}} n_ctx
-    | \b (?:prompt|inputs?|sequence) \b (?!\ should\ be) {_SOME} {_EXCEEDS} | \b (?:messages|conversation) \b {_SOME} {_TOO_MUCH}
+    | {_PROMPT} {_SOME} {_TOO_MUCH} | {_PROMPT} (?=[^.;]{{0,120}}? \b {_MEASURE} \b) {_SOME} {_EXCEEDS}
+    | \b (?:messages|conversation) \b (?!\S{{0,40}}(?:name|role|_id)\b) {_SOME} {_TOO_MUCH}
+    | {_FIELD}:\ string\ too\ long | string_above_max_length (?!.{{0,200}}\bInvalid\ (?!{_FIELD}))
+    | malformed\ input\ request: \s (?:\#[^\s:]*(?:text|content|prompt)[^\s:]*:\s)? expected\ maxLength
     | (?:prompt|input|context)_(?:is_)?too_(?:long|large)
     | \b tokens? \b {_SOME} exceed | exceed {_SOME} \b token [\s_] limit | \b tokens?_limit_(?:reached|exceeded)
     | \b too \ many \ (?:input\ |prompt\ )? tokens | \b tokens \ in \ request \ more \ than
@@ -257,14 +265,53 @@ _NO_MODEL = r"""
     | supported\ (?:api\ )? model\ names?\ are | no\ (?:allowed\ )?(?:endpoints|providers)\ (?:found|available)\ for
     | 模型 .{{0,40}} (?:不存在|未找到|不支持) | 不存在.{{0,6}}模型
 """
-_PASSING = re.compile(r"temporar|try again|currently|overload|\bbusy\b|capacity|\bload(?:ing)?\b", re.IGNORECASE)
+_PASSING = re.compile(
+    r"temporar|\bre-?try|try again|currently|\bright now\b|at (?:the|this) (?:moment|time)\b|momentar|overload|\bbusy\b"
+    r"|capacity|\bload(?:ing)?\b",
+    re.IGNORECASE,
+)
+_AT_ENDPOINT = re.compile(
+    r"\b(?:supported|available|valid|served|used|found) (?:in|on|at|via|by|for|with|through|under|from) [^.;,]{0,30}"
+    r"(?:completions|responses|embeddings|endpoint)\b",
+    re.IGNORECASE,
+)
+_USE_INSTEAD = re.compile(
+    r"\b(?:did you mean(?: to use)?|use|using|try) (?:the )?[`'\"]?(?:POST )?/?(?:v1/)?(chat/)?completions\b",
+    re.IGNORECASE,
+)
 
 
 def is_about_unknown_model(words: str, model: str) -> bool:
     """Whether a server's words, or its codes, say that it has no such model, rather than that the model cannot do it."""
     gone = _NO_MODEL.format(is_=_IS, gone=_GONE).replace("MODEL", re.escape(model) if model else "(?!)")
     found = re.search(gone, words[:_SEARCHED], re.IGNORECASE | re.VERBOSE)
-    return found is not None and _PASSING.search(words, 0, _SEARCHED) is None
+    return found is not None and not any(other.search(words, 0, _SEARCHED) for other in (_PASSING, _AT_ENDPOINT))
+
+
+def api_to_use(words: str) -> str:
+    """Return the API that a server's words say to use instead, ``chat`` or ``completions``; "" if they name none."""
+    found = _USE_INSTEAD.search(words, 0, _SEARCHED)
+    return "" if found is None else "chat" if found[1] else "completions"
+
+
+# Words of a 404 that are about the address, and not an explanation of the server's own.
+_NO_ADDRESS = re.compile(
+    r"""
+      (?:error | 404 | \W)* | .{0,40} “[^”]*”\.
+    | (?:\b (?:error|http|404|api|the|requested|page|path|route|ur[li]|resource|endpoint|address|file|was|is|could|be)\b | \W)*
+      not[\s_]?(?:be\ )?found (?:404 | \W)*
+    | .* \b (?: no\ (?:such\ |matching\ )?(?:route|path|url|handler|page) | no\ such\ endpoint | cannot\ (?:GET|POST)
+      | (?:invalid|unknown|unrecogni[sz]ed|unexpected|unsupported)\ (?:api\ |request\ )?(?:url|path|route|endpoint)
+      | (?:url|path|route|page|address|file|(?:requested|the)\ resource)\b .{0,80} \b (?:not\ (?:be\ )?found|not\ exist)
+      ) \b .*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def is_about_address(words: str) -> bool:
+    """Whether the words of a 404 are none, a web page's, or only that there is nothing at the address."""
+    return _NO_ADDRESS.fullmatch(words, 0, _SEARCHED) is not None
 
 
 _LOADING = re.compile(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from together_nb.errors import APIStatusError, ContextLengthError, NotFoundError, TogetherError
+from together_nb.errors import ContextLengthError, NotFoundError, TogetherError
 from together_nb.values.model_list import ModelList
+from together_nb.wire.status_errors import ADDRESS_HINT, MODELS_HINT
 
 if TYPE_CHECKING:
     from together_nb.values.request import CompletionRequest
@@ -16,22 +17,21 @@ _LETTERS_A_TOKEN = 4  # in English, roughly; only shown as "about"
 
 def improve_hint(error: TogetherError, request: CompletionRequest, endpoint: Endpoint) -> None:
     """Give `error` a better hint, if there is one."""
-    if isinstance(error, NotFoundError) or (isinstance(error, APIStatusError) and error.unknown_model):
-        if endpoint.embedded:
-            error.hint = ""  # it names a base URL
-        error.hint = _about_model(error, request.model, _list(endpoint)) or error.hint
+    if error.hint in (ADDRESS_HINT, MODELS_HINT) or (isinstance(error, NotFoundError) and not error.hint):
+        hint = _about_model(error.hint, request.model, _list(endpoint))
+        error.hint = hint or ("" if endpoint.embedded else error.hint)  # an embedded one has no base URL
     elif isinstance(error, ContextLengthError):
         error.hint = f"{_lengths(request, _list(endpoint))} {error.hint}"
 
 
-def _about_model(error: APIStatusError, model: str, listed: ModelList) -> str:
+def _about_model(hint: str, model: str, listed: ModelList) -> str:
     """Return what the list tells of a model that the server seems not to have; "" if nothing."""
     if listed.get(model) is None:
         nearest = listed.nearest(model)
-        return f"{nearest} Check the base URL too." if nearest and not error.unknown_model else nearest
-    if error.unknown_model:
+        return f"{nearest} Check the base URL too." if nearest and hint == ADDRESS_HINT else nearest
+    if hint == MODELS_HINT:
         return f"Its list of models has {model}; your account may not be allowed to use it."
-    return f"Its list of models has {model}, so check the base URL."
+    return f"Its list of models has {model}, so check the base URL." if hint == ADDRESS_HINT else ""
 
 
 def _list(endpoint: Endpoint) -> ModelList:

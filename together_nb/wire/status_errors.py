@@ -16,10 +16,12 @@ from together_nb.errors import (
 )
 from together_nb.wire.error_words import (
     LONGEST_WORDS,
+    api_to_use,
     error_codes,
     error_message,
     error_places,
     estimated_seconds,
+    is_about_address,
     is_about_length,
     is_about_loading,
     is_about_rate,
@@ -148,8 +150,13 @@ def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[AP
         (title, hint), kind = _STATUS_CLASS[4], APIStatusError
     if status // 100 == 5 and is_about_loading(told.words):  # noqa: PLR2004
         return APIStatusError, *_LOADING
-    if told.unknown_model and kind is APIStatusError:
-        hint = "`%together models` lists the models."
+    instead = api_to_use(told.words)
+    if status in _OF_ENDPOINTS and instead and (instead == "chat") != exchange.url.endswith("/chat/completions"):
+        return kind, _STATUS[400][0], f"Ask with `--api {instead}`."
+    if told.denies_model and kind in (APIStatusError, NotFoundError):
+        hint = MODELS_HINT
+    elif kind is NotFoundError and not is_about_address(told.words):
+        title, hint = "The server did not find what was asked for", ""  # it says itself why
     return kind, title, hint
 
 
@@ -160,6 +167,7 @@ class _Told(NamedTuple):
     codes: str
     named: frozenset[str]  # fields of the request
     unknown_model: bool
+    denies_model: bool  # says that there is no such model, and does not merely name it
     estimate: float | None  # seconds
 
     @property
@@ -183,10 +191,14 @@ def _read(body: bytes, status: int, payload: Any, endpoint: Server) -> _Told:
     model = str((payload or {}).get("model") or "")
     # A 404 that names the model: the API is here, and has no such model.
     named_model = re.search(rf"(?<![\w/-]){re.escape(model)}(?![\w/-])", words) if model and status == 404 else None  # noqa: PLR2004
-    unknown = named_model is not None or is_about_unknown_model(f"{codes} {words}", model)
+    all_words = f"{codes} {words}"
+    # What is said with a status that passes is about now, but for a 500, which some servers answer with to anything.
+    lasting = not may_pass(status) or (status == 500 and "available" not in all_words.lower())  # noqa: PLR2004
+    denies = lasting and is_about_unknown_model(all_words, model)
     estimate = estimated_seconds(text)
     # An estimate is not a demand: after a while the server is asked again, whatever it expects.
-    return _Told(words, codes, named, unknown, None if estimate is None else min(estimate, HONOURED_SECONDS))
+    estimate = None if estimate is None else min(estimate, HONOURED_SECONDS)
+    return _Told(words, codes, named, denies or named_model is not None, denies, estimate)
 
 
 def _is_about_length(exchange: Exchange, endpoint: Server, told: _Told) -> bool:
@@ -202,9 +214,13 @@ def _is_about_length(exchange: Exchange, endpoint: Server, told: _Told) -> bool:
 def _unread(headers: Mapping[str, str]) -> str:
     """Return a sentence about an encoding that may be why an error's body has no words, or ""."""
     encoding = headers.get("Content-Encoding", "")[:_FIGURE]
-    return f"Why cannot be read (Content-Encoding: {encoding}); together_nb asks for none." if encoding else ""
+    if not encoding:
+        return ""
+    return f"Its reason cannot be read (Content-Encoding: {encoding}), though together_nb asks for no encoding."
 
 
+MODELS_HINT = "`%together models` lists the models."
+ADDRESS_HINT = "`%together models` lists the models; check the base URL too."
 _KINDS: dict[int, type[APIStatusError]] = {
     401: AuthenticationError,
     403: ContextLengthError,
@@ -218,7 +234,7 @@ _STATUS: dict[int, tuple[str, str]] = {
     401: ("The server did not accept the key", ""),
     402: ("The account's spending limit is reached", "Raise it in the account's billing settings."),
     403: ("The prompt and max_tokens do not fit the model's context", "Shorten the prompt or lower max_tokens."),
-    404: ("The server has no such model or address", "`%together models` lists the models; check the base URL too."),
+    404: ("The server has no such model or address", ADDRESS_HINT),
     405: ("The server takes no such request", "Check the base URL."),
     408: ("The server took too long", "Run it again, or ask for fewer tokens."),
     409: ("The request is in conflict with another", "Wait a little and run it again."),
@@ -240,6 +256,7 @@ REFUSED = (400, 422)
 """Statuses with which a server refuses a field of a request."""
 NOWHERE = (404, 405)
 """Statuses with which a server says that it has no such address."""
+_OF_ENDPOINTS = (400, 404, 405, 422)
 _LOADING = ("The model is being loaded", "Wait a little and run it again.")
 _TOO_LARGE = 413
 _ROUGHLY_LENGTH = re.compile(r"context|max(?:imum)? length|too (?:long|many tokens)", re.IGNORECASE)
@@ -256,18 +273,24 @@ _LIMITS = (
 
 
 def _server_words(text: str) -> str:
-    """Return the message in an error's body; for a web page, its title."""
+    """Return the message in an error's body, with a web page replaced by its title."""
     if text.count("\0") + text.count("\ufffd") > len(text) // _MOST_UNREADABLE:  # no text at all
         return ""
     text = text.strip()
     words = text if text.startswith("<") else error_message(parse_error(text))
-    if text.startswith("<") or _PAGE.search(words) is not None:
-        words = page_title(words)
+    page = _PAGE.search(words)
+    if page is not None:
+        before, title = words[: page.start()], page_title(words)
+        if words.startswith("<"):
+            words = title
+        elif title or _TAGS.search(words, page.start()) is not None:  # and no tag alone, of which the words speak
+            words = f"{before} {title}"
     return " ".join(words.split())
 
 
 _MOST_UNREADABLE = 10  # one character in so many
 _PAGE = re.compile(r"<!doctype|<html", re.IGNORECASE)
+_TAGS = re.compile(r"<(?:head|body|/html)\b", re.IGNORECASE)
 
 
 def page_title(page: str) -> str:
