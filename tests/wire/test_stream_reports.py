@@ -38,8 +38,9 @@ def _soon(monkeypatch):
     monkeypatch.setattr(attempts, "_END_SECONDS", 0.4)
 
 
-def reports(*rows):
-    return pytest.mark.parametrize("report", rows, ids=str)
+def one_way(framing):
+    """All ways to ask for one framing, which take time, and one way for the others."""
+    return ("stream", "complete", "%%together") if framing == "close" else ("complete",)
 
 
 # Failures inside a 200 stream
@@ -185,16 +186,17 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_an_answer_is_over_after_its_end_whatever_else_comes(name, framing):
     source, parts = ENDS[name]
-    for outcome in outcomes(Report(name, source, parts, framing=framing)):
+    for outcome in outcomes(Report(name, source, parts, framing=framing), one_way(framing)):
         assert (outcome.error, outcome.text, outcome.finish_reason) == (None, "Hi", "stop")
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_finish_reason_on_each_chunk_ends_nothing_early(framing):
+def test_a_finish_reason_on_each_chunk_ends_nothing_early(framing, monkeypatch):
     """https://github.com/open-webui/open-webui/issues/16377."""
-    parts = tuple(part for text in "abcdefg" for part in (delta(text, finish="stop"), 0.1))
-    for outcome in outcomes(Report("early reasons", "", (*parts, FOR_EVER), framing=framing)):
-        assert (outcome.error, outcome.text, outcome.finish_reason) == (None, "abcdefg", "stop")
+    monkeypatch.setattr(attempts, "_END_SECONDS", 1.0)
+    parts = tuple(part for text in "abcdef" for part in (delta(text, finish="stop"), 0.25))
+    for outcome in outcomes(Report("early reasons", "", (*parts, FOR_EVER), framing=framing), one_way(framing)):
+        assert (outcome.error, outcome.text, outcome.finish_reason) == (None, "abcdef", "stop")
 
 
 def test_with_such_reasons_a_connection_that_breaks_is_a_loss(session):
@@ -219,31 +221,36 @@ def test_silence_in_mid_answer_is_limited(framing, session):
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_comments_in_mid_answer_are_life_up_to_the_timeout(framing, session):
-    """https://github.com/anomalyco/opencode/issues/43519."""
-    session.settings.silence_timeout, session.settings.timeout = 0.5, 1.0
-    rest = (*((PING, 0.1) * 7), delta("!"), STOP, DONE)  # 0.7 s without a word
+def test_comments_in_mid_answer_are_life(framing, session):
+    session.settings.silence_timeout = 1.0
+    rest = (*((PING, 0.1) * 14), delta("!"), STOP, DONE)  # 1.4 s without a word
     for outcome in outcomes(Report("slow", "", (delta("Hi"), *rest), framing=framing), ("complete",)):
         assert (outcome.error, outcome.text) == (None, "Hi!")
-    for outcome in outcomes(Report("comments", "", (delta("Hi"), *COMMENTS), framing=framing)):
-        assert (type(outcome.error), outcome.text) == (ConnectionLostError, "Hi")
-        assert "only signs of life" in outcome.error.message
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_before_the_first_token_comments_are_life_up_to_three_times_the_timeout(framing, session):
+def test_but_no_longer_than_the_timeout(framing, session):
+    """https://github.com/anomalyco/opencode/issues/43519."""
+    session.settings.silence_timeout = session.settings.timeout = 0.8
+    for outcome in outcomes(Report("comments", "", (delta("Hi"), *COMMENTS), framing=framing), one_way(framing)):
+        assert (type(outcome.error), outcome.text) == (ConnectionLostError, "Hi")
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_before_the_first_token_comments_are_life(framing, session):
     """https://github.com/youssofal/MTPLX/issues/358."""
-    session.settings.timeout = 0.5
-    late = (*((PING, 0.1) * 9), delta("Hi"), STOP, DONE)  # after 0.9 s
+    session.settings.timeout = 1.0
+    late = (*((PING, 0.1) * 14), delta("Hi"), STOP, DONE)  # after 1.4 s
     for outcome in outcomes(Report("late", "", late, framing=framing), ("complete",)):
         assert (outcome.error, outcome.text) == (None, "Hi")
-    for parts, words in (
-        ((PING, FOR_EVER), "did not begin to answer within 0.5 s"),
-        (COMMENTS, "no answer within 1.5 s"),
-    ):
-        for outcome in outcomes(Report("never", "", parts, framing=framing)):
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_but_no_longer_than_three_times_the_timeout(framing, session):
+    session.settings.timeout = 0.5
+    for parts in ((PING, FOR_EVER), COMMENTS):
+        for outcome in outcomes(Report("never", "", parts, framing=framing), one_way(framing)):
             assert (type(outcome.error), outcome.text) == (APITimeoutError, "")
-            assert words in outcome.error.message
 
 
 # A whole message after its parts
@@ -831,15 +838,8 @@ def test_a_refusal_after_a_text_stands_apart_and_is_sent_along():
         assert "Hi\n\nRefusal: No.\n" in outcome.shown
 
 
-def test_thinking_that_ends_first_is_no_end():
-    parts = (
-        delta(reasoning_content="Hm", finish="stop"),
-        0.5,
-        delta("Hi"),
-        delta("!", finish="stop"),
-        0.5,
-        delta("?"),
-        DONE,
-    )
+def test_thinking_that_ends_first_is_no_end(monkeypatch):
+    monkeypatch.setattr(attempts, "_END_SECONDS", 1.0)
+    parts = (delta(reasoning_content="Hm", finish="stop"), 1.3, delta("Hi"), delta("!", finish="stop"), DONE)
     for outcome in outcomes(Report("early", "", parts), ("complete",)):
-        assert (outcome.text, outcome.reasoning) == ("Hi!?", "Hm")
+        assert (outcome.text, outcome.reasoning) == ("Hi!", "Hm")

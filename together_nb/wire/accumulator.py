@@ -323,13 +323,14 @@ class _Call:
 
     def is_whole_before(self, name: str) -> bool:
         """Whether a piece that names a function begins another call."""
-        arguments = _joined(self._arguments)
-        if not arguments:
+        if not any(self._arguments):
             return False
-        try:
-            json.loads(arguments)
-        except (ValueError, RecursionError):
+        if name != self._name or not self._arguments[-1].rstrip().endswith("}"):
             return name != self._name
+        try:
+            json.loads(_joined(self._arguments))
+        except (ValueError, RecursionError):
+            return False
         return True
 
     def add(self, piece: dict[str, Any]) -> None:

@@ -210,7 +210,7 @@ def _delta(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return delta, False
     if message:
         return message, True
-    return (delta or {}) if choice.get("text") is None else {"content": choice["text"]}, False
+    return delta or {"content": choice.get("text")}, False
 
 
 def _text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
