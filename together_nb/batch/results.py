@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from together_nb.base.wording import count, shorten, timestamp
 from together_nb.batch.items import ITEM, fields_of, shown
 from together_nb.errors import InputError, NotRunError, TogetherError
+from together_nb.render.remarks import remarks
 from together_nb.render.tables import table
 from together_nb.run.ledger import Spent
 from together_nb.values.completion import Completion
@@ -339,6 +340,7 @@ def _cell(result: Completion | TogetherError) -> str:
     """Return the result of an item in a line."""
     wrong = _wrong(result)
     if isinstance(result, Completion):
-        text = shorten(result.text or result.refusal, _WIDE_ANSWER)
+        said = filter(None, (result.text, *remarks(result.choices[0])))
+        text = shorten(" ".join(said), _WIDE_ANSWER)
         return f"{text} ({wrong})" if wrong else text
     return f"✗ {shorten(wrong, _WIDE_ANSWER)}"

@@ -50,7 +50,7 @@ class Turn:
     Attributes
     ----------
     answer : str
-        The text of the answer, or of the model's refusal, as far as it arrived.
+        The text of the answer and of the model's refusal, as far as it arrived.
     mark : str
         A warning about the answer: ``stopped by you``, ``connection lost``, …; "" if there is none.
     """
@@ -62,8 +62,8 @@ class Turn:
 
     @property
     def answer(self) -> str:
-        """The text of the answer, or of the model's refusal, as far as it arrived."""
-        return self.completion.text or self.completion.refusal
+        """The text of the answer and of the model's refusal, as far as it arrived."""
+        return "\n\n".join(filter(None, (self.completion.text, self.completion.refusal)))
 
     @property
     def mark(self) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from together_nb.values.completion import Completion
     from together_nb.wire.stream import CompletionStream
 
+_GAP = "\n\n"
 _BESIDE = 32  # widgets in a box: adding one sends the ids of all in it
 
 
@@ -204,7 +205,7 @@ class _Answer:
             "".join(getattr(one, name) for one in chunks) for name in ("text", "reasoning", "refusal")
         )
         if refusal:
-            text += refusal if self._refused else REFUSAL + refusal
+            text += refusal if self._refused else f"{_GAP * bool(text or self._text.parts)}{REFUSAL}{refusal}"
             self._refused = True
         fold: list[Widget] = []
         if reasoning and self._thinking is None:

@@ -95,6 +95,7 @@ class TerminalView(SilentView):
         self._of_tokens = of_tokens
         self._thinking = False
         self._refusing = False
+        self._said = False
         self._stream: CompletionStream | None = None
         self._wait: Wait | None = None
 
@@ -118,21 +119,24 @@ class TerminalView(SilentView):
             if chunk.reasoning and not self._thinking:
                 self._thinking = True
                 write("(thinking …)\n")
+            write(visible(chunk.text))
             if chunk.refusal and not self._refusing:
                 self._refusing = True
-                write(REFUSAL)
-            write(visible(chunk.text + chunk.refusal))
+                write(f"\n\n{REFUSAL}" if self._said else REFUSAL)
+            write(visible(chunk.refusal))
+            self._said = self._said or bool(chunk.text)
         sys.stdout.flush()
 
     def finish(self, completion: Completion, error: BaseException | None) -> None:  # noqa: ARG002  (IPython shows it)
         """Write the other answers and the footer."""
-        from together_nb.render.remarks import REFUSAL, call_lines
+        from together_nb.render.remarks import call_lines, remarks
 
         for number, choice in enumerate(completion.choices):
             if number:
-                refusal = REFUSAL + choice.refusal if choice.refusal else ""
-                write(f"\n\nAnswer {choice.index + 1}:\n{visible(choice.text + refusal)}")
-            write("".join(f"\n{visible(line)}" for line in call_lines(choice)))
+                said = "\n".join(filter(None, (choice.text, *remarks(choice))))
+                write(f"\n\nAnswer {choice.index + 1}:\n{visible(said)}")
+            else:
+                write("".join(f"\n{visible(line)}" for line in call_lines(choice)))
             if self._of_tokens:
                 write("".join(f"\n{line}" for line in token_lines(completion, choice)))
         write(f"\n[{completion.footer()}]\n")

@@ -207,6 +207,12 @@ class _Parts:
 
     def end(self, index: int) -> Chunk:
         """Add what was held back; return it."""
+        held = self._held(index)
+        self._keep(held.text, held.reasoning, held.refusal, held.tokens)
+        return held
+
+    def _held(self, index: int) -> Chunk:
+        """Return what was held back; it is held no longer."""
         text, reasoning, refusal = (without_surrogates(half) for half in self._halves.values())
         self._halves = dict.fromkeys(self._halves, "")
         tokens: tuple[Token, ...] = ()
@@ -215,7 +221,6 @@ class _Parts:
             last_thought, last_said = self._tags.end()
             text, reasoning = said + last_said, reasoning + thought + last_thought
             tokens = self._tokens_of(self._tags, text, ())
-        self._keep(text, reasoning, refusal, tokens)
         return Chunk(text, index, reasoning, tokens, refusal=refusal)
 
     def choice(self, index: int) -> Choice:
@@ -273,26 +278,38 @@ class _Parts:
         if not self._in_parts and (not self.text or not _joined(whole.text).startswith(_joined(self.text))):
             return plain  # the first one, or one that is itself a part
         self._halves = dict.fromkeys(self._halves, "")  # they are whole in the message
-        held = self.end(message.index)
+        held = self._held(message.index)
         return replace(
             plain,
-            text=held.text + _rest(_joined(whole.text), _joined(self.text)),
-            reasoning=held.reasoning + _rest(_joined(whole.reasoning), _joined(self.reasoning)),
-            tokens=() if self.tokens else message.tokens,
+            text=held.text + _rest(_joined(whole.text), _joined(self.text) + held.text),
+            reasoning=held.reasoning + _rest(_joined(whole.reasoning), _joined(self.reasoning) + held.reasoning),
+            tokens=held.tokens if self.tokens or held.tokens else message.tokens,
             refusal=_rest(_joined(whole.refusal), _joined(self.refusal)),
             tool_calls=() if self.calls else message.tool_calls,
         )
 
     def _add_call(self, piece: dict[str, Any]) -> None:
-        number, identifier = piece.get("index"), piece.get("id")
-        call = next((one for one in reversed(self.calls) if one.number == number), None)
-        # Gemini numbers all calls 0, and some servers none: then another id means another call.
-        if call is None or (identifier and call.identifier and identifier != call.identifier):
-            if len(self.calls) >= _MOST_CALLS:
-                return
-            call = _Call(number)
+        call = self._call_of(piece)
+        if call is None and len(self.calls) < _MOST_CALLS:
+            call = _Call(piece.get("index"))
             self.calls.append(call)
-        call.add(piece)
+        if call is not None:
+            call.add(piece)
+
+    def _call_of(self, piece: dict[str, Any]) -> _Call | None:
+        """Return the call that a piece goes on with, or None.
+
+        Its id tells, or else its number; but Gemini numbers all calls 0, and Ollama gives neither.
+        """
+        number, identifier, name = piece.get("index"), piece.get("id"), _function(piece).get("name")
+        if identifier:
+            known = next((one for one in self.calls if one.identifier == identifier), None)
+            if known is not None:
+                return known
+        latest = next((one for one in reversed(self.calls) if one.number == number), None)
+        if latest is None or (identifier and latest.identifier):
+            return None
+        return None if name and latest.is_whole_before(name) else latest
 
 
 class _Call:
@@ -304,20 +321,36 @@ class _Call:
         self._name = ""
         self._arguments: list[str] = []
 
+    def is_whole_before(self, name: str) -> bool:
+        """Whether a piece that names a function begins another call."""
+        if not any(self._arguments):
+            return False
+        if name != self._name or not self._arguments[-1].rstrip().endswith("}"):
+            return name != self._name
+        try:
+            json.loads(_joined(self._arguments))
+        except (ValueError, RecursionError):
+            return False
+        return True
+
     def add(self, piece: dict[str, Any]) -> None:
-        function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
-        name, arguments = function.get("name"), function.get("arguments")
+        name, arguments = _function(piece).get("name"), _function(piece).get("arguments")
         if isinstance(piece.get("id"), str):
             self.identifier = self.identifier or without_surrogates(piece["id"])
-        if isinstance(name, str) and name != self._name:  # some servers repeat it in each piece
-            self._name += without_surrogates(name)
-        if arguments:
+        if isinstance(name, str):  # some servers repeat it, or what of it has come, in each piece
+            name = without_surrogates(name)
+            self._name = name if name.startswith(self._name) else self._name + name * (name != self._name)
+        if arguments is not None:
             _append(self._arguments, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def to_dict(self) -> dict[str, Any]:
         function = {"name": self._name, "arguments": without_surrogates(_joined(self._arguments))}
         return {"id": self.identifier, "type": "function", "function": function}
+
+
+def _function(piece: dict[str, Any]) -> dict[str, Any]:
+    function = piece.get("function")
+    return function if isinstance(function, dict) else {}
 
 
 def _rest(whole: str, parts: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
@@ -423,26 +422,29 @@ class Attempts:
                 exchange.finish()
             self._check_end()
             return
-        if payloads.within_an_event and not (broke is None and not arrived and payloads.stray):
+        if payloads.within_an_event and (arrived or broke is not None or not payloads.stray):
             self.begun = arrived = True
-        if broke is not None and (not arrived or (isinstance(broke, APITimeoutError) and not self.begun)):
-            raise broke
         if broke is not None:
-            hint = broke.hint if isinstance(broke, APITimeoutError) else ""
-            raise self._lost(f". {broke.message}", hint, passing=broke.passing)
-        if not arrived:
-            words = self.endpoint.without_key(payloads.stray)[:LONGEST_WORDS]
-            raise APIResponseError(
-                f"{exchange.url} answered, and sent no events ({described(exchange)}).{' ' * bool(words)}{words}",
-                "Check that the base URL is that of an API that streams.",
-            )
-        raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
+            raise self._broken(broke, arrived=arrived)
+        if arrived:
+            raise self._lost(": the stream ended without its last message.", passing="the connection was lost")
+        words = self.endpoint.without_key(payloads.stray)[:LONGEST_WORDS]
+        raise APIResponseError(
+            f"{exchange.url} answered, and sent no events ({described(exchange)}).{' ' * bool(words)}{words}",
+            "Check that the base URL is that of an API that streams.",
+        )
 
     def _check_end(self) -> None:
         """Mark an answer whose end has no reason; without any text it has failed."""
         self._abrupt = not (self.cancelled or self.accumulator.has_reason)
         if self._abrupt and not self.accumulator.has_words:
             raise StreamError("The server ended the answer without a word.", "Run it again.")
+
+    def _broken(self, broke: APIConnectionError, *, arrived: bool) -> TogetherError:
+        late = isinstance(broke, APITimeoutError)
+        if not arrived or (late and not self.begun):
+            return broke
+        return self._lost(f". {broke.message}", broke.hint if late else "", passing=broke.passing)
 
     def _lost(self, how: str, hint: str = "", *, passing: str) -> ConnectionLostError:
         kept = "What came is kept." if self.accumulator.chunks else ""
@@ -452,10 +454,9 @@ class Attempts:
         error.passing = passing
         return error
 
-    def _whole(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
-        """Read a reply that does not begin as a stream: keep its text, if any, and raise an error anyway."""
-        body, value, rest = bytearray(), None, ""
-        broke: APIConnectionError | None = None
+    def _body(self, exchange: Exchange, pieces: Iterator[bytes]) -> bytearray:
+        """Return such a reply, as far as it is needed to tell what it is."""
+        body = bytearray()
         try:
             for piece in pieces:
                 body += piece
@@ -464,12 +465,15 @@ class Attempts:
                     break
                 if isinstance(value, dict) and says_something(value):
                     exchange.limit(_END_SECONDS)
-        except APIConnectionError as error:
-            broke = error
-        if value is None:
-            value, rest = _first_json(body)
-        if value is None and broke is not None and body.lstrip().startswith((b"{", b"[")):
-            raise broke
+        except APIConnectionError:
+            if _first_json(body)[0] is None and body.lstrip().startswith((b"{", b"[")):
+                raise
+        return body
+
+    def _whole(self, exchange: Exchange, pieces: Iterator[bytes]) -> Iterator[Chunk]:
+        """Read a reply that does not begin as a stream: keep its text, if any, and raise an error anyway."""
+        body = self._body(exchange, pieces)
+        value, rest = _first_json(body)
         if isinstance(value, list) and failure(value) is not None:
             raise stream_error(failure(value))
         if _IS_STREAM.match(rest):  # a stream after all

@@ -120,7 +120,7 @@ class Dialect:
             The payload reports a failure.
         """
         told = failure(payload)
-        if told is not None:
+        if told is not None and not payload.get("choices"):
             raise stream_error(told)
         counted = payload.get("usage")
         if isinstance(payload.get("x_groq"), dict):
@@ -160,7 +160,9 @@ class Dialect:
             if "error" in choice and tells(choice["error"]):
                 raise stream_error(choice["error"])
             if reason == "error":
-                raise stream_error(None)
+                raise stream_error(told)
+        if told is not None:
+            raise stream_error(told)
 
 
 def _index(index: Any, position: int) -> int:
@@ -208,7 +210,7 @@ def _delta(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return delta, False
     if message:
         return message, True
-    return (delta or {}) if choice.get("text") is None else {"content": choice["text"]}, False
+    return delta or {"content": choice.get("text")}, False
 
 
 def _text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -219,6 +221,8 @@ def _text(choice: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 def _said(message: dict[str, Any]) -> tuple[str, str, str, tuple[dict[str, Any], ...]]:
     """Return the text, the thinking, the refusal and the tool calls of a message, each in any shape in use."""
     content = message.get("content")
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, str) and message.keys() <= _PLAIN:  # the usual one
         return content, "", "", ()
     text, thought, refusal = _of_parts(content) if isinstance(content, list) else (_words(content), "", "")

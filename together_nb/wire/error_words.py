@@ -23,11 +23,14 @@ _SEARCHED = 10_000  # characters of a server's words, from their beginning
 # Keys of a message, the plainest first.
 MESSAGE_KEYS = (
     "message", "msg", "detail", "error_message", "error_msg", "errorMessage", "error_description", "status_msg",
-    "error", "errors", "details", "base_resp", "description", "reason", "title", "text",
+    "error", "errors", "err", "errmsg", "err_msg", "details", "base_resp", "description", "reason", "title", "text",
 )  # fmt: skip
-_CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code")
-_NO_CODE = (0, "", "0", 200, "200", "ok", "success", "null", "none")  # False is 0
-_FAILURES = frozenset({"error", "base_resp", "error_code"})  # keys that may tell of one beside an answer
+_CODES = ("code", "errorCode", "status_code", "statusCode", "errcode", "err_code", "errno", "ret_code")
+_NO_CODE = re.compile("0?|2[0-9][0-9]|ok|success|null|none|false", re.IGNORECASE)
+_FAILURES = frozenset(
+    {"error", "err", "base_resp", "header", "error_code"}
+)  # keys that may tell of one beside an answer
+_NEWS = re.compile("warn|info|notice|status|ping", re.IGNORECASE)
 _MARKS = ("type", "object", "event", "status")  # keys that may say that an event is an error
 _FAILED_STATUS = 400
 _ERROR_WORD = re.compile("error|fail", re.IGNORECASE)
@@ -147,12 +150,14 @@ def failure(payload: Any) -> Any:
         return None
     if payload.get("choices") and not payload.keys() & _FAILURES:  # the usual one
         return None
-    error = payload.get("error")
-    if tells(error):
+    output = payload.get("output")
+    inner = output.get("error") if isinstance(output, dict) else None
+    error = next(filter(tells, (payload.get("error"), payload.get("err"), inner)), None)
+    if error is not None:
         return payload if error is True or isinstance(error, (int, float)) else error
-    base = payload.get("base_resp")
-    if isinstance(base, dict) and _is_code(base.get("status_code")):
-        return base
+    for base in (payload.get("base_resp"), payload.get("header")):  # MiniMax, iFlytek
+        if isinstance(base, dict) and (_is_code(base.get("status_code")) or _is_code(base.get("code"))):
+            return base
     if _is_code(payload.get("error_code")):
         return payload
     return payload if not (payload.get("choices") or payload.get("output")) and _is_failure(payload) else None
@@ -162,14 +167,16 @@ def _is_failure(payload: dict[str, Any]) -> bool:
     """Whether a payload that is no part of an answer has the marks of an error, and tells of it."""
     marked = any(_is_code(payload.get(name)) for name in _CODES) or payload.get("success") is False
     marked = marked or any(_ERROR_WORD.search(str(payload.get(name))) for name in _MARKS)
+    kind = str(payload.get("type"))
+    marked = marked and (_NEWS.search(kind) is None or _ERROR_WORD.search(kind) is not None)
     marked = marked or (isinstance(payload.get("status"), int) and payload["status"] >= _FAILED_STATUS)
     if not marked:
-        return tells(payload.get("detail")) or tells(payload.get("errors"))
+        return any(tells(payload.get(name)) for name in ("detail", "errors", "error_message", "error_msg"))
     return any(tells(payload.get(name)) for name in MESSAGE_KEYS)
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, (int, str)) and (value.lower() if isinstance(value, str) else value) not in _NO_CODE
+    return isinstance(value, (int, str)) and _NO_CODE.fullmatch(str(value)) is None
 
 
 def tells(error: Any) -> bool:

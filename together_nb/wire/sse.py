@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from together_nb.errors import StreamError, TogetherError
+from together_nb.wire.error_words import failure
 
 try:
     from sseclient import SSEClient
@@ -49,7 +50,11 @@ _OBJECT_BEGINS = re.compile(rb"data:[ \t]{0,64}\{")
 _FIELD = re.compile(r"(?:data|event|id|retry|error)?:")
 _NAME = re.compile(r"^event:[ ]?(.*)$", re.MULTILINE)
 _FAILURE = re.compile(r"^error:(.*)$", re.MULTILINE)
-_KEEP_ALIVE = re.compile(r"\W*(ping|pong|heart[-_ ]?beat|keep[-_ ]?alive)\W*", re.IGNORECASE)
+_FAILURE_NAME = re.compile("error|exception|fail", re.IGNORECASE)
+_NEWS = re.compile(
+    r"\W*(ping|pong|heart[-_ ]?beat|keep[-_ ]?alive|status|info|progress|queue[d]?|notice|warning)\W*", re.IGNORECASE
+)
+_LONGEST_STRAY = 300  # characters of a text that is no event
 _NOTHING = ("null", "{}", "[]", '""')
 
 
@@ -67,6 +72,8 @@ class Payloads:
     ----------
     terminated : bool
         Whether the terminator has arrived. A stream without it may be truncated.
+    stray : str
+        The beginning of what came and is no event, such as the words of a server that failed; "" if nothing did.
 
     Raises
     ------
@@ -76,6 +83,7 @@ class Payloads:
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.terminated = False
+        self.stray = ""
         self._rest = bytearray()  # bytes that are not yet a whole event
         self._iterator = self._payloads(pieces)
 
@@ -97,11 +105,16 @@ class Payloads:
                 yield from self._read(event)
                 if self.terminated:
                     return
-        yield from self._last()
+        yield from self.last()
 
     def _read(self, event: str) -> Iterator[dict[str, Any]]:
         """Yield the payloads of an event of any shape."""
         if not event:
+            return
+        raw = event.partition("data:")[2]
+        whole = _parsed(raw) if "\n" in raw else None
+        if isinstance(whole, dict):  # a line break within one of its strings
+            yield whole
             return
         lines, bare = _without_json_line(event.split("\n"))
         event = "\n".join(lines)
@@ -109,26 +122,27 @@ class Payloads:
         data = _data(lines).strip()
         while data.startswith("data:"):  # wrapped twice by a gateway
             data = data.removeprefix("data:").lstrip()
-        if data.startswith(DONE) or _OTHER_DONE.fullmatch(data):
-            self.terminated = True
-        elif "error" in name.lower():
-            yield _as_failure(data or f"an event `{name[:60]}` without data")
-        elif (
-            data in ("", *_NOTHING)
-            or data.startswith(":")
-            or _KEEP_ALIVE.fullmatch(data)
-            or _KEEP_ALIVE.fullmatch(name)
-        ):
-            pass
-        elif name in ("", "message") or data.startswith("{"):
-            yield _json_object(data, event)
+        yield from self._told(name, data)
         for told in filter(None, map(str.strip, _FAILURE.findall(event))):
             yield _as_failure(told)
         if bare is not None:
             yield bare
+        elif not any(map(_FIELD.match, lines)):
+            self.stray = self.stray or event.strip()[:_LONGEST_STRAY]
 
-    def _last(self) -> Iterator[dict[str, Any]]:
-        """Yield the last event if only its blank line is missing, where the reply ended in good order."""
+    def _told(self, name: str, data: str) -> Iterator[dict[str, Any]]:
+        """Yield the payload of an event's name and data, if it has one."""
+        if data.startswith(DONE) or _OTHER_DONE.fullmatch(data):
+            self.terminated = True
+        elif _FAILURE_NAME.search(name):
+            yield _as_failure(data or f"an event `{name[:60]}` without data")
+        elif data in ("", *_NOTHING) or data.startswith(":") or _NEWS.fullmatch(data) or _NEWS.fullmatch(name):
+            pass
+        elif name in ("", "message") or data.startswith("{"):
+            yield _json_object(data)
+
+    def last(self) -> Iterator[dict[str, Any]]:
+        """Yield the last event if only its blank line is missing: where the reply ended in good order, or is silent."""
         tail = _mended(bytes(self._rest) + b"\n").decode() if self._rest else ""
         for event in tail.split("\n\n"):
             try:
@@ -148,11 +162,12 @@ def _data(lines: list[str]) -> str:
 
 def _without_json_line(lines: list[str]) -> tuple[list[str], dict[str, Any] | None]:
     """Return the lines of an event without JSON that stands there without ``data:``, and that JSON, if it is an object."""
-    start = next((number for number, line in enumerate(lines) if line.startswith("{")), None)
+    start = next((number for number, line in enumerate(lines) if line.startswith(("{", "[{"))), None)
     if start is None:
         return lines, None
     end = next((number for number in range(start + 1, len(lines)) if _FIELD.match(lines[number])), len(lines))
     found = _parsed("\n".join(lines[start:end]))
+    found = _of_list(found)
     return (lines[:start] + lines[end:], found) if isinstance(found, dict) else (lines, None)
 
 
@@ -172,11 +187,14 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _json_object(data: str, event: str = "") -> dict[str, Any]:
-    """Return the JSON object of an event's data, or of all its lines where a string holds a raw line break."""
-    payload = _parsed(data)
-    if payload is None and "\n" in event:
-        payload = _parsed(event.partition("data:")[2])
+def _of_list(value: Any) -> Any:
+    """Return the failure that a list holds (Gemini), and anything else as it is."""
+    return value[0] if isinstance(value, list) and failure(value) is not None else value
+
+
+def _json_object(data: str) -> dict[str, Any]:
+    """Return the JSON object of an event's data."""
+    payload = _of_list(_parsed(data))
     if not isinstance(payload, dict):
         raise StreamError(f"The server sent an event that is not a JSON object: {data[:60]!r}.")
     return payload
