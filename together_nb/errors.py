@@ -253,6 +253,8 @@ class APIStatusError(TogetherError):
         Whether the server says that it has no such model.
     loading : bool
         Whether the server says that it is loading the model.
+    from_api : bool
+        Whether it is an API's, and says more than that there is no such address.
     passing : str
         Why sending the request again may succeed, in a few words; "" if it will not.
     retry_after : float or None
@@ -265,6 +267,7 @@ class APIStatusError(TogetherError):
         self.fields: frozenset[str] = frozenset()
         self.unknown_model = False
         self.loading = False
+        self.from_api = False
 
 
 class AuthenticationError(APIStatusError):

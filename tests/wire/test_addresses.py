@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 
 import pytest
@@ -12,11 +13,11 @@ import pytest
 import together_nb
 from tests.magic.test_magics import ipython
 from tests.reports import DONE, Report, delta, outcomes
-from tests.servers import ScriptedServer, answers, replies
+from tests.servers import ScriptedServer, answers, replies, silent
 from together_nb.batch.worker import Task, answer
 from together_nb.config.addresses import likely_bases, server_root, url_of
-from together_nb.errors import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError
-from together_nb.wire import http
+from together_nb.errors import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError, RateLimitError
+from together_nb.wire import attempts, endpoint, http
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -57,6 +58,11 @@ REPORTS = [
     written("", "/v1/v1", "/v1/chat/completions", 2),
     written("", "/models", "/v1/chat/completions", 2),
     written("", "/v1beta/openai/models", "/v1beta/openai/chat/completions", 2),
+    written("", "/v1/messages", "/v1/chat/completions", 2),
+    written("", "/api/v1/chat", "/api/v1/chat/completions", 2),
+    written("", "/api/paas/v4/chat/", "/api/paas/v4/chat/completions", 2),
+    written("", "/proxy/v1/messages", "/proxy/v1/chat/completions", 2),
+    written("", "/client/v4/accounts/a/ai", "/client/v4/accounts/a/ai/v1/chat/completions", 3),
     written("", "/somewhere/else", "/v1/chat/completions", 3),
     written("", "/somewhere/else", "/chat/completions", 4),
 ]  # fmt: skip
@@ -80,6 +86,7 @@ def test_the_api_is_found_where_it_was_written_or_elsewhere_on_that_server(repor
         ("http://0.0.0.0:8000/v1/", "http://127.0.0.1:8000", ["/v1", ""]),
         ("http://[::]:8000/a", "http://[::1]:8000/a", ["/a", "/a/v1", "/v1", ""]),
         ("https://a.example/b/v1/models", "https://a.example/b/v1", ["/b/v1", "/b", "/v1", ""]),
+        ("https://a.example/b/v1/chat", "https://a.example/b/v1/chat", ["/b/v1/chat", "/b/v1", "/b/v1/chat/v1", "/v1"]),
         ("https://a.example/inference", "https://a.example/inference", ["/inference", "/v1", ""]),
         ("https://a.example/v1/v1", "https://a.example/v1/v1", ["/v1/v1", "/v1", ""]),
         ("https://a.example/to/https://b.example/v1", "https://a.example/to/https://b.example/v1",
@@ -144,12 +151,25 @@ def test_the_address_that_answered_is_remembered_for_all_dialects_and_the_list_a
 LISTED = replies(200, [{"id": "m"}])
 
 
-@pytest.mark.parametrize(("listed", "asked"), [("/a/v1/models", ["/a/v1"]), ("/a/models", ["/a", "/a/v1"])])
-def test_where_the_list_was_is_asked_first_and_left_if_the_api_is_not_there(listed, asked):
-    with ScriptedServer(at({f"/a/v1{CHAT}": answers(["Hi"])}), models=at({listed: LISTED})) as server:
-        assert [row.id for row in together_nb.models(base_url=f"{server.base_url}/a")] == ["m"]
-        assert ask(server, "/a").text == "Hi"
-        assert paths(server) == [f"{base}{CHAT}" for base in asked]
+PAGE = replies(200, b"<html><title>Chat</title>", content_type="text/html")
+
+
+@pytest.mark.parametrize("other", [PAGE, *(replies(status, {"error": "no"}) for status in (302, 400, 401, 500))])
+@pytest.mark.parametrize(("path", "at_list"), [("", ""), ("/v1", ""), ("/a/v1", "/a"), ("/a", "/a/v1")])
+def test_what_the_user_wrote_is_asked_first_wherever_the_list_is(other, path, at_list):
+    base = path or "/v1"
+    script = at({base + CHAT: answers(["Hi"]), at_list + CHAT: other})
+    with ScriptedServer(script, models=at({f"{at_list}/models": LISTED})) as server:
+        assert ask(server, path, api="auto").text == "Hi"
+        assert paths(server) == [base + CHAT]
+        assert [one.path for one in server.list_requests] == [f"{base}/models", f"{at_list}/models"]
+
+
+def test_where_the_list_was_is_asked_next():
+    with ScriptedServer(at({f"/b{CHAT}": answers(["Hi"])}), models=at({"/b/models": LISTED})) as server:
+        assert [row.id for row in together_nb.models(base_url=f"{server.base_url}/b/v1")] == ["m"]
+        assert ask(server, "/b/v1").text == "Hi"
+        assert paths(server) == [f"/b/v1{CHAT}", f"/b{CHAT}"]
 
 
 def test_a_list_that_was_looked_for_in_the_wrong_place_is_looked_for_again():
@@ -169,16 +189,123 @@ def test_a_list_that_was_looked_for_in_the_wrong_place_is_looked_for_again():
         (replies(404, {"error": "There is no model m."}), NotFoundError, "{server}/chat/completions"),
         (replies(401, {"error": "Who is it?"}), AuthenticationError, "Who is it?"),
         (replies(400, {"error": "Too warm."}), APIStatusError, "Too warm."),
+        (replies(429, {"error": "Too fast."}), RateLimitError, "Too fast."),
+        (replies(403, b"<html><title>Just a moment", content_type="text/html"), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(400, b"bad csrf", content_type="text/plain"), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(429, b"slow", content_type="text/plain"), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(500, {"error": "boom"}), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(501, b""), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(200, b"OK", content_type="text/plain"), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(200, b""), NotFoundError, "{server}/v1/chat/completions"),
+        (replies(200, {"hello": "world"}), NotFoundError, "{server}/v1/chat/completions"),
+        (silent(), NotFoundError, "{server}/v1/chat/completions"),
+        (lambda exchange: exchange.cut(), NotFoundError, "{server}/v1/chat/completions"),
     ],
 )  # fmt: skip
-def test_an_api_elsewhere_decides_and_anything_else_there_leaves_the_first_error(elsewhere, kind, words):
+def test_an_api_elsewhere_decides_and_anything_else_there_leaves_the_first_error(
+    elsewhere, kind, words, monkeypatch, tmp_path, session
+):
+    session.settings.max_retries = 0
+    monkeypatch.setattr(attempts, "_GUESS_SECONDS", 0.3)
+    monkeypatch.setattr(endpoint, "_FRUITLESS_SECONDS", 0)
+
+    def failure():
+        with pytest.raises(kind) as caught:
+            ask(server)
+        assert type(caught.value) is kind
+        assert words.format(server=server.base_url) in caught.value.message
+        return caught.value.message
+
     with ScriptedServer(at({CHAT: elsewhere}), models=None) as server:
-        for _ in range(2):  # an error is not remembered
-            with pytest.raises(kind) as caught:
-                ask(server)
-            assert type(caught.value) is kind
-            assert words.format(server=server.base_url) in caught.value.message
+        with together_nb.record(tmp_path / "lesson.jsonl"):
+            first = failure()
+        assert failure() == first  # not remembered
         assert paths(server) == [f"/v1{CHAT}", CHAT] * 2
+    with together_nb.replay(tmp_path / "lesson.jsonl", speed=0):
+        words = words.replace("{server}/chat", "{server}/v1/chat")  # it does not hold where
+        assert all(failure() == first.replace(f"{server.base_url}/chat", f"{server.base_url}/v1/chat") for _ in "ab")
+
+
+def test_a_model_may_think_long_where_nobody_wrote_once_a_reply_has_begun(monkeypatch):
+    monkeypatch.setattr(attempts, "_GUESS_SECONDS", 0.2)
+
+    def thinks(exchange):
+        exchange.chunked().headers()
+        exchange.wait(0.6)
+        exchange.text_events(["Hi"])
+        exchange.done()
+
+    with ScriptedServer(at({CHAT: thinks})) as server:
+        assert ask(server).text == "Hi"
+
+
+def test_an_answer_that_was_looked_for_is_recorded_alone(tmp_path):
+    with ScriptedServer(at({"/a/v1" + CHAT: replies(500, {"error": "boom"}), "/v1" + CHAT: answers(["Hi"])})) as server:
+        together_nb.settings.max_retries = 0
+        with together_nb.record(tmp_path / "lesson.jsonl"):
+            assert ask(server, "/a").text == "Hi"
+        with together_nb.replay(tmp_path / "lesson.jsonl", speed=0):
+            assert ask(server, "/a").text == "Hi"
+
+
+@pytest.mark.parametrize("gone", [replies(404, GONE), replies(405, GONE), PAGE])
+@pytest.mark.parametrize("path", ["", "/v1"])
+def test_an_address_that_no_longer_answers_is_forgotten(gone, path):
+    with ScriptedServer(at({CHAT: answers(["Old"])})) as server:
+        assert ask(server).text == "Old"
+        server.script = at({CHAT: gone, f"/v1{CHAT}": answers(["New"])})  # another one has taken the port
+        assert [ask(server, path).text for _ in "ab"] == ["New", "New"]
+        assert paths(server) == [f"/v1{CHAT}", CHAT, CHAT, f"/v1{CHAT}", f"/v1{CHAT}"]
+
+
+def test_an_error_where_it_has_answered_is_no_reason_to_forget_it(session):
+    session.settings.max_retries = 0
+    with ScriptedServer(at({CHAT: answers(["Hi"])})) as server:
+        assert ask(server).text == "Hi"
+        for status, words in ((500, "boom"), (404, "no such model: m"), (401, "no")):
+            server.script = at({CHAT: replies(status, {"error": words})})
+            with pytest.raises(APIStatusError, match=words):
+                ask(server)
+        assert paths(server)[1:] == [CHAT] * 4
+
+
+@pytest.mark.parametrize("executor", [False, True])
+@pytest.mark.parametrize(("route", "most"), [("", 23), ("/v1" + CHAT, 22 + 8)])
+def test_a_batch_looks_for_the_api_once(route, most, executor):
+    script = at({route: answers(["Hi"])})
+    with ScriptedServer(script, models=None) as server, ProcessPoolExecutor(1) if executor else nullcontext() as pool:
+        together_nb.settings.base_url = f"{server.base_url}/a/b"
+        options = {"executor": pool} if executor else {}
+        prompts = [str(number) for number in range(20)]
+        with nullcontext() if route else pytest.raises(NotFoundError):
+            together_nb.map_prompts(prompts, model="m", api="chat", progress=False, **options)
+        assert len(server.requests) <= most * (3 if executor else 1)
+
+
+def test_others_go_on_looking_if_the_one_that_does_is_stopped():
+    looked = threading.Event()
+
+    def script(exchange):
+        if exchange.request.path != CHAT:
+            exchange.reply(404, GONE)
+        elif looked.is_set():
+            answers(["Hi"])(exchange)
+        else:
+            looked.set()
+            exchange.await_close()
+
+    with ScriptedServer(script) as server:
+        first = together_nb.stream("Hi", base_url=server.base_url, model="m", api="chat")
+        thread = threading.Thread(target=lambda: list(first))
+        thread.start()
+        assert looked.wait(10)
+        other = []
+        second = threading.Thread(target=lambda: other.append(ask(server).text))
+        second.start()
+        first.cancel()
+        thread.join()
+        second.join()
+        assert other == ["Hi"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422, 500, 503])
@@ -189,12 +316,45 @@ def test_no_other_status_leads_elsewhere(status):
         assert paths(server) == [f"/v1{CHAT}"]
 
 
-@pytest.mark.parametrize("words", ["The model `m` does not exist.", "no such model: m", "'m' not found"])
-def test_a_404_that_names_the_model_is_the_apis(words):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The model `m` does not exist.",
+        "no such model: m",
+        "'m' not found",
+        "This is a chat model and not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions?",
+        "No endpoints found that support tool use.",
+        "The API deployment for this resource does not exist.",
+    ],
+)
+def test_a_404_that_names_the_model_or_explains_itself_is_the_apis(words):
     with ScriptedServer(replies(404, {"error": {"message": words}}), models=None) as server:
         with pytest.raises(NotFoundError, match="127"):
             ask(server)
         assert paths(server) == [f"/v1{CHAT}"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"error": {"message": "Invalid URL (POST /v1/chat/completions)", "code": None}},
+        {"message": "no Route matched with those values"},
+        {"statusCode": 404, "message": "Cannot POST /v1/chat/completions", "error": "Not Found"},
+        {"message": "Route POST:/v1/chat/completions not found"},
+        {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}},
+        {"error": {"message": "Unknown request URL: POST /v1/chat/completions. Please check the URL for typos."}},
+        {"status": 404, "path": "/v1/chat/completions"},
+        {"code": "404", "message": "Resource not found"},
+        {"detail": "Method Not Allowed"},
+        {"msg": "接口不存在"},
+        "404 page not found",
+        "<html><title>No tool here",
+    ],
+)
+def test_a_404_in_general_words_leads_elsewhere(body):
+    with ScriptedServer(at({CHAT: answers(["Hi"]), f"/v1{CHAT}": replies(404, body)})) as server:
+        assert ask(server).text == "Hi"
 
 
 def test_a_404_where_it_has_answered_leads_nowhere():

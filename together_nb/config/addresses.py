@@ -12,6 +12,8 @@ from together_nb.errors import InputError
 DEFAULT_BASE_URL = "https://api.together.xyz/v1"
 TOGETHER_HOSTS = frozenset({"api.together.xyz", "api.together.ai"})
 _PASTED = re.compile(r"(?:(?:/chat)?/completions|(?<=/v\d)/(?:models|inference|embeddings|responses))$")
+_PAST_VERSION = re.compile(r"(.*/v\d+\w*)/.+")
+_MOST_BASES = 4
 _MAY_BE_PASTED = re.compile(r"/(?:(?:chat/)?completions|models|inference|embeddings|responses)$")
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]\\@:%\s]+)(?::[0-9]+)?")
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (asked, not listened at)
@@ -85,9 +87,11 @@ def likely_bases(root: str) -> tuple[str, ...]:
     shorter = _MAY_BE_PASTED.sub("", root)
     if shorter != root:  # but /models is Azure's and /inference GitHub's
         written = shorter if root.endswith("/completions") else root
-        return tuple(dict.fromkeys((written, *likely_bases(shorter))))
+        return tuple(dict.fromkeys((written, *likely_bases(shorter))))[:_MOST_BASES]
     other = root.removesuffix("/v1") if root.endswith("/v1") else f"{root}/v1"
-    return tuple(dict.fromkeys((root, other, versioned, origin)))
+    cut = _PAST_VERSION.fullmatch(parts.path)  # what follows a version is part of the path of a request
+    cuts = [] if cut is None or other + "/v1" == root else [origin + cut[1]]
+    return tuple(dict.fromkeys((root, *cuts, other, versioned, origin)))[:_MOST_BASES]
 
 
 def url_of(base: str, path: str) -> str:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from together_nb.errors import (
+    APIConnectionError,
     APIResponseError,
     APIStatusError,
     AuthenticationError,
@@ -101,6 +102,8 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     where = f" at {exchange.url}" if status in NOWHERE else ""
     error = kind(f"{title} (HTTP {status}{where}).{' ' if words else ''}{words}", hint, status=status)
     error.loading = title == _LOADING[0]
+    explained = status not in NOWHERE or (exchange.call.method == "POST" and _explains(told.words))
+    error.from_api = error.loading or kind is AuthenticationError or (told.is_json and explained)
     error.unknown_model = told.unknown_model and kind in (APIStatusError, NotFoundError) and not error.loading
     if status in REFUSED:
         error.fields = told.named
@@ -115,7 +118,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     raise error
 
 
-def is_elsewhere(error: TogetherError, *, written: bool) -> bool:
+def is_elsewhere(error: TogetherError, *, written: bool, answered: bool = False) -> bool:
     """Whether an error says that the API is not at this address of the server, and may be at another.
 
     Parameters
@@ -124,11 +127,24 @@ def is_elsewhere(error: TogetherError, *, written: bool) -> bool:
         The error.
     written
         Whether the user wrote this address. At any other, a web page and a redirection are no API either.
+    answered
+        Whether the API has answered there. Where it has not and nobody wrote it, only an API's own error counts.
     """
     if isinstance(error, APIStatusError):
-        redirected = not written and 300 <= error.status < 400  # noqa: PLR2004
-        return (error.status in NOWHERE and not error.unknown_model) or redirected
-    return not written and isinstance(error, APIResponseError)
+        if error.status in NOWHERE:
+            return not (error.unknown_model or error.from_api)
+        if written or answered:
+            return not written and 300 <= error.status < 400  # noqa: PLR2004
+        return not error.from_api or (error.status >= 500 and not error.loading)  # noqa: PLR2004
+    return not written and isinstance(error, APIResponseError if answered else (APIResponseError, APIConnectionError))
+
+
+def _explains(words: str) -> bool:
+    """Whether a 404 says more than that there is no such address, as only an API does."""
+    if words.startswith(("{", "[")):  # it has no message
+        return False
+    said = re.findall(r"[^\W\d_]+", re.sub(r"\S*/\S*", " ", words).lower())
+    return not _NO_SUCH_ADDRESS.issuperset(said)
 
 
 def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[APIStatusError], str, str]:
@@ -169,6 +185,7 @@ class _Told(NamedTuple):
     unknown_model: bool
     denies_model: bool  # says that there is no such model, and does not merely name it
     estimate: float | None  # seconds
+    is_json: bool
 
     @property
     def all(self) -> str:
@@ -198,7 +215,15 @@ def _read(body: bytes, status: int, payload: Any, endpoint: Server) -> _Told:
     estimate = estimated_seconds(text)
     # An estimate is not a demand: after a while the server is asked again, whatever it expects.
     estimate = None if estimate is None else min(estimate, HONOURED_SECONDS)
-    return _Told(words, codes, named, denies or named_model is not None, denies, estimate)
+    return _Told(
+        words,
+        codes,
+        named,
+        denies or named_model is not None,
+        denies,
+        estimate,
+        isinstance(parse_error(text), (dict, list)),
+    )
 
 
 def _is_about_length(exchange: Exchange, endpoint: Server, told: _Told) -> bool:
@@ -257,6 +282,19 @@ REFUSED = (400, 422)
 NOWHERE = (404, 405)
 """Statuses with which a server says that it has no such address."""
 _OF_ENDPOINTS = (400, 404, 405, 422)
+# The words with which frameworks and gateways say that there is no such address.
+_NO_SUCH_ADDRESS = frozenset(
+    """
+    a again allowed an and api at available be by can cannot check could default delete do docs documentation does
+    doesn t s endpoint entered error exist exists file for found get given handler head here http https i identifier
+    if in invalid is it json location manually match matched matches matching method methods missing no not notfound
+    nothing object of on operation options or our page patch path perhaps please post put read request requested
+    resource root route router see server service spelling static status such supported that the there this those to
+    try typos unexpected unknown unrecognized unsupported upstream uri url urls using valid values was were with wrong
+    you your backend address methodnotallowed resourcenotfound 接口不存在 页面不存在 资源不存在 路径不存在
+    地址不存在 请求的资源不存在 未找到 不存在
+    """.split()  # noqa: SIM905  (so many are read better as a text)
+)
 _LOADING = ("The model is being loaded", "Wait a little and run it again.")
 _TOO_LARGE = 413
 _ROUGHLY_LENGTH = re.compile(r"context|max(?:imum)? length|too (?:long|many tokens)", re.IGNORECASE)
