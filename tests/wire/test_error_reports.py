@@ -225,7 +225,8 @@ def test_an_unknown_model_gets_near_names_whatever_the_status_and_is_not_asked_a
         "unknown model x", "The model `x` has been decommissioned and is no longer supported.", "模型不存在",
         "Model not supported", "could not find real modelID for x", "models/x is not found for API version v1main",
         "There is no 'model_name' with this string", "The supported API model names are a or b, but you passed x.",
-        "Model x is not available on this server.", "No endpoints found for x.", "Unable to access non-serverless model x.",
+        "Model x is not available on this server.", "There is no x.", "No endpoints found for x.",
+        "Unable to access non-serverless model x.",
     ],
 )  # fmt: skip
 def test_words_about_an_unknown_model_are_known_as_such(words):

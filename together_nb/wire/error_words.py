@@ -269,6 +269,7 @@ _NO_MODEL = r"""
     | \b (?:(?:could|can) \s? (?:not|n['\u2019]t) | failed\ to | unable\ to)
       \ (?:find|access|locate|resolve) \ (?:the\ |real\ |non-serverless\ )? model
     | \b model _? (?:does_)? not _? (?:found|exist|available|supported) | \b invalid_?model | model_decommissioned
+    | \b (?:there\ is\ no|no\ such) \ [`'"“]? MODEL (?![\w/-])
     | supported\ (?:api\ )? model\ names?\ are | no\ (?:allowed\ )?(?:endpoints|providers)\ (?:found|available)\ for
     | 模型 .{{0,40}} (?:不存在|未找到|不支持) | 不存在.{{0,6}}模型
 """
