@@ -220,7 +220,7 @@ class Scheduler:
             else:
                 client, root = self._session.client, task.root or ""
                 refused, base = client.refused_by(root, task.request.model), client.bases.get((root, True), "")
-                sent = replace(task.portable().again(), refused=refused, base=base, fruitless=client.fruitless(root))
+                sent = replace(task.portable().again(), refused=refused, base=base)
                 flight.future = self._executor.submit(answer, sent)
         except Exception as error:  # noqa: BLE001  (an executor may raise anything)
             self._flights.discard(flight)
@@ -253,8 +253,6 @@ class Scheduler:
             self._session.client.note_refused(task.root or "", task.request.model, outcome.refused)
             if outcome.base:
                 self._session.client.bases[task.root or "", True] = outcome.base
-            if outcome.fruitless:
-                self._session.client.note_fruitless(task.root or "")
         for call in outcome.calls:
             self._session.ledger.note(*call[:3], whole=call[3])
         if outcome.error is not None:

@@ -53,8 +53,6 @@ class Task:
         The fields that the server has refused.
     base
         The base URL at which the server has answered; "" before that.
-    fruitless
-        Whether its API was looked for elsewhere a moment ago, and not found.
     ticket
         Distinguishes this attempt from others. Dask returns a cached result if a function is called with
         the same arguments again, but an answer requested twice must be sampled twice.
@@ -71,7 +69,6 @@ class Task:
     family: str | None = None
     refused: frozenset[str] = frozenset()
     base: str = ""
-    fruitless: bool = False
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -122,8 +119,6 @@ class Task:
         endpoint.note_refused(self.request.model, self.refused)
         if self.base:
             endpoint.note_base(self.base)
-        if self.fruitless:
-            client.note_fruitless(self.root or "")
         if self.root is None:
             endpoint = embedded_endpoint(endpoint, self.pace)
         return CompletionStream(self.request, endpoint, self.marks, account if endpoint.bills else None)
@@ -145,8 +140,6 @@ class Outcome:
         The fields that the server has refused.
     base
         The base URL at which the server has answered.
-    fruitless
-        Whether its API was looked for elsewhere, and not found.
     calls
         What another process, which has no ledger, counted: the arguments of `Ledger.note`.
     """
@@ -156,7 +149,6 @@ class Outcome:
     begun: bool = False
     refused: frozenset[str] = frozenset()
     base: str = ""
-    fruitless: bool = False
     calls: tuple[tuple[str, Usage | None, tuple[float, float] | None, bool], ...] = ()
 
 
@@ -198,4 +190,4 @@ def _read(stream: CompletionStream) -> Outcome:
         except TogetherError as failure:
             error = failure.with_traceback(None)
     refused = stream.endpoint.refused(stream.request.model)
-    return Outcome(stream.completion, error, stream.begun, refused, stream.endpoint.base, stream.endpoint.fruitless)
+    return Outcome(stream.completion, error, stream.begun, refused, stream.endpoint.base)

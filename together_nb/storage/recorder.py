@@ -253,7 +253,7 @@ class RecordedExchange(Exchange):
         """As `Exchange.close`, and write it."""
         self._inner.close()
         # The parent writes an exchange that was in progress at a fork.
-        if self._began is None or self._opening or self.aside or self._process != os.getpid():
+        if self._began is None or self._opening or self._process != os.getpid():
             return
         try:
             self._unwritten.pop()

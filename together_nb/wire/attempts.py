@@ -11,7 +11,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from together_nb.base.cancellation import CancelScope, cancel_with_scope
-from together_nb.base.interrupts import TICK_SECONDS, interrupt_message, stopped
+from together_nb.base.interrupts import interrupt_message, stopped
 from together_nb.base.wording import timestamp
 from together_nb.errors import (
     APIConnectionError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from together_nb.values.chunk import Chunk, Usage
     from together_nb.values.completion import Completion
     from together_nb.values.request import CompletionRequest
-    from together_nb.wire.endpoint import Endpoint, Search
+    from together_nb.wire.endpoint import Endpoint
     from together_nb.wire.exchange import Exchange
     from together_nb.wire.retry import Wait
     from together_nb.wire.wiretap import Wiretap
@@ -97,9 +97,6 @@ class Attempts:
         self._bases = endpoint.bases(self.dialect.path)  # where the API may be; the first is asked now
         self._answered = endpoint.base  # where it has answered before
         self._missing: TogetherError | None = None  # what the written one said, if the API is not there
-        self._absent: Exchange | None = None  # the exchange in which it did
-        self._left: Exchange | None = None  # the last that was not the API's
-        self._search: Search | None = None  # the one that this request makes
         self._abrupt = False
         self._lock = threading.RLock()  # Ctrl-C may cancel it within
         self._stopped = False
@@ -201,7 +198,6 @@ class Attempts:
                 self._ended = perf_counter()
             if self.wiretap is not None:
                 self.wiretap.end(self.seconds)
-            self._end_search()
             self._note_spent()
 
     def tell_notes(self) -> None:
@@ -221,7 +217,6 @@ class Attempts:
     def _attempt(self, retries: Retries) -> Generator[Chunk, None, Wait | None]:
         """Send the request and yield the answer; return the wait before another attempt, or None for none."""
         exchange = self.exchange
-        exchange.aside = True  # until it is known whether this is the API
         try:
             if not exchange.cancelled:
                 exchange.open()
@@ -242,33 +237,35 @@ class Attempts:
                 return None
             if self._respelled(error, exchange.call.payload):
                 return NO_WAIT
-            waits = not self._guesses or (isinstance(error, APIStatusError) and error.from_api)
-            wait = retries.after(error) if waits and not self.begun else None
+            wait = self._wait_after(error, retries)
             if wait is None and self._moved(error):
                 return NO_WAIT
-            if self.cancelled:
-                return None
-            if wait is None:
-                error = self._telling(error)
-                self._ended = perf_counter()
-                self._cut = _ending(error)
-                if (
-                    type(error) is not ConnectionLostError
-                    and isinstance(error, StreamError)
-                    and self.accumulator.chunks
-                ):
-                    error.hint = f"What came before it is kept. {error.hint}".strip()
-                with self._looking_up:
-                    improve_hint(error, self.request, self.endpoint)
-                raise error from None
+            if wait is None and not self.cancelled:
+                raise self._final(error) from None
             return wait
         except (KeyboardInterrupt, GeneratorExit):
             exchange.cancel()  # before closing, so that it counts as stopped
             raise
         finally:
-            exchange.aside = exchange is self._left
             exchange.close()
         return None
+
+    def _wait_after(self, error: TogetherError, retries: Retries) -> Wait | None:
+        """Return the wait before the same request is sent again, or None."""
+        if self.begun or (self._guesses and not (isinstance(error, APIStatusError) and error.from_api)):
+            return None
+        return retries.after(error)
+
+    def _final(self, error: TogetherError) -> TogetherError:
+        """Return the error with which the answer ends."""
+        error = self._telling(error)
+        self._ended = perf_counter()
+        self._cut = _ending(error)
+        if type(error) is not ConnectionLostError and isinstance(error, StreamError) and self.accumulator.chunks:
+            error.hint = f"What came before it is kept. {error.hint}".strip()
+        with self._looking_up:
+            improve_hint(error, self.request, self.endpoint)
+        return error
 
     def _respelled(self, error: TogetherError, sent: dict[str, Any]) -> bool:
         """Whether the error refuses fields that the family added, so that the request is sent again without them.
@@ -293,18 +290,11 @@ class Attempts:
         """Whether the error says that the API is not here, and it may be at another address, which is asked then."""
         base, written = self._bases[0], self.endpoint.written_base
         if self.begun or not is_elsewhere(error, written=base == written, answered=base == self._answered):
-            self._end_search(base)  # it is the API's own
             return False
-        if self.dialect.path.startswith("/v1/"):
-            self.endpoint.forget_base(base)
+        self.endpoint.forget_base(base)
         if self._missing is None or base == written:
-            self._missing, self._absent = error, self.exchange
-        self._left = self.exchange
+            self._missing = error
         self._bases = self._bases[1:]
-        if self._guesses and self._search is None:
-            self._bases = self._places_to_search()
-        if not self._bases:
-            self._end_search(fruitless=True)
         return bool(self._bases)
 
     @property
@@ -312,33 +302,11 @@ class Attempts:
         """Whether the next address is one that nobody wrote and at which there was no answer yet."""
         return bool(self._bases) and self._bases[0] not in (self.endpoint.written_base, self._answered)
 
-    def _places_to_search(self) -> tuple[str, ...]:
-        """Return where to look for the API: where another request has found it, or all of the places if none looks."""
-        while not self.cancelled:
-            search, mine = self.endpoint.search()
-            if mine:
-                self._search = search
-                return self._bases
-            while not search.ended.wait(TICK_SECONDS):
-                if self.cancelled:
-                    return ()
-            if search.base or search.fruitless:
-                return (search.base,) if search.base else ()
-        return ()
-
-    def _end_search(self, base: str = "", *, fruitless: bool = False) -> None:
-        if self._search is not None and not self._search.ended.is_set():
-            self._search.end(base, fruitless=fruitless)
-
     def _telling(self, error: TogetherError) -> TogetherError:
         """Return the error to raise: where another spelling or address did not help, the first error says why."""
         if self._refusal is not None and isinstance(error, APIStatusError) and error.fields & self._refused:
             return self._refusal
-        if self._bases or self._missing is None or self._absent is None:
-            return error
-        self._absent.aside = False
-        self._absent.close()  # a recording holds it after all
-        return self._missing
+        return error if self._bases or self._missing is None else self._missing
 
     def _again_after(self, wait: Wait) -> None:
         """Wait, then start over with a new exchange; if stopped, cancel both."""
@@ -513,7 +481,6 @@ class Attempts:
                 if self._first is None and chunk.says_something:
                     self._first = perf_counter()
                 finished = self.accumulator.finished
-                self._end_search(self._bases[0])
                 yield self.accumulator.add(chunk)
                 if chunk.says_something or self.accumulator.finished > finished:
                     self._last = monotonic()  # after the time that its reader took

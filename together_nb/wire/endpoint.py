@@ -7,7 +7,6 @@ import math
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -59,37 +58,6 @@ _CATALOG_TIMEOUT = 15.0  # seconds: unlike an answer, a list needs no thinking
 _HELPFUL_TIMEOUT = 5.0  # seconds: for a list without which the answer can be requested too
 _LIST = "/v1/models"
 _LIST_PLACES = 2  # where a list is looked for, at most: many servers have none
-_FRUITLESS_SECONDS = 10.0  # in which a search that found nothing is not made again
-
-
-class Search:
-    """A search for a server's API beside the address that the user wrote: one request makes it, others wait for it.
-
-    Attributes
-    ----------
-    ended : threading.Event
-        Set at its end.
-    base : str
-        The base URL found; "" if none.
-    fruitless : bool
-        Whether it came to its end and found nothing.
-    """
-
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-        self.base = ""
-        self.fruitless = False
-        self._at = math.inf
-
-    def end(self, base: str = "", *, fruitless: bool = False) -> None:
-        """End it; it was given up if nothing was found, and it was not fruitless."""
-        self.base, self.fruitless, self._at = base, fruitless, monotonic()
-        self.ended.set()
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is under way, or came to nothing a moment ago."""
-        return not self.ended.is_set() or (self.fruitless and monotonic() < self._at + _FRUITLESS_SECONDS)
 
 
 @dataclass(eq=False)
@@ -136,27 +104,6 @@ class Client:
     def forked(self) -> None:
         """Reset in a forked child: a thread that held the lock is gone."""
         self.listing = threading.Lock()  # so that threads that need a list at once request it once
-        self.searches: dict[str, Search] = {}  # by server
-
-    def search(self, place: str) -> tuple[Search, bool]:
-        """Return the search for a server's API, and whether the caller is to make it."""
-        known = self.searches.get(place)
-        if known is not None and not known.holds:
-            self.searches.pop(place, None)
-        new = Search()
-        search = self.searches.setdefault(place, new)
-        return search, search is new
-
-    def fruitless(self, place: str) -> bool:
-        """Whether a server's API was looked for a moment ago, and not found."""
-        search = self.searches.get(place)
-        return search is not None and search.fruitless and search.holds
-
-    def note_fruitless(self, place: str) -> None:
-        """Note that another process looked for a server's API, and did not find it."""
-        search, mine = self.search(place)
-        if mine:
-            search.end(fruitless=True)
 
     def refused_by(self, place: str, model: str) -> frozenset[str]:
         """Return the fields that a server has refused for a model."""
@@ -318,19 +265,8 @@ class Endpoint:
         if self.base == base:
             self.client.bases.pop((self._place, True), None)
 
-    def search(self) -> tuple[Search, bool]:
-        """Return the search for its API beside `written_base`, and whether the caller is to make it."""
-        return self.client.search(self._place)
-
-    @property
-    def fruitless(self) -> bool:
-        """Whether its API was looked for beside `written_base` a moment ago, and not found."""
-        return self.client.fruitless(self._place)
-
     def note_base(self, base: str, *, answered: bool = True) -> None:
         """Note the base URL at which there was an answer, or the list of models."""
-        if answered and self.fruitless:
-            self.client.searches.pop(self._place, None)
         if self.client.bases.get((self._place, answered)) == base:
             return
         self.client.bases[self._place, answered] = base

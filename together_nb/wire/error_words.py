@@ -305,7 +305,8 @@ def api_to_use(words: str) -> str:
 # Words of a 404 that are about the address, and not an explanation of the server's own.
 _NO_ADDRESS = re.compile(
     r"""
-      (?:error | 404 | \W)* | .{0,40} “[^”]*”\.
+      (?:error | 404 | \W)* | .{0,40} “[^”]*”\. | [{\[].* | method \ not \ allowed\W*
+    | (?:请求的)? (?:接口|页面|资源|路径|地址)? (?:不存在|未找到) \W*
     | (?:\b (?:error|http|404|api|the|requested|page|path|route|ur[li]|resource|endpoint|address|file|was|is|could|be)\b | \W)*
       not[\s_]?(?:be\ )?found (?:404 | \W)*
     | .* \b (?: no\ (?:such\ |matching\ )?(?:route|path|url|handler|page) | no\ such\ endpoint | cannot\ (?:GET|POST)

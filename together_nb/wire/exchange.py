@@ -94,13 +94,10 @@ class Exchange:
         HTTP status of the reply; 0 before there is one.
     headers : Mapping
         Headers of the reply, names in title case.
-    aside : bool
-        Whether it is left out of a recording: the answer is looked for elsewhere.
     """
 
     status: int = 0
     headers: Mapping[str, str] = MappingProxyType({})
-    aside = False
 
     def __init__(self, call: Call) -> None:
         self.call = call

@@ -102,7 +102,7 @@ def check_status(exchange: Exchange, endpoint: Server) -> None:
     where = f" at {exchange.url}" if status in NOWHERE else ""
     error = kind(f"{title} (HTTP {status}{where}).{' ' if words else ''}{words}", hint, status=status)
     error.loading = title == _LOADING[0]
-    explained = status not in NOWHERE or (exchange.call.method == "POST" and _explains(told.words))
+    explained = status not in NOWHERE or (exchange.call.method == "POST" and not is_about_address(told.words))
     error.from_api = error.loading or kind is AuthenticationError or (told.is_json and explained)
     error.unknown_model = told.unknown_model and kind in (APIStatusError, NotFoundError) and not error.loading
     if status in REFUSED:
@@ -137,14 +137,6 @@ def is_elsewhere(error: TogetherError, *, written: bool, answered: bool = False)
             return not written and 300 <= error.status < 400  # noqa: PLR2004
         return not error.from_api or (error.status >= 500 and not error.loading)  # noqa: PLR2004
     return not written and isinstance(error, APIResponseError if answered else (APIResponseError, APIConnectionError))
-
-
-def _explains(words: str) -> bool:
-    """Whether a 404 says more than that there is no such address, as only an API does."""
-    if words.startswith(("{", "[")):  # it has no message
-        return False
-    said = re.findall(r"[^\W\d_]+", re.sub(r"\S*/\S*", " ", words).lower())
-    return not _NO_SUCH_ADDRESS.issuperset(said)
 
 
 def _meaning(exchange: Exchange, endpoint: Server, told: _Told) -> tuple[type[APIStatusError], str, str]:
@@ -282,19 +274,6 @@ REFUSED = (400, 422)
 NOWHERE = (404, 405)
 """Statuses with which a server says that it has no such address."""
 _OF_ENDPOINTS = (400, 404, 405, 422)
-# The words with which frameworks and gateways say that there is no such address.
-_NO_SUCH_ADDRESS = frozenset(
-    """
-    a again allowed an and api at available be by can cannot check could default delete do docs documentation does
-    doesn t s endpoint entered error exist exists file for found get given handler head here http https i identifier
-    if in invalid is it json location manually match matched matches matching method methods missing no not notfound
-    nothing object of on operation options or our page patch path perhaps please post put read request requested
-    resource root route router see server service spelling static status such supported that the there this those to
-    try typos unexpected unknown unrecognized unsupported upstream uri url urls using valid values was were with wrong
-    you your backend address methodnotallowed resourcenotfound 接口不存在 页面不存在 资源不存在 路径不存在
-    地址不存在 请求的资源不存在 未找到 不存在
-    """.split()  # noqa: SIM905  (so many are read better as a text)
-)
 _LOADING = ("The model is being loaded", "Wait a little and run it again.")
 _TOO_LARGE = 413
 _ROUGHLY_LENGTH = re.compile(r"context|max(?:imum)? length|too (?:long|many tokens)", re.IGNORECASE)
