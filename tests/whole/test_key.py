@@ -637,6 +637,7 @@ def test_a_notebook_that_was_saved_with_its_widgets_and_all_around_it_hold_no_ke
     cells = (
         "%together login",
         "%%together\nTell",
+        "import os\nfrom together_nb import settings\nsettings.default_headers = {'X-Gateway': os.environ['GATEWAY']}",
         "%xmode Verbose",
         "%%together\n401",
         "from together_nb import complete, settings, stream\nkey = settings.api_key\nkey, stream('Tell'), settings + 1",
@@ -644,7 +645,9 @@ def test_a_notebook_that_was_saved_with_its_widgets_and_all_around_it_hold_no_ke
         f"%together\nprint({CANARY!r})",
     )
     with ScriptedServer(by_prompt) as server:
-        notebook = open_notebook(*cells, server=server, own_lab=True, widget_state=True)
+        notebook = open_notebook(
+            *cells, server=server, own_lab=True, widget_state=True, environment={"GATEWAY": HEADER}
+        )
         page = notebook.page
         for number in range(len(cells) + 1):
             notebook.run(number)
